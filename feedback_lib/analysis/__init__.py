@@ -1,0 +1,1 @@
+"""Pure functions: values and lazy frames in, values and lazy frames out; the clock and the seed are arguments."""

@@ -1,0 +1,73 @@
+"""Find a source or sink by name.
+
+A plug-in named ``mbox`` of family ``sources`` is the class registered by ``feedback_lib/sources/mbox.py``, or by an
+installed package that declares the entry point group ``feedback_lib.sources``. Nothing is imported until asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from feedback_lib.errors import ConfigError, nearest
+
+T = TypeVar("T", bound=type)
+FAMILIES = ("sources", "metrics", "sinks")
+_CLASSES: dict[tuple[str, str], type] = {}
+
+
+def register(family: str, name: str) -> Callable[[T], T]:
+    """Class decorator: make a class known as ``name`` in ``family``."""
+
+    def keep(cls: T) -> T:
+        _CLASSES[family, name] = cls
+        return cls
+
+    return keep
+
+
+def available(family: str) -> list[str]:
+    """Names in ``family``, built in and installed, sorted; imports no plug-in."""
+    try:
+        package = importlib.import_module(f"feedback_lib.{family}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"feedback_lib.{family}":
+            raise
+        built_in: set[str] = set()
+    else:
+        built_in = {m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")}
+    return sorted(built_in | {e.name for e in importlib.metadata.entry_points(group=f"feedback_lib.{family}")})
+
+
+def get(family: str, name: str) -> type:
+    """The class known as ``name``. Raises ConfigError with the closest known name."""
+    if (family, name) not in _CLASSES:
+        known = available(family)
+        if name not in known:
+            raise ConfigError(f"no {family} plug-in named {name!r}; {nearest(name, known)}")
+        outside = list(importlib.metadata.entry_points(group=f"feedback_lib.{family}", name=name))
+        if outside:
+            _CLASSES[family, name] = outside[0].load()
+        else:
+            importlib.import_module(f"feedback_lib.{family}.{name}")
+    return _CLASSES[family, name]
+
+
+def build(family: str, options: Mapping[str, Any]) -> Any:
+    """Make one plug-in from a params entry such as ``{kind: mbox, path: mail.mbox}``."""
+    given = dict(options)
+    if "kind" not in given:
+        raise ConfigError(f"an entry under {family} has no 'kind'; known: {', '.join(available(family))}")
+    kind = str(given.pop("kind"))
+    cls = get(family, kind)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for name in sorted(given.keys() - fields.keys()):
+        raise ConfigError(f"{family} {kind}: unknown option {name!r}; {nearest(name, list(fields))}")
+    for name, f in fields.items():
+        if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{family} {kind}: option {name!r} is missing")
+    return cls(**given)
