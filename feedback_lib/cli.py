@@ -1,0 +1,323 @@
+"""The commands: parse, call the package, print. Everything they do, the package does (see pipeline)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from feedback_lib import __version__, privacy
+from feedback_lib.errors import ConfigError, FeedbackError
+
+PARAMS = click.option(
+    "--params", "-f", default="params/weekly.yaml", show_default=True, help="The params file of the run."
+)
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the params file.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+AS_OF = click.option("--as-of", metavar="DAY", help="Pretend it is this day or time (UTC).")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="feedback")
+@click.option("--verbose", is_flag=True, help="Show one line per unit of work, and tracebacks of unexpected faults.")
+@click.option("--quiet", is_flag=True, help="Show errors only.")
+@click.pass_context
+def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
+    """Read what people and machines say about a product; find what is new, growing or recurring; report it.
+
+    Exit codes: 0 fine, 1 finished but something failed, 2 wrong use or configuration.
+    """
+    context.obj = {"verbose": verbose, "quiet": quiet}
+    _log(verbose=verbose, quiet=quiet)
+
+
+@feedback.command()
+@click.option("--run-once", is_flag=True, help="Run once and exit (there is no other way yet; kept for schedulers).")
+@click.option("--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin.")
+@click.option("--since", metavar="DAY", help="Read items updated from this day on.")
+@PARAMS
+@SET
+@AS_OF
+@AS_JSON
+@click.pass_obj
+def aggregate(
+    obj: Mapping[str, bool],
+    *,
+    run_once: bool,
+    only: str | None,
+    since: str | None,
+    params: str,
+    overrides: Sequence[str],
+    as_of: str | None,
+    as_json: bool,
+) -> None:
+    """Poll the sources, process what is new, refresh what dashboards read, suggest, send the summary."""
+    from feedback_lib import config, pipeline
+
+    run = pipeline.aggregate(
+        config.load(params, overrides),
+        as_of=config.parse_time(as_of) if as_of else None,
+        only=only,
+        since=config.parse_time(since) if since else None,
+        progress=_progress(obj),
+        quiet_sinks=as_json,
+    )
+    if as_json:
+        _print_json(run.report.to_dict())
+    _leave(run.status)
+
+
+@feedback.group()
+def report() -> None:
+    """Make, list and re-run reports."""
+
+
+@report.command()
+@click.option("--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin.")
+@click.option("--since", metavar="DAY", help="Read items updated from this day on.")
+@PARAMS
+@SET
+@AS_OF
+@AS_JSON
+@click.pass_obj
+def weekly(
+    obj: Mapping[str, bool],
+    *,
+    only: str | None,
+    since: str | None,
+    params: str,
+    overrides: Sequence[str],
+    as_of: str | None,
+    as_json: bool,
+) -> None:
+    """Aggregate, run the notebooks and write the weekly report; prints where it is."""
+    from feedback_lib import config, pipeline
+
+    run = pipeline.weekly(
+        config.load(params, overrides),
+        as_of=config.parse_time(as_of) if as_of else None,
+        only=only,
+        since=config.parse_time(since) if since else None,
+        progress=_progress(obj),
+        quiet_sinks=as_json,
+    )
+    if as_json:
+        _print_json(run.record())
+    else:
+        click.echo(f"Report: {run.folder}/signal_report.html and .pdf")
+    _leave(run.status)
+
+
+@report.command("list")
+@PARAMS
+@SET
+@AS_JSON
+def list_(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
+    """List the runs in the store, newest first."""
+    from feedback_lib import config, pipeline
+
+    rows = pipeline.runs(config.load(params, overrides))
+    _table(rows, ["run_id", "recipe", "as_of", "status", "signals", "findings", "suggestions", "seconds"], as_json)
+
+
+@report.command()
+@click.argument("run_id")
+@PARAMS
+@SET
+@AS_JSON
+@click.pass_obj
+def rerun(obj: Mapping[str, bool], run_id: str, *, params: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Compute a run again from the data as it stood then, and compare every table."""
+    from feedback_lib import config, pipeline
+
+    rows = pipeline.rerun(config.load(params, overrides), run_id, progress=_progress(obj))
+    _table(rows, ["table", "rows", "equal", "difference"], as_json)
+    _leave("ok" if all(r["equal"] for r in rows) else "degraded")
+
+
+@feedback.command()
+@PARAMS
+@SET
+@AS_JSON
+def suggestions(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
+    """List the open suggestions, most urgent first."""
+    from feedback_lib import config, pipeline
+
+    rows = pipeline.suggestions(config.load(params, overrides))
+    _table(rows, ["suggestion_id", "priority", "type", "people", "title", "action"], as_json)
+
+
+@feedback.command()
+@PARAMS
+@SET
+@AS_JSON
+def quarantine(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
+    """List the items that did not load: where each stands and why."""
+    from feedback_lib import config, pipeline
+
+    rows = pipeline.quarantine(config.load(params, overrides))
+    _table(rows, ["kind", "origin", "where", "reason", "seen_at"], as_json)
+
+
+@feedback.command()
+@click.option("--out", default="data/sample", show_default=True, help="Folder to write.")
+@click.option("--seed", default=42, show_default=True, help="Another seed makes another world.")
+@AS_JSON
+def sample(*, out: str, seed: int, as_json: bool) -> None:
+    """Write the bundled sample: 26 weeks of invented feedback on an invented platform."""
+    from pathlib import Path
+
+    from feedback_lib import sample as world
+
+    key = world.generate(Path(out), seed=seed)
+    if as_json:
+        _print_json(key)
+    else:
+        click.echo(f"Sample: {out} ({len(key['stories'])} planted stories, listed in key.json). All of it is invented.")
+
+
+@feedback.command()
+@click.argument("notebook", type=click.Path())
+@click.option("--param", "-p", "given", multiple=True, metavar="KEY=VALUE", help="A parameter of the notebook (YAML).")
+@click.option("--out", type=click.Path(), help="Where the executed notebook goes [default: reports/<name>.ipynb].")
+@click.option("--timeout", default=600, show_default=True, help="Seconds a cell may take.")
+@click.pass_obj
+def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: str | None, timeout: int) -> None:
+    """Run one notebook with parameters, refusing unknown or mistyped ones before any cell runs."""
+    from pathlib import Path
+
+    import yaml
+
+    from feedback_lib import pages, runner
+
+    values = {}
+    for text in given:
+        key, sep, value = text.partition("=")
+        if not sep:
+            raise ConfigError(f"--param {text!r}: write key=value.")
+        values[key] = yaml.safe_load(value) if value else ""
+    target = Path(out or f"reports/{Path(notebook).stem}.ipynb")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=_progress(obj))
+    page = pages.export_html(target, target.with_suffix(".html"))
+    click.echo(f"Notebook: {target} ({done.seconds:.1f} s)\nPage: {page}")
+
+
+@feedback.command()
+@AS_JSON
+def plugins(*, as_json: bool) -> None:
+    """List the sources, metric backends and sinks that can be named in a params file."""
+    from feedback_lib.plugins import FAMILIES, available
+
+    known = {family: available(family) for family in FAMILIES}
+    if as_json:
+        _print_json(known)
+    else:
+        for family, names in known.items():
+            click.echo(f"{family}: {', '.join(names) or '–'}")
+
+
+def main() -> NoReturn:
+    """Run a command; what went wrong is said in a message, never in a traceback."""
+    _run(feedback)
+
+
+def aggregator() -> NoReturn:
+    """Run ``smartspec_feedback_aggregator``: ``feedback aggregate`` under its older name, with its own flags."""
+    given = sys.argv[1:]
+    group = [a for a in given if a in ("--verbose", "--quiet", "--version")]
+    _run(feedback, group + ([] if "--version" in group else ["aggregate", *(a for a in given if a not in group)]))
+
+
+def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
+    try:
+        command.main(args=args, standalone_mode=False)
+    except FeedbackError as problem:
+        _say(str(problem), 2 if isinstance(problem, ConfigError) else 1)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("Stopped. What had been read is kept; run the command again to go on.", 1)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as fault:  # the last line of defence: a user sees a sentence, not a traceback
+        if "--verbose" in (args or sys.argv):
+            raise
+        kind, text = type(fault).__name__, privacy.redact(str(fault))
+        _say(f"unexpected fault ({kind}: {text}). Nothing stored was lost; --verbose shows where it happened.", 1)
+    sys.exit(0)
+
+
+def _say(message: str, code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def _leave(status: str) -> None:
+    if status != "ok":
+        raise click.exceptions.Exit(1)
+
+
+def _progress(obj: Mapping[str, bool]) -> Callable[[str], None]:
+    def show(line: str) -> None:
+        if not obj["quiet"]:
+            click.echo(line, err=True)
+
+    return show
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    rows = list(rows)
+    if as_json:
+        _print_json([dict(r) for r in rows])
+        return
+    if not rows:
+        click.echo("Nothing yet.")
+        return
+    cells = [[_cell(r.get(c)) for c in columns] for r in rows]
+    widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
+    for line in [list(columns), *cells]:
+        click.echo("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _log(*, verbose: bool, quiet: bool) -> None:
+    handler = logging.StreamHandler()
+    if not sys.stderr.isatty():
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logging.basicConfig(
+        level=logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True
+    )
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line, for machines that read logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level, logger and message as JSON."""
+        return json.dumps(
+            {
+                "at": self.formatTime(record),
+                "level": record.levelname,
+                "logger": record.name,
+                "message": record.getMessage(),
+            }
+        )

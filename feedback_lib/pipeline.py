@@ -1,0 +1,530 @@
+"""The recipes: one function per workflow. The command, the scheduler and the analyst call the same function."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import hashlib
+import importlib.metadata
+import json
+import logging
+import resource
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from feedback_lib import (
+    __version__,
+    config,
+    encoders,
+    ingest,
+    pages,
+    plugins,
+    records,
+    runner,
+    suggest,
+    understand,
+)
+from feedback_lib import report as reports
+from feedback_lib.analysis import topics, trends
+from feedback_lib.config import Config
+from feedback_lib.errors import ConfigError, DeliveryError, nearest
+from feedback_lib.ingest import SourceResult
+from feedback_lib.report import Report
+from feedback_lib.sinks import Message, Sink
+from feedback_lib.sources import Source
+from feedback_lib.store import Store
+
+logger = logging.getLogger(__name__)
+Progress = Callable[[str], None]
+INPUTS = ("signals", "understanding", "topics", "suggestions")
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A configuration made ready: every plug-in built and every option checked before anything is read."""
+
+    config: Config
+    store: Store
+    sources: tuple[tuple[str, Source], ...]
+    sinks: tuple[Sink, ...]
+    topics: topics.TopicOptions
+    trends: trends.TrendOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What a run inferred: frames shaped like the tables they go to, and the report made of them."""
+
+    understanding: pl.DataFrame
+    topics: pl.DataFrame
+    findings: pl.DataFrame
+    suggestions: pl.DataFrame
+    report: Report
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One finished run of a recipe."""
+
+    run_id: str
+    recipe: str
+    as_of: dt.datetime
+    status: str
+    report: Report
+    stages: tuple[dict[str, Any], ...]
+    params: Mapping[str, Any]
+    folder: Path | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` holds: parameters, versions, data versions, counts, duration by stage."""
+        shown = self.report.to_dict()
+        return {
+            "run_id": self.run_id,
+            "recipe": self.recipe,
+            "as_of": self.as_of.isoformat(),
+            "status": self.status,
+            "folder": str(self.folder) if self.folder else None,
+            "params": self.params,
+            "versions": shown["versions"],
+            "inputs": shown["inputs"],
+            "counts": _counts(self.report),
+            "sources": shown["sources"],
+            "stages": list(self.stages),
+            "seconds": round(sum(s["seconds"] for s in self.stages), 2),
+        }
+
+
+class _Stages:
+    """Seconds and peak memory of each named part of a run."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.done: list[dict[str, Any]] = []
+        self.progress = progress
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        self.done.append({"stage": name, "seconds": round(time.perf_counter() - started, 2), "peak_mb": peak_mb})
+        self.progress(f"{name}: {self.done[-1]['seconds']:.1f} s")
+
+
+def plan(cfg: Config) -> Plan:
+    """Build every plug-in and check every option of a configuration.
+
+    Raises:
+        ConfigError: something is wrong; nothing has been read or written.
+    """
+    place = cfg.path or "params"
+    options = {"seed": cfg.seed} | dict(cfg.topics)
+    return Plan(
+        config=cfg,
+        store=Store(cfg.folder("store")),
+        sources=tuple((str(e.get("kind")), plugins.build("sources", e)) for e in cfg.sources),
+        sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
+        topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
+        trends=config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends"),
+    )
+
+
+def aggregate(
+    cfg: Config,
+    *,
+    as_of: dt.datetime | None = None,
+    only: str | None = None,
+    since: dt.datetime | None = None,
+    progress: Progress = _silent,
+    quiet_sinks: bool = False,
+) -> Run:
+    """The feedback aggregator: poll, process what is new, refresh what dashboards read, suggest, send the summary.
+
+    Args:
+        cfg: what to read and where to write.
+        as_of: the moment the run pretends is now; None takes the configuration's, else the clock.
+        only: read this source alone (kind, origin or ``kind:origin``).
+        since: read items updated from here on; None reads everything the sources have.
+        progress: called with a line per step.
+        quiet_sinks: leave out the ``stdout`` sink, for callers that print JSON.
+
+    Returns:
+        The run; its status is ``degraded`` when a source or a sink failed.
+
+    Raises:
+        FeedbackError: the run could not be made at all.
+    """
+    ready = plan(cfg)
+    with ready.store.lock():
+        run = _analysed(ready, as_of, only, since, progress)
+        return _delivered(ready, run, progress, quiet_sinks)
+
+
+def weekly(
+    cfg: Config,
+    *,
+    as_of: dt.datetime | None = None,
+    only: str | None = None,
+    since: dt.datetime | None = None,
+    progress: Progress = _silent,
+    quiet_sinks: bool = False,
+) -> Run:
+    """The weekly run: `aggregate`, then the notebooks, pages and JSON files, written all or none.
+
+    Everything goes to ``<reports>/<recipe>/<day of as_of>/``. When a notebook fails, the report that was there
+    stays and the failed notebook is kept beside it.
+
+    Raises:
+        NotebookError: a notebook failed; names the notebook kept with its traceback.
+    """
+    ready = plan(cfg)
+    with ready.store.lock():
+        run = _analysed(ready, as_of, only, since, progress)
+        run = _published(ready, run, progress)
+        return _delivered(ready, run, progress, quiet_sinks)
+
+
+def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dict[str, Any]]:
+    """Compute a run again from its parameters and the data as it stood then.
+
+    Returns:
+        One row per table: table, rows, equal, difference (in words, None when equal).
+
+    Raises:
+        ConfigError: there is no such run in the store.
+    """
+    store = Store(cfg.folder("store"))
+    row = _run_row(store, run_id)
+    ready = plan(dataclasses.replace(_config_of(json.loads(row["params"])), store=cfg.store))
+    inputs = json.loads(row["inputs"])
+    before = Report.from_dict(json.loads(row["report"]))
+    gathered = [SourceResult(**s) for s in json.loads(row["counts"])["gathered"]]
+    again = _analyse(ready, row["as_of"], row["run_id"], inputs, gathered, progress)
+    rows = []
+    for name, frame in (
+        ("understanding", again.understanding),
+        ("topics", again.topics),
+        ("findings", again.findings),
+        ("suggestions", again.suggestions),
+    ):
+        stored = store.read(name, as_of=inputs["after"].get(name)).filter(pl.col("run_id") == row["run_id"])
+        rows.append(_compare(name, frame.filter(pl.col("run_id") == row["run_id"]), stored))
+    shown, recorded = again.report.to_dict(), before.to_dict()
+    changed = sorted(k for k in recorded if shown.get(k) != recorded[k])
+    rows.append(
+        {
+            "table": "report",
+            "rows": len(recorded),
+            "equal": not changed,
+            "difference": f"other values under {', '.join(changed)}" if changed else None,
+        }
+    )
+    return rows
+
+
+def runs(cfg: Config) -> list[dict[str, Any]]:
+    """The runs in the store, newest first, with their counts."""
+    table = Store(cfg.folder("store")).read("runs").sort("started_at", descending=True)
+    return [
+        {k: r[k] for k in ("run_id", "recipe", "as_of", "started_at", "status", "seconds")} | json.loads(r["counts"])
+        for r in table.iter_rows(named=True)
+    ]
+
+
+def suggestions(cfg: Config) -> list[dict[str, Any]]:
+    """The open suggestions, most urgent first."""
+    table = Store(cfg.folder("store")).read("suggestions")
+    return (
+        table.filter(pl.col("state") == "open").sort("priority", "suggestion_id", descending=[True, False]).to_dicts()
+    )
+
+
+def quarantine(cfg: Config) -> list[dict[str, Any]]:
+    """The items that did not load, in the order of their files."""
+    return Store(cfg.folder("store")).read("quarantine").sort("kind", "origin", "where").to_dicts()
+
+
+def sample_store(progress: Progress = _silent) -> Store:
+    """The store of the bundled sample after its newest weekly run, made once per version in the cache."""
+    from feedback_lib import sample
+
+    home = config.cache_dir() / "sample" / f"{__version__}-{sample.fingerprint()}"
+    store = Store(home / "store")
+    if store.version("runs") is None:
+        home.mkdir(parents=True, exist_ok=True)
+        with store.lock():
+            if store.version("runs") is None:
+                sample.generate(home / "data")
+                ready = plan(sample_config(home))
+                _analysed(ready, None, None, None, progress)
+    return store
+
+
+def sample_config(home: Path) -> Config:
+    """The configuration that reads the sample in ``home / "data"`` and keeps its store in ``home / "store"``."""
+    from feedback_lib import sample
+
+    return Config(
+        product=sample.PRODUCT,
+        synthetic=True,
+        store=str(home / "store"),
+        reports=str(home / "reports"),
+        as_of=dt.datetime.combine(sample.UNTIL, dt.time(), dt.UTC),
+        sources=tuple(sample.sources(home / "data")),
+        sinks=(),
+    )
+
+
+def _analysed(
+    ready: Plan, as_of: dt.datetime | None, only: str | None, since: dt.datetime | None, progress: Progress
+) -> Run:
+    """Gather, analyse, and write every table; the run's own row comes last, so a killed run leaves no report."""
+    started = dt.datetime.now(dt.UTC)
+    at = as_of or ready.config.as_of or started
+    if since and since >= at:
+        raise ConfigError(f"since {since:%Y-%m-%d} is not before as_of {at:%Y-%m-%d}.")
+    run_id = secrets.token_hex(4)
+    stages = _Stages(progress)
+    with stages.stage("gather"):
+        gathered = ingest.gather(
+            _chosen(ready.sources, only),
+            ready.store,
+            since=since,
+            until=at,
+            fetched_at=started,
+            run_id=run_id,
+            progress=progress,
+        )
+    versions = ready.store.versions()
+    inputs = {t: versions.get(t) for t in INPUTS}
+    made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
+    with stages.stage("store"):
+        after = {}
+        for name, frame in (
+            ("understanding", made.understanding),
+            ("topics", made.topics),
+            ("findings", made.findings),
+            ("suggestions", made.suggestions),
+        ):
+            after[name] = ready.store.upsert(name, frame).version
+        run = Run(
+            run_id=run_id,
+            recipe=ready.config.recipe,
+            as_of=at,
+            status="degraded" if any(g.status == "failed" for g in gathered) else "ok",
+            report=made.report,
+            stages=tuple(stages.done),
+            params=_params(ready.config, at),
+        )
+        _keep(ready.store, run, started, {**inputs, "after": after}, gathered)
+    ready.store.optimize()
+    return run
+
+
+def _analyse(
+    ready: Plan,
+    as_of: dt.datetime,
+    run_id: str,
+    inputs: Mapping[str, Any],
+    gathered: Sequence[SourceResult],
+    progress: Progress,
+    stages: _Stages | None = None,
+) -> Analysis:
+    """Everything between the tables read (at the versions given) and the tables written. No writing, no clock."""
+    stages = stages or _Stages(progress)
+    store = ready.store
+    week = records.monday(as_of) - dt.timedelta(days=7)
+    end = dt.datetime.combine(week + dt.timedelta(days=7), dt.time(), dt.UTC)
+    first = end - dt.timedelta(weeks=ready.topics.window_weeks)
+    with stages.stage("understand"):
+        signals = (
+            store.scan("signals", as_of=inputs["signals"])
+            .to_native()
+            .filter((pl.col("created_at") >= first) & (pl.col("created_at") < end))
+            .collect()
+            .select(records.schema("signals").keys())
+        )
+        encoder = encoders.minilm(config.cache_dir(), threads=ready.config.threads)
+        understood = understand.understand(
+            signals,
+            store.read("understanding", as_of=inputs["understanding"]),
+            store.read("topics", as_of=inputs["topics"]),
+            encoder,
+            ready.topics,
+            as_of=as_of,
+            run_id=run_id,
+            progress=progress,
+        )
+    with stages.stage("find"):
+        joined = understand.join(signals, understood.understanding)
+        findings = trends.find(joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of)
+    with stages.stage("suggest"):
+        drafts = suggest.draft(findings, joined, understood.topics, week, run_id=run_id, as_of=as_of)
+        before = store.read("suggestions", as_of=inputs["suggestions"])
+        merged = suggest.merge(drafts, before)
+    with stages.stage("report"):
+        made = reports.build(
+            understood=joined,
+            topics=understood.topics,
+            findings=findings,
+            suggestions=merged,
+            sources=[dataclasses.asdict(g) for g in gathered],
+            quality=understood.quality,
+            week=week,
+            as_of=as_of,
+            run_id=run_id,
+            product=ready.config.product,
+            synthetic=ready.config.synthetic,
+            recipe=ready.config.recipe,
+            options=ready.trends,
+            versions=_versions(),
+            inputs={t: inputs.get(t) for t in INPUTS},
+            quarantined=store.read("quarantine").height,
+        )
+    return Analysis(understood.understanding, understood.topics, findings, merged, made)
+
+
+def _published(ready: Plan, run: Run, progress: Progress) -> Run:
+    """Run the notebooks and write everything of the run into its folder, all or none."""
+    cfg = ready.config
+    target = cfg.folder("reports") / cfg.recipe / f"{run.as_of:%Y-%m-%d}"
+    stages = _Stages(progress)
+    with runner.publish(target) as folder:
+        for name in cfg.notebooks:
+            with stages.stage(f"notebook {name}"):
+                done = folder / f"{name}.ipynb"
+                runner.run_notebook(
+                    cfg.folder("notebook_folder") / f"{name}.ipynb",
+                    {"store": str(ready.store.path), "run_id": run.run_id},
+                    done,
+                    timeout_s=cfg.notebook_timeout_s,
+                )
+                pages.export_html(done, done.with_suffix(".html"))
+        with stages.stage("pdf"):
+            (folder / "signal_report.pdf").write_bytes(pages.pdf(run.report.to_dict()))
+        run = dataclasses.replace(run, stages=(*run.stages, *stages.done), folder=target)
+        for name, value in (
+            ("suggestions", run.report.to_dict()["suggestions"]),
+            ("summary", run.report.to_dict()),
+            ("run", run.record()),
+        ):
+            text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
+            (folder / f"{name}.json").write_text(text + "\n", "utf-8")
+    return run
+
+
+def _delivered(ready: Plan, run: Run, progress: Progress, quiet: bool) -> Run:
+    """Send the summary to every sink; one that fails does not stop the others."""
+    failed = []
+    for sink in ready.sinks:
+        if quiet and getattr(sink, "prints", False):
+            continue
+        try:
+            receipt = sink.deliver(_message(run))
+        except DeliveryError as problem:
+            failed.append(str(problem))
+            logger.warning("%s", problem)
+            continue
+        said = "sent" if receipt.delivered else "had been sent before"
+        progress(f"{receipt.kind}: {said} to {receipt.where} (key {receipt.key})")
+    return dataclasses.replace(run, status="degraded") if failed else run
+
+
+def _message(run: Run) -> Message:
+    """The summary; its key is made of what it says, so the same window run twice is sent once."""
+    shown = run.report.to_dict()
+    said = {k: shown[k] for k in ("week", "verdict", "numbers", "frictions", "delights", "findings")}
+    for finding in said["findings"]:
+        finding.pop("run_id", None)
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return Message(
+        key=f"{run.recipe}-{shown['week']['iso']}-{digest}",
+        title=f"{shown['title']} · {shown['week']['label']}",
+        text=reports.summary_text(run.report),
+        attachments=(str(run.folder / "signal_report.pdf"),) if run.folder else (),
+    )
+
+
+def _keep(
+    store: Store, run: Run, started: dt.datetime, inputs: Mapping[str, Any], gathered: Sequence[SourceResult]
+) -> None:
+    row = records.RunRow(
+        run_id=run.run_id,
+        recipe=run.recipe,
+        as_of=run.as_of,
+        started_at=started,
+        seconds=sum(s["seconds"] for s in run.stages),
+        status=run.status,
+        params=json.dumps(run.params, default=str),
+        versions=json.dumps(_versions()),
+        inputs=json.dumps(inputs),
+        counts=json.dumps(_counts(run.report) | {"gathered": [dataclasses.asdict(g) for g in gathered]}, default=str),
+        report=json.dumps(run.report.to_dict(), ensure_ascii=False, default=str),
+        updated_at=started,
+    )
+    store.upsert("runs", records.frame("runs", [row]))
+
+
+def _counts(made: Report) -> dict[str, int]:
+    shown = made.to_dict()
+    return {
+        "signals": shown["feedback_items_processed"],
+        "findings": len(shown["findings"]),
+        "suggestions": shown["suggestions_generated"],
+        "quarantined": shown["quality"]["quarantined"],
+    }
+
+
+def _params(cfg: Config, as_of: dt.datetime) -> dict[str, Any]:
+    return dataclasses.asdict(dataclasses.replace(cfg, as_of=as_of))
+
+
+def _config_of(params: Mapping[str, Any]) -> Config:
+    path = params.get("path", "")
+    made = config.section(Config, {k: v for k, v in params.items() if k != "path"}, "the run's recorded params")
+    return dataclasses.replace(made, path=path)
+
+
+def _chosen(sources: Sequence[tuple[str, Source]], only: str | None) -> Sequence[tuple[str, Source]]:
+    if only is None:
+        return sources
+    names = {n for kind, s in sources for n in (kind, s.origin, f"{kind}:{s.origin}")}
+    if only not in names:
+        raise ConfigError(f"--source {only!r}: no such source is configured; {nearest(only, sorted(names))}")
+    return [(kind, s) for kind, s in sources if only in (kind, s.origin, f"{kind}:{s.origin}")]
+
+
+def _versions() -> dict[str, str]:
+    names = ("polars", "narwhals", "deltalake", "bertopic", "scikit-learn", "onnxruntime", "altair", "typst")
+    return {"feedback_lib": __version__} | {n: importlib.metadata.version(n) for n in names}
+
+
+def _run_row(store: Store, run_id: str) -> dict[str, Any]:
+    table = store.read("runs")
+    found = table.filter(pl.col("run_id") == run_id)
+    if found.is_empty():
+        known = table.sort("started_at")["run_id"].to_list()
+        raise ConfigError(f"no run {run_id!r} in {store.path}; {nearest(run_id, known)}")
+    return found.row(0, named=True)
+
+
+def _compare(name: str, again: pl.DataFrame, stored: pl.DataFrame) -> dict[str, Any]:
+    """Whether two frames hold the same rows, in any order, and in which columns they differ."""
+    key = list(records.TABLES[name].key)
+    left, right = again.sort(key), stored.select(again.columns).sort(key)
+    difference = None
+    if left.height != right.height:
+        difference = f"{left.height} rows against {right.height}"
+    elif not left.equals(right):
+        columns = [c for c in left.columns if not left[c].equals(right[c])]
+        difference = f"other values in {', '.join(columns)}"
+    return {"table": name, "rows": left.height, "equal": difference is None, "difference": difference}
