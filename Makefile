@@ -1,0 +1,75 @@
+# Two commands on a bare machine with Python 3.11+, git and make: `make weekly` and `make test`.
+PYTHON ?= python3 python3.11 python3.12 python3.13
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/python requirements/run_uv.py
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help weekly test lab dashboards docs lint bench lock clean environment environment-dev
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+weekly: $(VENV)/.runtime data/sample  ## build .venv, make the sample, run the weekly report and say where it is
+	$(BIN)/feedback report weekly --params params/weekly.yaml
+
+test: $(VENV)/.dev  ## build what the tests need and run them
+	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=300 tests feedback_lib notebooks $(PYTEST_ARGS)
+
+lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
+
+dashboards: $(VENV)/.runtime data/sample  ## show the dashboard in the browser, on this machine only
+	$(BIN)/feedback dashboards
+
+docs: $(VENV)/.runtime  ## write the generated pages under docs/
+	$(BIN)/python docs/make_cli.py
+
+lint: $(VENV)/.dev  ## style, types, layers, stale pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/make_cli.py --check
+
+bench: $(VENV)/.runtime  ## run every benchmark; one JSON object per result
+	@for file in benchmarks/[a-z]*.py; do \
+	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; \
+	done
+
+lock: $(VENV)/.uv  ## write the lock files again (newer versions: make lock UPGRADE=--upgrade)
+	$(BIN)/python requirements/lock.py $(UPGRADE)
+
+clean:  ## remove .venv and caches; data and reports stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environment: $(VENV)/.runtime
+environment-dev: $(VENV)/.dev
+
+data/sample: | $(VENV)/.runtime
+	$(BIN)/feedback sample --out data/sample
+
+# A stamp is written when its step is done, so the second run installs nothing.
+$(VENV)/.uv: requirements/uv.txt
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    "$$python" -m venv $(VENV) && exec $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt; \
+	    echo "$$python could not make $(VENV); on Debian install python3-venv" >&2; exit 1; \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python" >&2; exit 1
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.uv requirements/runtime.txt pyproject.toml
+	$(UV) pip sync --quiet --require-hashes requirements/runtime.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	$(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
