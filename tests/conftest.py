@@ -1,0 +1,92 @@
+"""What every test gets: no network but this machine, a shared cache, the reference data when it is there."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = Path(os.environ.get("FEEDBACK_REFERENCE_DATA") or ROOT / "../shared/reference").resolve()
+
+collect_ignore = ["data"]
+
+
+def _is_here(address) -> bool:
+    """Whether a socket address stays on this machine: a path, or a loopback host."""
+    if not isinstance(address, tuple):
+        return True
+    host = address[0]
+    try:
+        return host in ("", "localhost") or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _guarded(name: str):
+    real = getattr(socket.socket, name)
+
+    def guard(self, address, *rest):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_here(address):
+            raise RuntimeError(f"a test went off this machine: {name} to {address!r}")
+        return real(self, address, *rest)
+
+    return guard
+
+
+def _looked_up(host, *rest, _real=socket.getaddrinfo, **options):
+    if not _is_here((host.decode() if isinstance(host, bytes) else host or "",)):
+        raise RuntimeError(f"a test went off this machine: it looked up {host!r}")
+    return _real(host, *rest, **options)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_this_machine():
+    """A connection or look-up that leaves the machine fails, with the address it wanted."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, _guarded(name))
+        patch.setattr(socket, "getaddrinfo", _looked_up)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """The folder of models and embeddings, shared by the workers of one test run unless FEEDBACK_CACHE names one."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    with pytest.MonkeyPatch.context() as patch:
+        folder = Path(os.environ.get("FEEDBACK_CACHE") or shared / "feedback-cache")
+        patch.setenv("FEEDBACK_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of real inputs (FEEDBACK_REFERENCE_DATA, default ../shared/reference); without it the test skips."""
+    if not REFERENCE.is_dir():
+        pytest.skip(f"no reference data: {REFERENCE} is not a folder; name one in FEEDBACK_REFERENCE_DATA")
+    return REFERENCE
+
+
+def needed(what: str, *names: str) -> Path:
+    """A program a test needs, by the first of its names that is installed; in CI a missing one fails the test."""
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    message = f"{what} is not installed ({' or '.join(names)}); .ci/run installs it on Debian"
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> tuple[Path, Path]:
+    """Chromium and its driver."""
+    browser = needed("Chromium", "chromium", "chromium-browser", "google-chrome")
+    return browser, needed("Chromium's driver", "chromedriver")
