@@ -1,0 +1,397 @@
+"""Charts of a report: one look, one way to draw them, and a sentence in words for each.
+
+Everything takes the report as `report.Report.to_dict` gives it, or a part of it, and returns an Altair chart; `show`
+turns a chart into something a notebook displays without a network. Two hues and greys; what matters is also said by
+shape, darkness or a label, so that a print in greys loses nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import altair as alt
+import anywidget
+import traitlets
+
+from feedback_lib import config
+
+Report = Mapping[str, Any]
+Row = Mapping[str, Any]
+Width = int | Literal["container"]
+Drawing = alt.LayerChart | alt.FacetChart
+
+INK, MUTED, GREY, GRID = "#1b2330", "#576170", "#b4bcc8", "#dfe3e9"
+FRICTION, DELIGHT = "#b5451b", "#1f5fa8"
+MOVING = ("NEW", "GROWING")
+FONT = "Inter, 'Segoe UI', Helvetica, Arial, sans-serif"
+TEMPLATES = Path(__file__).parent / "templates"
+FONTS = TEMPLATES / "fonts"
+SIZE = 12  # pixels, 9 pt: nothing in a chart is smaller
+FEW = 5  # fewer people than this are not counted out in front of stakeholders
+
+
+@alt.theme.register("feedback", enable=True)
+def _theme() -> alt.theme.ThemeConfig:
+    axis: Any = {"labelColor": MUTED, "titleColor": MUTED, "labelFontSize": SIZE, "titleFontSize": SIZE}
+    title: Any = {"anchor": "start", "fontSize": 13, "fontWeight": 600, "color": INK, "offset": 8, "frame": "group"}
+    return {
+        "config": {
+            "font": FONT,
+            "background": "transparent",
+            "aria": False,  # the words of the whole chart are set once, by `svg` and by chart.js
+            "view": {"stroke": None},
+            "title": title | {"subtitleColor": MUTED, "subtitleFontSize": SIZE},
+            "axis": axis | {"titleFontWeight": 400, "gridColor": GRID, "domainColor": GREY, "tickColor": GREY},
+            "axisX": {"grid": False},
+            "axisY": {"domain": False, "ticks": False},
+            "text": {"fontSize": SIZE, "color": INK, "font": FONT},
+            "range": {"category": [FRICTION, DELIGHT, MUTED, GREY]},
+        }
+    }
+
+
+def people(count: float | None) -> str:
+    """A number of people as stakeholders see it: ``–`` when unknown, ``<5`` when it could point at somebody.
+
+    >>> people(12), people(3), people(0), people(None)
+    ('12', '<5', '0', '–')
+    """
+    if count is None:
+        return "–"
+    return f"<{FEW}" if 0 < count < FEW else f"{count:,.0f}"
+
+
+def times(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A rate ratio with its interval.
+
+    >>> times(4.41, 2.9, 6.6), times(None)
+    ('×4.4 (2.9–6.6)', '–')
+    """
+    if ratio is None:
+        return "–"
+    interval = "" if low is None or high is None else f" ({_short(low)}–{_short(high)})"
+    return f"×{_short(ratio)}{interval}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def weeks(report: Report, count: int = 13) -> list[str]:
+    """The Mondays a sparkline of the report covers, as short labels, oldest first."""
+    last = dt.date.fromisoformat(report["week"]["start"])
+    return [f"{day.day} {day:%b}" for day in (last - dt.timedelta(weeks=n) for n in range(count - 1, -1, -1))]
+
+
+def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, band: int = 48) -> Drawing:
+    """Small multiples: people per week, one band per topic, all on one scale; new topics outlined, growing ones dark.
+
+    Args:
+        report: for the names of the weeks.
+        rows: frictions or delights of the report, in the order to show.
+        width: in pixels; ``container`` fills the place it is put in.
+        band: height of one topic in pixels.
+    """
+    labels = weeks(report)
+    top = max((v for r in rows for v in r["spark"] if v is not None), default=0) or 1
+    data, names, badges = [], [], []
+    for place, row in enumerate(rows):
+        base = float(len(rows) - 1 - place)
+        hue = hue(row)
+        for n, value in enumerate(row["spark"][-13:]):
+            if value is not None:
+                height = base + 0.56 * value / top
+                data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": row["badge"]})
+                data[-1] |= {"week": labels[n], "people": people(value), "hue": hue, "last": n == len(labels) - 1}
+        names.append({"n": 0, "base": base + 0.8, "text": row["name"]})
+        badges.append({"n": len(labels) - 1, "base": base + 0.8, "badge": row["badge"].title()})
+    x = alt.X("n:Q", title=None, scale=_scale(0, len(labels) - 1), axis=_week_axis(labels))
+    y, tops = (alt.Y(f"{f}:Q", title=None, axis=None, scale=_scale(0, max(len(rows), 1))) for f in ("base", "top"))
+    points = alt.Chart(_values(data))
+    tips = [alt.Tooltip(f"{f}:N") for f in ("topic", "week", "people", "badge")]
+    colour = alt.Color("hue:N", scale=None)
+    area = points.mark_area(opacity=0.35, line=False).encode(x, y, y2="top:Q", color=colour, detail="topic:N")
+    quiet = points.transform_filter("datum.badge != 'NEW'").mark_line(strokeWidth=1.2)
+    loud = points.transform_filter("datum.badge == 'NEW'").mark_line(strokeWidth=2.4)
+    lines = [m.encode(x, tops, color=colour, detail="topic:N") for m in (quiet, loud)]
+    dots = points.mark_circle(size=34, opacity=1).encode(x, tops, color=colour, tooltip=tips)
+    ends = points.transform_filter("datum.last").mark_text(align="left", dx=7, fontWeight=600)
+    label = alt.Chart(_values(names)).mark_text(align="left", baseline="middle", limit=250)
+    badge = alt.Chart(_values(badges)).mark_text(align="right", baseline="middle", color=MUTED)
+    return alt.layer(
+        area,
+        *lines,
+        dots.transform_filter("datum.last"),
+        points.mark_circle(size=60, opacity=0).encode(x, tops, tooltip=tips),
+        ends.encode(x, tops, text="people:N"),
+        label.encode(x, y, text="text:N"),
+        badge.encode(x, y, text="badge:N"),
+    ).properties(width=width, height=band * max(len(rows), 1))
+
+
+def topics_words(rows: Sequence[Row]) -> str:
+    """What `topics_by_week` shows, in words."""
+    said = [f"{r['name']} ({r['badge'].lower()}): {people(r['people'])} people this week" for r in rows]
+    return "People per week over 13 weeks. " + ("; ".join(said) + "." if said else "No topic to show.")
+
+
+def ratios(rows: Sequence[Row], *, width: Width = 332, band: int = 34) -> Drawing:
+    """Forest plot: how many times as often as in the weeks before, with interval; the line at 1 is "as before"."""
+    drawn = []
+    for nth, row in enumerate(rows):
+        entry = {"place": len(rows) - 1 - nth, "topic": row["name"], "hue": hue(row), "one": 1.0}
+        if row["ratio"] is not None and row["ratio"] > 0:
+            low, high = row["low"] or row["ratio"], row["high"] or row["ratio"]
+            entry |= {"ratio": row["ratio"], "low": low, "high": high}
+            entry["text"] = times(row["ratio"], row["low"], row["high"])
+        else:
+            entry["text"] = "not heard before" if row["badge"] == "NEW" else "–"
+        drawn.append(entry)
+    known = [v for e in drawn for v in (e.get("low"), e.get("high")) if v]
+    least, most = min([0.5, *known]), max([2.0, *known])
+    scale = alt.Scale(type="log", domain=[max(least, 0.1) * 0.95, min(most, 30) * 1.05], nice=False, clamp=True)
+    ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if least <= t <= most]
+    axis = alt.Axis(values=ticks, labelExpr="'×' + format(datum.value, '~g')", ticks=True)
+    tall = _scale(-0.3, max(len(rows), 1) - 0.2)
+    place, name, foot = (alt.Y(f"{f}:Q", title=None, axis=None, scale=tall) for f in ("place", "name", "foot"))
+    low, ratio, one = (alt.X(f"{f}:Q", title=None, axis=axis, scale=scale) for f in ("low", "ratio", "one"))
+    tips = [alt.Tooltip("topic:N"), alt.Tooltip("text:N", title="ratio (95 % interval)")]
+    chart = alt.Chart(_values(drawn)).transform_calculate(
+        name="datum.place + 0.5", foot="datum.place - 0.22", head="datum.place + 0.22"
+    )
+    known_only = chart.transform_filter("isValid(datum.ratio)")
+    return alt.layer(
+        chart.mark_rule(color=MUTED, strokeDash=[3, 2]).encode(one, foot, y2="head:Q"),
+        known_only.mark_rule(strokeWidth=2, color=INK).encode(low, place, x2="high:Q"),
+        known_only.mark_circle(size=70, opacity=1).encode(
+            ratio, place, color=alt.Color("hue:N", scale=None), tooltip=tips
+        ),
+        chart.mark_text(align="left", limit=210).encode(x=alt.value(0), y=name, text="topic:N"),
+        chart.mark_text(align="right", color=MUTED).encode(x=alt.value("width"), y=name, text="text:N"),
+    ).properties(width=width, height=band * max(len(rows), 1))
+
+
+def ratios_words(rows: Sequence[Row]) -> str:
+    """What `ratios` shows, in words."""
+    said = [f"{r['name']}: {times(r['ratio'], r['low'], r['high'])}" for r in rows]
+    return "Rate against the weeks before, with 95 % interval. " + ("; ".join(said) + "." if said else "Nothing yet.")
+
+
+def people_per_week(report: Report, number: Row, *, width: Width = 332, height: int = 130) -> Drawing:
+    """Bars from zero: one of the report's numbers over 13 weeks; this week dark, the usual value as a dashed line."""
+    labels = weeks(report)
+    data = [
+        {"n": labels[n], "value": v, "text": f"{v:,.0f}", "last": n == len(labels) - 1}
+        for n, v in enumerate(number["spark"][-13:])
+        if v is not None
+    ]
+    chart = alt.Chart(_values(data))
+    axis = alt.Axis(values=labels[::-4], labelAngle=0, labelOverlap=False, domain=True, ticks=False, title=None)
+    x = alt.X("n:O", scale=alt.Scale(domain=labels, paddingInner=0.3), axis=axis)
+    y = alt.Y("value:Q", axis=None, scale=alt.Scale(zero=True))
+    tips = [alt.Tooltip("n:N", title="week of"), alt.Tooltip("text:N", title=number["label"])]
+    shade = alt.condition("datum.last", alt.value(INK), alt.value(GREY))
+    layers = [
+        chart.mark_bar().encode(x, y, color=shade, tooltip=tips),
+        chart.transform_filter("datum.last").mark_text(dy=-8, fontWeight=600).encode(x, y, text="text:N"),
+    ]
+    if number["baseline"] is not None:
+        usual = alt.Chart(_values([{"value": number["baseline"], "text": f"usual {number['baseline']:,.0f}"}]))
+        layers.append(usual.mark_rule(strokeDash=[4, 3], color=MUTED).encode(y))
+        text = usual.mark_text(align="left", baseline="bottom", dy=-4, color=MUTED)
+        layers.append(text.encode(x=alt.value(0), y=y, text="text:N"))
+    return alt.layer(*layers).properties(width=width, height=height)
+
+
+def number_words(number: Row) -> str:
+    """One of the report's five numbers over 13 weeks, in words."""
+    usual = number["baseline"]
+    against = "" if usual is None else f", usually {usual:,.0f}" if usual >= 2 else f", usually {usual:.2g}"
+    return f"{number['label']}: {number['text']} this week{against}."
+
+
+def sparkline(
+    values: Sequence[float | None],
+    *,
+    alt: str,
+    label: str = "",
+    hue: str = INK,
+    width: int = 84,
+    height: int = 22,
+    zero: bool = True,
+) -> str:
+    """A line over the weeks as SVG text; gaps where a value is missing, the last point marked and labelled.
+
+    Args:
+        values: oldest first; None is a gap.
+        alt: what it shows, in words.
+        label: text beside the last point; the drawing is 34 pixels wider when there is one.
+        hue: colour of the line.
+        width: of the line itself, in pixels, the same in a column so that weeks stand under each other.
+        height: in pixels.
+        zero: the bottom is 0; otherwise the smallest value.
+    """
+    known = [v for v in values if v is not None]
+    total = width + (34 if label else 0)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="spark" role="img" aria-label="{html.escape(alt)}" '
+        f'viewBox="0 0 {total} {height}" width="{total}" height="{height}"><title>{html.escape(alt)}</title>'
+    )
+    if not known:
+        return (
+            f'{head}<text x="0" y="{height - 6}" font-size="{SIZE}" fill="{MUTED}" font-family="Inter">–</text></svg>'
+        )
+    least = 0.0 if zero else min(known)
+    span = (max(known) - least) or 1.0
+    step = (width - 8) / max(len(values) - 1, 1)
+    spots = [
+        None if v is None else (3 + n * step, height - 4 - (v - least) / span * (height - 8))
+        for n, v in enumerate(values)
+    ]
+    path, pen = [], "M"
+    for spot in spots:
+        if spot is None:
+            pen = "M"
+            continue
+        path.append(f"{pen}{spot[0]:.1f} {spot[1]:.1f}")
+        pen = "L"
+    body = f'<path d="{"".join(path)}" fill="none" stroke="{hue}" stroke-width="1.4" stroke-linejoin="round"/>'
+    if spots[-1] is not None:
+        x, y = spots[-1]
+        body += f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="{hue}"/>'
+    if label:
+        body += (
+            f'<text x="{width + 2}" y="{height / 2 + 4:.0f}" font-size="{SIZE}" font-weight="600" fill="{INK}" '
+            f'font-family="{html.escape(FONT)}">{html.escape(label)}</text>'
+        )
+    return f"{head}{body}</svg>"
+
+
+def svg(chart: alt.TopLevelMixin, *, alt: str) -> str:
+    """A chart as SVG text that stands alone: no script, no address but the namespace, ids unlike any other chart's.
+
+    Args:
+        chart: an Altair chart with a width in pixels.
+        alt: what it shows, in words.
+    """
+    import vl_convert
+
+    _know_fonts()
+    text = vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=_vega_version())
+    text = re.sub(r'<path [^>]*opacity="0"[^>]*/>', "", text)  # there for tooltips only
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]
+    text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{own}\2", text)
+    words = html.escape(alt)
+    return re.sub(r"<svg ([^>]*)>", rf'<svg role="img" aria-label="{words}" \1><title>{words}</title>', text, count=1)
+
+
+class Picture:
+    """A drawn chart: notebooks display it as SVG with its words beside it."""
+
+    def __init__(self, text: str, alt: str) -> None:
+        self.text = text
+        self.alt = alt
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        return {"image/svg+xml": self.text, "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def show(chart: alt.TopLevelMixin, *, alt: str, render: Literal["svg", "widget"] = "svg") -> Picture | ChartWidget:
+    """The one way a chart reaches a reader.
+
+    Args:
+        chart: an Altair chart.
+        alt: what it shows, in words; every chart has some.
+        render: ``svg`` draws it now, for papermill, HTML and PDF; ``widget`` draws it in the browser, with tooltips and
+            redrawing, in JupyterLab and Voila. Neither asks the network.
+    """
+    if not alt:
+        raise ValueError("a chart needs words: pass alt=.")
+    return ChartWidget(chart, alt=alt) if render == "widget" else Picture(svg(chart, alt=alt), alt)
+
+
+class ChartWidget(anywidget.AnyWidget):
+    """A chart drawn in the browser; the Vega bundle is sent once per page, not once per chart."""
+
+    _esm = TEMPLATES / "chart.js"
+    spec = traitlets.Dict().tag(sync=True)
+    words = traitlets.Unicode().tag(sync=True)
+    revision = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, chart: alt.TopLevelMixin, *, alt: str) -> None:
+        _engine()
+        super().__init__(spec=chart.to_dict(), words=alt)
+
+    def redraw(self, chart: alt.TopLevelMixin, *, alt: str) -> None:
+        """Show another chart in the same place."""
+        with self.hold_sync():
+            self.spec, self.words = chart.to_dict(), alt
+            self.revision += 1
+
+
+class _Engine(anywidget.AnyWidget):
+    """Carries `bundle` to the page; it shows nothing."""
+
+
+@functools.cache
+def _engine() -> _Engine:
+    made: _Engine = type("Engine", (_Engine,), {"_esm": bundle()})()
+    return made
+
+
+def bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one JavaScript module, built once and kept in the cache folder."""
+    import importlib.metadata
+
+    import vl_convert
+
+    kept = config.cache_dir() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
+    if not kept.exists():
+        start = "globalThis.feedbackEmbed = vegaEmbed; export default {render() {}};"
+        text = vl_convert.javascript_bundle(start, vl_version=_vega_version())
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        half = kept.with_suffix(f".{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+        half.write_text(text, "utf-8")
+        half.replace(kept)
+    return kept.read_text("utf-8")
+
+
+@functools.cache
+def _know_fonts() -> None:
+    import vl_convert
+
+    vl_convert.register_font_directory(str(FONTS))
+
+
+def _vega_version() -> str:
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def hue(row: Row) -> str:
+    if row["badge"] not in MOVING and row["badge"] != "RECURRING":
+        return MUTED
+    return DELIGHT if row.get("dx_label") == "DX Delight" or row.get("category") == "praise" else FRICTION
+
+
+def _values(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
+    return alt.InlineData(values=json.loads(json.dumps(rows)))
+
+
+def _scale(low: float, high: float) -> alt.Scale:
+    return alt.Scale(domain=[low, high], nice=False, zero=False)
+
+
+def _week_axis(labels: Sequence[str]) -> alt.Axis:
+    shown = list(range(len(labels) - 1, -1, -4))
+    return alt.Axis(values=shown, labelExpr=f"{json.dumps(list(labels))}[datum.value]", ticks=False, domain=True)

@@ -1,0 +1,384 @@
+"""Pages made of a report: PDF, self-contained HTML, and the dashboards that Voila serves.
+
+A page shows what the report says and computes nothing of its own but the wording of numbers. The templates under
+``templates/`` hold the layout: ``signal_report.typ`` for PDF, ``fragments.html.j2`` for everything in HTML.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import json
+import struct
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from feedback_lib import charts
+from feedback_lib.charts import FONTS, TEMPLATES, people, times
+
+Report = Mapping[str, Any]
+Paper = Literal["a4", "us-letter"]
+
+LANGUAGES = {
+    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
+    "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian",
+    "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
+    "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "th": "Thai", "tr": "Turkish",
+    "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+
+# How much goes on two pages, tried from the top until it fits.
+_FITS: tuple[dict[str, int], ...] = (
+    {"words": 25, "quoted": 2, "frictions": 5, "delights": 5, "suggestions": 8, "recurring": 5, "sources": 14},
+    {"words": 25, "quoted": 1, "frictions": 5, "delights": 5, "suggestions": 6, "recurring": 5, "sources": 12},
+    {"words": 25, "quoted": 1, "frictions": 5, "delights": 4, "suggestions": 5, "recurring": 4, "sources": 10},
+    {"words": 18, "quoted": 1, "frictions": 5, "delights": 3, "suggestions": 5, "recurring": 3, "sources": 8},
+    {"words": 12, "quoted": 1, "frictions": 5, "delights": 3, "suggestions": 4, "recurring": 2, "sources": 6},
+    {"words": 8, "quoted": 1, "frictions": 5, "delights": 2, "suggestions": 3, "recurring": 1, "sources": 4},
+)
+
+
+def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
+    """The signal report on two pages: tagged (PDF/UA-1), with words for every picture, the same bytes every time.
+
+    When a report says more than two pages hold, verbatims get shorter and lists end with "and 7 more"; nothing is set
+    smaller than 9 pt. Characters the bundled font lacks are set in a font of the machine; where the machine has none
+    either, the verbatim is replaced by a note naming its language.
+
+    Args:
+        report: as `report.Report.to_dict` gives it.
+        paper: ``a4`` or ``us-letter``.
+
+    Raises:
+        ValueError: the report does not fit two pages even when cut as far as the layout allows.
+    """
+    import typst
+
+    at = dt.datetime.fromisoformat(report["as_of"])
+    try:
+        return _fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at)
+    except typst.TypstError as problem:
+        if "could not be displayed" not in str(problem):
+            raise
+    return _fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at)
+
+
+def png(report: Report, *, paper: Paper = "a4", ppi: float = 96) -> list[bytes]:
+    """The two pages of `pdf` as pictures, for READMEs and for looking at."""
+    made = _fitted(report, paper).compile(format="png", ppi=ppi)
+    return [made] if isinstance(made, bytes) else list(made)
+
+
+def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> Any:
+    """A compiler holding the report, cut until it fits two pages.
+
+    Fonts of the machine are asked only when the bundled one is not enough, so that a report in Latin, Greek or
+    Cyrillic letters has the same bytes everywhere.
+    """
+    import typst
+
+    foreign = any(not _covered(c) and not _nameable(c) for c in json.dumps(report, ensure_ascii=False))
+    template = (TEMPLATES / "signal_report.typ").read_bytes()
+    for fit in _FITS:
+        given = {
+            "font_paths": [str(FONTS)],
+            "ignore_system_fonts": masked or not foreign,
+            "sys_inputs": _sheet(report, fit, paper, masked=masked),
+        }
+        if int(typst.Compiler(template, **given).query("<pages>", field="value", one=True)) <= 2:
+            return typst.Compiler(template, **given)
+    raise ValueError(f"the report of {report['week']['label']} does not fit two pages")
+
+
+def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The report as a page says it: every number a text, every list cut to what fits, sparklines drawn.
+
+    Args:
+        report: as `report.Report.to_dict` gives it.
+        fit: how many of each list and how many words of a verbatim; None shows all.
+    """
+    fit = fit or {}
+    moment = dt.datetime.fromisoformat(report["data_as_of"]) if report["data_as_of"] else None
+    quality, quiet = report["quality"], report["quiet"]
+    sources = sorted(report["sources"], key=lambda s: s["status"] != "failed")
+    return {
+        "title": report["title"],
+        "product": report["product"],
+        "week": report["week"]["label"],
+        "data_as_of": f"{moment:%a} {moment.day} {moment:%b %H:%M} UTC" if moment else "–",
+        "run_id": report["run_id"],
+        "synthetic": report["synthetic"],
+        "verdict": report["verdict"],
+        "quiet": _quiet_words(quiet) if quiet["nothing_happened"] else "",
+        "tested": f"{quiet['tested']} topics tested at q < {quiet['q']:g}; {quiet['power']}",
+        "failed": [_failed_words(s) for s in sources if s["status"] == "failed"],
+        "numbers": [_number(n) for n in report["numbers"]],
+        "frictions": [_topic(r, fit) for r in report["frictions"][: fit.get("frictions")]],
+        "delights": [_topic(r, fit) for r in report["delights"][: fit.get("delights")]],
+        "suggestions": [_suggestion(s) for s in report["suggestions"][: fit.get("suggestions")]],
+        "more_suggestions": max(0, len(report["suggestions"]) - fit.get("suggestions", len(report["suggestions"]))),
+        "recurring": [_recurring(r) for r in report["recurring"][: fit.get("recurring")]],
+        "more_recurring": max(0, len(report["recurring"]) - fit.get("recurring", len(report["recurring"]))),
+        "sources": [_source(s) for s in sources[: fit.get("sources")]],
+        "more_sources": max(0, len(sources) - fit.get("sources", len(sources))),
+        "quality": _quality(quality, report["feedback_items_processed"]),
+        "processed": f"{report['feedback_items_processed']:,}",
+        "rerun": report["rerun"],
+        "version": report["version"],
+        "inputs": ", ".join(f"{t} v{v}" for t, v in report["inputs"].items() if v is not None),
+    }
+
+
+def _quiet_words(quiet: Mapping[str, Any]) -> str:
+    tested = f"{quiet['tested']} were tested" if quiet["tested"] else "none could be tested"
+    return f"No topic passed q < {quiet['q']:g}; {tested}. For comparison: {quiet['power']}."
+
+
+def _failed_words(source: Mapping[str, Any]) -> str:
+    where = "" if source["origin"] in (source["name"], None) else f" ({source['origin']})"
+    upto = f" It was last read up to {source['watermark'][:10]}." if source["watermark"] else ""
+    return f"{source['name']}{where} could not be read: {(source['error'] or 'no reason given').rstrip('.')}.{upto}"
+
+
+def _number(number: Mapping[str, Any]) -> dict[str, Any]:
+    ratio, low, high = number["ratio"], number["low"], number["high"]
+    change = interval = ""
+    tone = "none"
+    if ratio is not None:
+        change = f"{_percent(ratio)} on usual {_plain(number)}"
+        if low is not None and high is not None:
+            interval = f"{_percent(low)} to {_percent(high)}"
+            sure = "up" if low > 1 else "down" if high < 1 else ""
+            if sure and number["better"] != "none":
+                tone = "good" if sure == number["better"] else "bad"
+    elif number["baseline"] is not None:
+        change = f"usual {_plain(number)}"
+    hue = {"good": charts.DELIGHT, "bad": charts.FRICTION}.get(tone, charts.INK)
+    spark = charts.sparkline(
+        number["spark"], alt=charts.number_words(number), hue=hue, width=110, height=26, zero=False
+    )
+    shown = {k: number[k] for k in ("key", "label", "text", "note")}
+    return shown | {"change": change, "interval": interval, "tone": tone, "spark": spark}
+
+
+def _percent(ratio: float) -> str:
+    return f"{(ratio - 1) * 100:+.0f} %".replace("-", "−").replace("+0 %", "±0 %").replace("−0 %", "±0 %")
+
+
+def _plain(number: Mapping[str, Any]) -> str:
+    value = number["baseline"]
+    return f"{value * 100:.0f} %" if "%" in number["text"] else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _topic(row: Mapping[str, Any], fit: Mapping[str, int]) -> dict[str, Any]:
+    voices = [_voice(v, fit.get("words", 60)) for v in row["verbatims"]]
+    since = dt.date.fromisoformat(row["since"][:10]) if row["since"] else None
+    label = people(row["people"])
+    said = f"{row['name']}: {label} people this week, usually {row['baseline_people']:.0f}" if row["spark"] else ""
+    return {
+        "rank": row["rank"],
+        "id": row["topic_id"],
+        "name": row["name"],
+        "badge": row["badge"],
+        "loud": row["badge"] in charts.MOVING,
+        "tag": row["dx_label"] or "",
+        "people": label,
+        "ratio": times(row["ratio"]) if row["ratio"] is not None else "new" if row["badge"] == "NEW" else "–",
+        "interval": times(row["ratio"], row["low"], row["high"]).partition(" ")[2].strip("()"),
+        "q": _q(row["q"]),
+        "since": f"since {since.day} {since:%b}" if since else "",
+        "sources": ", ".join(row["sources"]),
+        "spark": charts.sparkline(row["spark"], alt=said, label=label, hue=charts.hue(row)),
+        "quoted": voices[: fit.get("quoted", 1)],
+        "voices": voices,
+        "dissenting": [_voice(v, fit.get("words", 60)) for v in row["dissenting"]],
+        "evidence": _evidence(row["evidence"]),
+    }
+
+
+def _q(q: float | None) -> str:
+    if q is None:
+        return ""
+    return "q < 0.001" if q < 0.001 else f"q = {q:.3f}" if q < 0.1 else f"q = {q:.1f}"
+
+
+def _evidence(uids: Sequence[str]) -> str:
+    if not uids:
+        return "no evidence kept"
+    return f"{len(uids):,} signal{'s' if len(uids) > 1 else ''}, first {uids[0][:8]}"
+
+
+def _voice(voice: Mapping[str, Any], words: int) -> dict[str, Any]:
+    language = LANGUAGES.get(voice["language"] or "", voice["language"] or "")
+    spoken = "" if language in ("English", "") else f", {language}"
+    url = voice["url"] or ""
+    return {
+        "text": _excerpt(voice["text"], words),
+        "who": f"{voice['origin']}{spoken}",
+        "code": voice["language"] or "und",
+        "language": language or "an unknown language",
+        "url": url if url.startswith(("https://", "http://")) else "",
+        "uid": voice["uid"],
+        "day": voice["created_at"][:10],
+    }
+
+
+def _excerpt(text: str, words: int) -> str:
+    """The beginning of a verbatim, never re-worded; scripts without spaces are cut by letters."""
+    flat = " ".join(text.split())
+    cut = " ".join(flat.split(" ")[:words])[: 8 * words]
+    return flat if cut == flat else f"{cut.rstrip(' ,.;:–-')} …"
+
+
+def _suggestion(suggestion: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [(p, suggestion[p]) for p in ("severity", "impact", "frequency")]
+    seen = len(suggestion["history"])
+    return {
+        "id": suggestion["suggestion_id"][:8],
+        "type": suggestion["type"],
+        "title": suggestion["title"],
+        "action": suggestion["action"],
+        "priority": f"{suggestion['priority']:.2f}",
+        "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
+        "people": people(suggestion["people"]),
+        "state": suggestion["state"],
+        "age": f"{seen} weeks in a row" if seen > 1 else "new this week",
+        "evidence": _evidence(suggestion["evidence"]),
+    }
+
+
+def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
+    label = f"{error['mentions']:,}"
+    words = f"{error['name']}: {label} times this week, seen in {error['weeks_seen']} weeks"
+    return {
+        "name": error["name"],
+        "people": people(error["people"]),
+        "mentions": label,
+        "weeks": error["weeks_seen"],
+        "fingerprint": error["fingerprint"][:8],
+        "evidence": _evidence(error["evidence"]),
+        "spark": charts.sparkline(error["spark"], alt=words, label=label),
+    }
+
+
+def _source(source: Mapping[str, Any]) -> dict[str, Any]:
+    counts = {k: f"{source[k]:,}" if source[k] is not None else "–" for k in ("read", "new", "updated", "rejected")}
+    failed = source["status"] == "failed"
+    return counts | {
+        "name": source["name"],
+        "origin": source["origin"],
+        "status": {"ok": "read", "empty": "nothing new"}.get(source["status"], source["status"]),
+        "failed": failed,
+        "error": source["error"] or "",
+        "upto": source["watermark"][:16].replace("T", " ") if source["watermark"] else "–",
+    }
+
+
+def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]:
+    """What a reader must know before believing the numbers, as pairs of a word and a sentence."""
+    unread = [x for x in quality["languages"] if not x["read"]]
+    names = ", ".join(f"{LANGUAGES.get(x['language'], x['language'] or 'unknown')} {x['signals']}" for x in unread)
+    classes = "; ".join(
+        f"{c['label']} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})" for c in quality["classifier"]
+    )
+    rows = [
+        ("Languages not read", f"{quality['unread']} of {processed:,} signals ({names})" if unread else "none"),
+        ("Without a topic", f"{_share(quality['no_topic_ratio'])} of signals"),
+        ("Labels", f"precision / recall, cross-validated: {classes}" if classes else "not measured"),
+        ("Left unlabelled", f"{_share(quality['abstained_ratio'])} were too unsure to label"),
+        ("Duplicates", f"{quality['duplicates']:,} counted once"),
+        ("Quarantined", f"{quality['quarantined']:,} items could not be read; feedback quarantine lists them"),
+    ]
+    revised = quality.get("revised")
+    if revised is not None:
+        rows.append(("Revised", _revised_words(revised)))
+    rows.append(("Models", "; ".join(f"{k}: {v}" for k, v in quality["models"].items()) or "–"))
+    return [{"name": n, "text": t} for n, t in rows]
+
+
+def _revised_words(revised: Any) -> str:
+    if isinstance(revised, Sequence) and not isinstance(revised, str):
+        said = [f"{r['label']} {r['old']} → {r['new']}" for r in revised]
+        return "; ".join(said) if said else "no number of an earlier week changed"
+    return str(revised)
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.0f} %"
+
+
+def _sheet(report: Report, fit: Mapping[str, int], paper: Paper, *, masked: bool) -> dict[str, str]:
+    """What the typst template is given: words the bundled font can set, and the pictures as SVG text."""
+    shown = view(report, fit)
+    raw = [*report["frictions"][: fit["frictions"]], *report["delights"][: fit["delights"]]]
+    rows = [*shown["frictions"], *shown["delights"]]
+    if masked:
+        for row in rows:
+            row["quoted"] = [_masked(v) for v in row["quoted"]]
+    words, drawing = (
+        charts.ratios_words(raw),
+        charts.svg(charts.ratios(raw), alt=charts.ratios_words(raw)) if raw else "",
+    )
+    return {
+        "data": json.dumps(_settable(shown | {"chart": drawing, "chart_words": words}), ensure_ascii=False),
+        "paper": paper,
+    }
+
+
+def _masked(voice: dict[str, Any]) -> dict[str, Any]:
+    if all(_covered(c) or _nameable(c) for c in voice["text"]):
+        return voice
+    return voice | {"text": f"[{voice['code']}] in {voice['language']}, see the HTML report", "note": True}
+
+
+def _settable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.startswith("<svg") else "".join(_named(c) for c in value)
+    if isinstance(value, Mapping):
+        return {k: _settable(v) for k, v in value.items()}
+    return [_settable(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _named(character: str) -> str:
+    """A picture character as its name in brackets, so that no print shows an empty box.
+
+    >>> _named("🙏"), _named("é")
+    ('[folded hands]', 'é')
+    """
+    if _covered(character) or not _nameable(character):
+        return character
+    name = unicodedata.name(character, "").lower()
+    return f"[{name}]" if unicodedata.category(character) == "So" and name else ""
+
+
+def _nameable(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("So", "Sk", "Cf", "Cc", "Co", "Cn", "Cs")
+        or "\ufe00" <= character <= "\ufe0f"
+    )
+
+
+def _covered(character: str) -> bool:
+    return character in "\n\t" or ord(character) in _inter()
+
+
+@functools.cache
+def _inter() -> frozenset[int]:
+    """The characters of the bundled font, read from the format 12 part of its ``cmap`` (OpenType 1.9)."""
+    font = (FONTS / "Inter-Regular.otf").read_bytes()
+    tables = {font[12 + 16 * n : 16 + 16 * n]: 20 + 16 * n for n in range(struct.unpack_from(">H", font, 4)[0])}
+    start = struct.unpack_from(">I", font, tables[b"cmap"])[0]
+    known: set[int] = set()
+    for n in range(struct.unpack_from(">H", font, start + 2)[0]):
+        at = start + struct.unpack_from(">I", font, start + 8 + 8 * n)[0]
+        if struct.unpack_from(">H", font, at)[0] == 12:
+            for group in range(struct.unpack_from(">I", font, at + 12)[0]):
+                first, last = struct.unpack_from(">II", font, at + 16 + 12 * group)
+                known.update(range(first, last + 1))
+    return frozenset(known)
