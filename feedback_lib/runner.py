@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_TEXT = 200_000  # characters of printed text kept per cell: 200,000 printed lines make a 17 MB notebook
 CUT = f"\n[cut here: a cell keeps {MAX_TEXT:,} characters of printed text]\n"
 START_TIMEOUT_S = 60
-Progress = Callable[[int, int], None]
+Progress = Callable[[str], None]
 
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _BUILTIN = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
@@ -105,7 +105,7 @@ def run_notebook(
         params: Values for names of its parameters cell, checked before any cell runs.
         out: Where the executed notebook goes. After a failure it goes to ``*.failed.ipynb`` beside it instead.
         timeout_s: Seconds the whole notebook may take.
-        progress: Called with (cells done, cells in all) at the start and after each cell.
+        progress: Called with a line such as ``weekly_trends: cell 3 of 9`` as each code cell starts.
         secrets: Values that must not stand in the outputs, whatever prints them.
 
     Raises:
@@ -117,7 +117,7 @@ def run_notebook(
     _check(source, path, params)
     nb = parameterize_notebook(source, dict(params), kernel_name="python3", language="python") if params else source
     started = time.monotonic()
-    trouble = _execute(nb, timeout_s, progress)
+    trouble = _execute(nb, path.stem, timeout_s, progress)
     _clean(nb, secrets)
     trouble = trouble or _unfinished(nb)
     seconds = time.monotonic() - started
@@ -196,13 +196,13 @@ def _fits(value: Any, expected: type) -> bool:
     return type(value) is expected
 
 
-def _execute(nb: nbformat.NotebookNode, timeout_s: float, progress: Progress | None) -> Trouble | None:
+def _execute(nb: nbformat.NotebookNode, name: str, timeout_s: float, progress: Progress | None) -> Trouble | None:
     """Run every cell of ``nb`` in place; what went wrong, or None."""
     deadline = time.monotonic() + timeout_s
     quiet = logger.getChild("kernel")
     quiet.setLevel(logging.CRITICAL)  # what it would say is in the error, and its debug lines hold people's words
     with tempfile.TemporaryDirectory(prefix="feedback-") as folder:
-        watched = _Watched(nb, progress)
+        watched = _Watched(nb, name, progress)
         client = _Client(
             watched,
             kernel_name="python3",
@@ -230,9 +230,10 @@ def _execute(nb: nbformat.NotebookNode, timeout_s: float, progress: Progress | N
 class _Watched(NotebookExecutionManager):  # type: ignore[misc]  # papermill is untyped
     """Papermill's bookkeeping, which calls back after each cell and keeps what went wrong."""
 
-    def __init__(self, nb: nbformat.NotebookNode, progress: Progress | None) -> None:
+    def __init__(self, nb: nbformat.NotebookNode, name: str, progress: Progress | None) -> None:
         super().__init__(nb, progress_bar=False)
-        self.progress = progress or (lambda done, total: None)
+        self.name = name
+        self.progress = progress or (lambda line: None)
         self.total = sum(_runs(cell) for cell in nb.cells)
         self.index = 0
         self.trouble: Trouble | None = None
@@ -244,23 +245,16 @@ class _Watched(NotebookExecutionManager):  # type: ignore[misc]  # papermill is 
         self.nb.metadata.papermill["exception"] = True
         self.trouble = Trouble(_number(self.nb, self.index), text)
 
-    def notebook_start(self, **kwargs: Any) -> None:
-        super().notebook_start(**kwargs)
-        self.progress(0, self.total)
-
     def cell_start(self, cell: nbformat.NotebookNode, cell_index: int = 0, **kwargs: Any) -> None:
         self.index = cell_index
         super().cell_start(cell, cell_index, **kwargs)
+        if _runs(cell):
+            self.progress(f"{self.name}: cell {_number(self.nb, cell_index)} of {self.total}")
 
     def cell_exception(self, cell: nbformat.NotebookNode, cell_index: int = 0, **kwargs: Any) -> None:
         super().cell_exception(cell, cell_index, **kwargs)
         error = kwargs["exception"]
         self.failed(f"{error.ename}: {error.evalue}")
-
-    def cell_complete(self, cell: nbformat.NotebookNode, cell_index: int = 0, **kwargs: Any) -> None:
-        super().cell_complete(cell, cell_index, **kwargs)
-        if _runs(cell) and cell.execution_count:
-            self.progress(_number(self.nb, cell_index), self.total)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill is untyped

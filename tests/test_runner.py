@@ -153,10 +153,11 @@ def test_a_secret_and_personal_data_stand_in_no_output_and_no_error(tmp_path, mo
     assert "RuntimeError: 401 for [secret] of [email]" in str(failed.value)
 
 
-def test_progress_counts_the_code_cells_that_are_done(tmp_path):
+def test_progress_is_a_line_for_each_code_cell_that_starts(tmp_path):
     seen = []
-    run("ok", tmp_path / "out.ipynb", progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    with pytest.raises(NotebookError):
+        run("broken", tmp_path / "out.ipynb", {"weeks": 3}, progress=seen.append)
+    assert seen == [f"broken: cell {n} of 5" for n in (1, 2, 3, 4)]
 
 
 RUN = (

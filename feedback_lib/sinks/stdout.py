@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from feedback_lib.errors import DeliveryError
 from feedback_lib.plugins import register
@@ -21,6 +22,7 @@ from feedback_lib.sinks import Message, Receipt
 class Stdout:
     """Prints title and text. What was printed is forgotten with the process; ``state_file`` remembers the keys."""
 
+    prints: ClassVar[bool] = True  # a command that prints JSON for a machine leaves this sink out
     state_file: str | None = None
 
     @functools.cached_property
