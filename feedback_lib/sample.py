@@ -1,0 +1,1042 @@
+"""A sample world: half a year of invented feedback on "Beacon", a developer platform that does not exist.
+
+Everything here is synthetic. The sentences are hand-written (``data/sample``); a seeded generator decides who says
+what and when. Background themes keep a steady rate, so what moves was planted: ``key.json`` lists those stories.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime as dt
+import email.header
+import email.utils
+import importlib.resources
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from feedback_lib.errors import ConfigError
+
+T = TypeVar("T")
+
+PRODUCT = "Beacon"
+NOTE = (
+    "Synthetic: Beacon, its users and everything they say are invented by the authors of this package. "
+    "Made by feedback_lib.sample; safe to delete."
+)
+PEOPLE = 620
+DUPLICATE_RATIO = 0.025
+SECRET_RATIO = 0.05
+OTHER_LANGUAGE_RATIO = 0.2  # of the signals of a theme that has other languages; about 8 % of all
+ANSWERED_RATIO = 0.93  # of tickets within 48 h
+
+# (weeks before the newest, hours after that week's Monday) of each release
+RELEASES: tuple[tuple[int, int, str], ...] = (
+    (99, 0, "3.9.2"),
+    (25, 34, "4.0.0"),
+    (21, 34, "4.0.1"),
+    (16, 34, "4.1.0"),
+    (12, 34, "4.1.1"),
+    (9, 34, "4.1.2"),
+    (6, 34, "4.1.3"),
+    (0, 38, "4.2.0"),
+)
+# theme -> (weeks ago, hours after Monday) before which nobody can know of it
+OPENS: Mapping[str, tuple[int, int]] = {
+    "search-slow-4-2": (0, 39),
+    "sso-logout-loop": (0, 57),
+    "instant-rollback": (12, 35),
+}
+SPECS: tuple[tuple[str, str, int], ...] = (
+    ("spec-core-001", "retrieval API", 300),
+    ("spec-reg-002", "package registry", 500),
+    ("spec-ci-003", "runner start", 60_000),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Story:
+    """A planted story. Weeks are counted back from the newest, which is 0."""
+
+    story_id: str
+    title: str
+    finding: str  # new, growing, recurring, falling, steady or quiet
+    subject_type: str
+    themes: tuple[str, ...]
+    words: tuple[str, ...]
+    weeks: tuple[int, ...]  # when it happens
+    seen_in: tuple[int, ...]  # whose report must show it
+    suggestion: str | None = None
+
+
+STORIES: tuple[Story, ...] = (
+    Story(
+        "search-slow-4-2",
+        "Release 4.2 slows the retrieval API",
+        "growing",
+        "topic",
+        ("search-slow", "search-slow-4-2"),
+        ("search", "slow", "timeout", "query", "queries", "retrieval", "seconds"),
+        (0,),
+        (0,),
+        "performance investigation",
+    ),
+    Story(
+        "webhook-docs",
+        "Nobody understands the page on webhook signatures",
+        "growing",
+        "topic",
+        ("webhook-docs",),
+        ("webhook", "webhooks", "signature", "signatures", "verify", "hmac", "docs"),
+        (2, 1, 0),
+        (0,),
+        "documentation",
+    ),
+    Story(
+        "instant-rollback",
+        "Instant rollback is loved",
+        "steady",
+        "topic",
+        ("instant-rollback",),
+        ("rollback", "instant", "deploy", "click"),
+        tuple(range(12, -1, -1)),
+        (0,),
+    ),
+    Story(
+        "upload-keyerror",
+        "KeyError: 'artifact_id' in the upload worker, again and again",
+        "recurring",
+        "error",
+        ("upload-keyerror", "upload-keyerror-ticket"),
+        ("keyerror", "artifact_id", "upload"),
+        tuple(range(21, -1, -1)),
+        (0,),
+        "bug fix",
+    ),
+    Story(
+        "sso-logout-loop",
+        "Okta users are logged out in a loop since the identity change",
+        "new",
+        "topic",
+        ("sso-logout-loop",),
+        ("okta", "sso", "logout", "login", "loop", "logged"),
+        (0,),
+        (0,),
+        "bug fix",
+    ),
+    Story("quiet-week", "Nothing happened", "quiet", "topic", (), (), (4, 3), (4, 3)),
+    Story(
+        "invoice-pdf",
+        "Blank invoice PDFs, fixed in August",
+        "falling",
+        "topic",
+        ("invoice-pdf",),
+        ("invoice", "pdf", "invoices"),
+        tuple(range(19, 12, -1)),
+        (12, 11),
+    ),
+)
+
+
+@dataclasses.dataclass
+class _Theme:
+    name: str
+    area: str
+    category: str
+    dx_label: str
+    rate: float
+    planned: dict[int, float]
+    channels: dict[str, int]
+    titles: list[str] = dataclasses.field(default_factory=list)
+    says: list[str] = dataclasses.field(default_factory=list)
+    more: list[str] = dataclasses.field(default_factory=list)
+    outputs: list[str] = dataclasses.field(default_factory=list)
+    other: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
+
+    def people(self, ago: int) -> float:
+        return self.planned.get(ago, self.rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Traceback:
+    service: str
+    message: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Person:
+    name: str
+    handle: str
+    address: str
+    language: str
+    tone: str
+    typos: float  # per word
+    plan: str
+    spend: float
+    os: str
+    browser: str
+    project: str
+    team: str
+
+
+@dataclasses.dataclass
+class _Item:
+    channel: str
+    at: dt.datetime
+    ago: int
+    theme: _Theme
+    person: _Person
+    title: str
+    body: str
+    language: str
+    version: str
+    native_id: str = ""
+    copy_of: _Item | None = None
+    secrets: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def generate(folder: Path, until: dt.date = dt.date(2026, 11, 16), weeks: int = 26, seed: int = 42) -> dict[str, Any]:
+    """Write the sample world into a folder; the same arguments write the same bytes.
+
+    Files of an earlier call in the same folder are replaced; nothing else in it is touched.
+
+    Args:
+        folder: Where to write; made when absent.
+        until: The first day that is not told any more. Taken back to its Monday, so the newest week is complete.
+        weeks: Complete weeks to write, from 1. Fewer than 26 are the end of the 26 weeks.
+        seed: Other people, other words, other counts; the same stories.
+
+    Returns:
+        What ``key.json`` holds, see `expected`.
+
+    Raises:
+        ValueError: ``weeks`` is less than 1.
+    """
+    if weeks < 1:
+        raise ValueError(f"weeks must be at least 1, got {weeks}")
+    folder = Path(folder)
+    end = dt.datetime.combine(until - dt.timedelta(days=until.weekday()), dt.time(), dt.UTC)
+    world = _World(end, seed)
+    items = [item for item in world.tell(max(weeks, 26)) if item.ago < weeks]
+    files = {
+        "README.md": f"# Sample world\n\n{NOTE}\n".encode(),
+        "support.jsonl": world.support([i for i in items if i.channel == "support"]),
+        "reviews.csv": world.reviews([i for i in items if i.channel == "reviews"]),
+        "issues.parquet": world.issues([i for i in items if i.channel == "issues"]),
+        "mail.mbox": world.mail([i for i in items if i.channel == "mail"]),
+        "errors.jsonl": world.errors([i for i in items if i.channel == "errors"]),
+        **world.performance(weeks),
+        **world.post_mortems(weeks),
+    }
+    key = _key(items, end, weeks, seed, sorted(files))
+    files["key.json"] = (json.dumps(key, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+    _remove_earlier(folder)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return key
+
+
+def expected(folder: Path) -> dict[str, Any]:
+    """What was planted in a sample world, for tests.
+
+    Returns:
+        ``stories`` (one per story: ``id``, ``title``, ``finding``, ``subject_type``, ``first_week``, ``weeks`` in which
+        it happens, ``seen_in`` the weeks whose report must show it, ``words``, ``category``, ``dx_label``,
+        ``suggestion_type``, ``people`` and ``mentions`` by week with duplicates left out of neither, ``native_ids`` by
+        source, in the weeks it happens), ``quiet_weeks``, ``duplicates``, ``planted_secrets``, ``items`` (source ->
+        native id -> theme, category, DX label, language), ``themes``, ``counts`` and ``files``. Weeks are the ISO dates
+        of their Mondays.
+
+    Raises:
+        ConfigError: the folder holds no sample world.
+    """
+    path = Path(folder) / "key.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: not found; make the sample world first (feedback sample)")
+    key: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return key
+
+
+def _remove_earlier(folder: Path) -> None:
+    if not (folder / "key.json").is_file():
+        return
+    for name in expected(folder).get("files", []):
+        path = (folder / name).resolve()
+        if path.is_relative_to(folder.resolve()):
+            path.unlink(missing_ok=True)
+
+
+# --- reading the sentences ---------------------------------------------------------------------------------------
+
+
+def _text(name: str) -> str:
+    return (importlib.resources.files("feedback_lib") / "data" / "sample" / name).read_text("utf-8")
+
+
+def _lines(name: str) -> list[str]:
+    return [line for line in _text(name).splitlines() if line.strip() and line.split()[0] != "#"]
+
+
+def themes() -> list[_Theme]:
+    """All themes of the sample world with their sentences, background first."""
+    found: list[_Theme] = []
+    for line in [*_lines("background.txt"), *_lines("stories.txt")]:
+        mark, rest = line[0], line[1:].strip()
+        if mark == "=":
+            name, area, category, dx_label, schedule, channels = (part.strip() for part in rest.split("|"))
+            words = channels.split()
+            weights = {c: int(w) for c, w in zip(words[::2], words[1::2], strict=True)}
+            found.append(_Theme(name, area, category, dx_label, *_schedule(schedule), weights))
+        elif mark == "@":
+            language, _, both = rest.partition(" ")
+            title, _, text = both.partition("::")
+            found[-1].other.append((language, title.strip(), text.strip()))
+        else:
+            {"?": found[-1].titles, "-": found[-1].says, "+": found[-1].more, "$": found[-1].outputs}[mark].append(rest)
+    for _service, area, rate, name, _message in _traceback_heads():
+        if rate:  # the others belong to a story
+            found.append(_Theme(name, area, "bug_report", "DX Friction", float(rate), {}, {"errors": 1}))
+    return found
+
+
+def _schedule(text: str) -> tuple[float, dict[int, float]]:
+    """A base rate and the weeks that differ: ``0.5; 2:3 1:6.5`` or ``0; 12-0:5``."""
+    base, _, planned = text.partition(";")
+    rates: dict[int, float] = {}
+    for entry in planned.split():
+        span, _, rate = entry.partition(":")
+        first, _, last = span.partition("-")
+        for ago in range(int(last or first), int(first) + 1):
+            rates[ago] = float(rate)
+    return float(base), rates
+
+
+def _traceback_heads() -> Iterator[tuple[str, str, str, str, str]]:
+    for line in _lines("tracebacks.txt"):
+        if line.startswith("== "):
+            name, service, area, rate, message = (part.strip() for part in line[3:].split("|", 4))
+            yield service, area, rate, name, message
+
+
+def _tracebacks() -> dict[str, _Traceback]:
+    blocks = re.split(r"^== .*\n", _text("tracebacks.txt"), flags=re.MULTILINE)[1:]
+    heads = list(_traceback_heads())
+    return {
+        name: _Traceback(service, message, block.rstrip("\n"))
+        for (service, _, _, name, message), block in zip(heads, blocks, strict=True)
+    }
+
+
+def _sections(name: str) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for line in _lines(name):
+        if re.fullmatch(r"\[[a-z.]+\]", line):
+            current = sections.setdefault(line[1:-1], [])
+        else:
+            current.append(line)
+    return sections
+
+
+# --- chance ------------------------------------------------------------------------------------------------------
+
+
+class _Dice:
+    """One seeded generator with the few throws that are needed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng([seed, 2026])
+
+    def chance(self, p: float) -> bool:
+        return float(self.rng.random()) < p
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[int(self.rng.random() * len(options))]
+
+    def whole(self, low: int, high: int) -> int:
+        return low + int(self.rng.random() * (high - low + 1))
+
+    def weighted(self, weights: Mapping[T, float]) -> T:
+        at = float(self.rng.random()) * sum(weights.values())
+        for option, weight in weights.items():
+            at -= weight
+            if at < 0:
+                return option
+        return option
+
+    def hex(self, digits: int) -> str:
+        return "".join("0123456789abcdef"[int(x * 16)] for x in self.rng.random(digits))
+
+    def letters(self, count: int) -> str:
+        alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+        return "".join(alphabet[int(x * len(alphabet))] for x in self.rng.random(count))
+
+    def shuffled(self, options: Sequence[T]) -> list[T]:
+        return [options[int(i)] for i in self.rng.permutation(len(options))]
+
+
+TONES = {"polite": 30, "casual": 22, "terse": 18, "rambling": 11, "angry": 11, "sarcastic": 8}
+PLANS = {"Free": 38, "Team": 36, "Business": 19, "Enterprise": 7}
+SPEND = {"Free": (0, 0), "Team": (40, 400), "Business": (500, 4_000), "Enterprise": (5_000, 30_000)}
+SYSTEMS = ("Ubuntu 24.04", "macOS 15.6", "Windows 11", "Debian 13", "Fedora 43", "Arch Linux", "macOS 26.1")
+BROWSERS = ("Firefox", "Chrome", "Safari", "Edge", "Brave")
+LANGUAGES = {"en": 76, "de": 7, "fr": 5, "es": 4, "it": 3, "nl": 3, "pt": 2}
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
+DAYS_DE = ("Montag", "Dienstag", "Mittwoch", "Donnerstag", "Freitag")
+DAYS_IT = ("lunedì", "martedì", "mercoledì", "giovedì", "venerdì")
+MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November")
+DAY_WEIGHTS = {0: 18, 1: 19, 2: 19, 3: 18, 4: 15, 5: 6, 6: 5}
+HOUR_WEIGHTS = {h: 1 + (6 if 7 <= h <= 17 else 0) + (2 if 18 <= h <= 21 else 0) for h in range(24)}
+
+SLOTS: Mapping[str, Callable[[_Dice], str]] = {
+    "minutes": lambda d: str(d.whole(4, 58)),
+    "seconds": lambda d: str(d.whole(4, 45)),
+    "hours": lambda d: str(d.whole(2, 9)),
+    "n": lambda d: str(d.whole(3, 48)),
+    "n2": lambda d: str(d.whole(49, 80)),
+    "pct": lambda d: str(d.whole(12, 95)),
+    "weekday": lambda d: d.pick(DAYS),
+    "weekday_de": lambda d: d.pick(DAYS_DE),
+    "weekday_it": lambda d: d.pick(DAYS_IT),
+    "month": lambda d: d.pick(MONTHS),
+    "branch": lambda d: d.pick(("main", "develop", "release/24", "hotfix-login-page", "feature/cart", "staging")),
+    "language": lambda d: d.pick(("Python", "Go", "Rust", "TypeScript", "Java", "Kotlin", "Ruby", "C#", "PHP")),
+    "editor": lambda d: d.pick(("VS Code", "PyCharm", "Neovim", "Emacs", "Zed")),
+    "region": lambda d: d.pick(("Sydney", "Singapore", "São Paulo", "Tokyo", "Cape Town", "Mumbai", "Seoul")),
+    "region_slug": lambda d: d.pick(("ap-south", "ap-east", "sa-east", "af-south")),
+    "browser2": lambda d: d.pick(BROWSERS),
+    "project2": lambda d: d.pick(("billing-batch", "icons", "gateway", "mobile-shell", "importer")),
+    "semver": lambda d: f"{d.whole(0, 4)}.{d.whole(0, 19)}.{d.whole(0, 9)}",
+    "os_short": lambda d: d.pick(("linux", "macos", "windows")),
+    "hex": lambda d: d.hex(12),
+    "hex6": lambda d: d.hex(6),
+    "hex4": lambda d: d.hex(3),
+    "digit": lambda d: str(d.whole(1, 9)),
+    "bytes": lambda d: str(d.whole(11_000, 65_000)),
+    "ms": lambda d: str(d.whole(120, 90_000)),
+    "line1": lambda d: str(d.whole(30, 90)),
+    "line2": lambda d: str(d.whole(100, 180)),
+    "line3": lambda d: str(d.whole(190, 320)),
+    "uuid": lambda d: f"{d.hex(8)}-{d.hex(4)}-4{d.hex(3)}-a{d.hex(3)}-{d.hex(12)}",
+    "root": lambda d: d.pick(
+        (
+            f"/srv/beacon/releases/{d.whole(200, 900)}",
+            f"/home/runner-{d.whole(1, 60)}/app",
+            f"/opt/beacon-{d.hex(6)}",
+            f"/var/lib/beacon/build-{d.whole(1000, 9999)}",
+        )
+    ),
+}
+_LOGINS: tuple[str, ...] = ("mlindqvist", "jkowalska", "tanaka", "rhaddad", "okafor")
+SECRETS: Mapping[str, Callable[[_Dice], str]] = {
+    "email": lambda d: f"{d.pick(('ops', 'kim.doe', 'a.tester', 'on-call', 'jo'))}{d.whole(2, 99)}@example.org",
+    "phone": lambda d: d.pick(
+        (f"+1 202 555 01{d.whole(10, 99)}", f"+49 30 23125 {d.whole(100, 999)}", f"+44 20 7946 0{d.whole(100, 999)}")
+    ),
+    "ip": lambda d: d.pick(
+        (f"203.0.113.{d.whole(1, 254)}", f"198.51.100.{d.whole(1, 254)}", f"2001:db8::{d.hex(4)}:{d.hex(3)}1")
+    ),
+    "token": lambda d: d.pick(
+        (f"ghp_{d.letters(36)}", f"AKIA{d.letters(16).upper()}", f"bcn_live_{d.hex(32)}", f"glpat-{d.letters(20)}")
+    ),
+    "path": lambda d: d.pick((f"/home/{d.pick(_LOGINS)}/beacon/run.log", f"/Users/{d.pick(_LOGINS)}/dev/out.txt")),
+    "url": lambda d: f"https://{d.pick(_LOGINS)}:{d.letters(12)}@git.example.com/team/app.git",
+}
+KEYS_NEAR = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuiopqsdfghjklaxcvbnmz", strict=True))
+
+
+# --- the world ---------------------------------------------------------------------------------------------------
+
+
+class _World:
+    """Who lives in it and what they say. Every throw of the dice happens in a fixed order."""
+
+    def __init__(self, end: dt.datetime, seed: int) -> None:
+        self.end = end
+        self.dice = _Dice(seed)
+        self.themes = themes()
+        self.tracebacks = _tracebacks()
+        self.frames = _sections("frames.txt")
+        self.group = {theme: story.story_id for story in STORIES for theme in story.themes}
+        self.decks: dict[tuple[str, str], list[str]] = {}
+        self.people, self.weights = self._people()
+
+    def _people(self) -> tuple[list[_Person], np.ndarray[Any, np.dtype[np.float64]]]:
+        parts = {k: [w for line in v for w in line.split()] for k, v in _sections("people.txt").items()}
+        listed = {k: [w for line in v for w in line.split("|")] for k, v in _sections("people.txt").items()}
+        dice = self.dice
+        people: list[_Person] = []
+        taken: set[str] = set()
+        while len(people) < PEOPLE:
+            first, last = dice.pick(parts["first"]), dice.pick(parts["last"])
+            handle = f"{dice.pick(parts['adjective'])}-{dice.pick(parts['noun'])}{dice.whole(2, 999)}"
+            if handle in taken or f"{first} {last}" in taken:
+                continue
+            taken |= {handle, f"{first} {last}"}
+            plan = dice.weighted(PLANS)
+            low, high = SPEND[plan]
+            people.append(
+                _Person(
+                    name=f"{first} {last}",
+                    handle=handle,
+                    address=f"{first}.{last}@{dice.pick(('example.com', 'example.org', 'mail.example.org'))}".lower(),
+                    language=dice.weighted(LANGUAGES),
+                    tone=dice.weighted(TONES),
+                    typos=0.0 if dice.chance(0.6) else 0.01 + 0.05 * float(dice.rng.random()),
+                    plan=plan,
+                    spend=float(dice.whole(low, high)),
+                    os=dice.pick(SYSTEMS),
+                    browser=dice.pick(BROWSERS),
+                    project=dice.pick(listed["project"]),
+                    team=dice.pick(listed["team"]),
+                )
+            )
+        self.packages = listed["package"]
+        weights = np.minimum(dice.rng.lognormal(0.0, 1.5, PEOPLE), 25.0)  # most speak once, a few often
+        return people, weights / weights.sum()
+
+    def tell(self, weeks: int) -> list[_Item]:
+        """Everything said in the weeks before the end, oldest first, with ids."""
+        items: list[_Item] = []
+        for ago in range(weeks - 1, -1, -1):
+            monday = self.end - dt.timedelta(weeks=ago + 1)
+            heard: dict[str, set[int]] = {}
+            for theme in self.themes:
+                for _ in range(int(self.dice.rng.poisson(theme.people(ago)))):
+                    items += self._signal(
+                        theme, ago, monday, heard.setdefault(self.group.get(theme.name, theme.name), set())
+                    )
+        items.sort(key=lambda item: item.at)
+        numbers = {"support": 40_200, "issues": 1_800, "reviews": 9_000}
+        for item in items:
+            if item.channel in numbers:
+                numbers[item.channel] += self.dice.whole(1, 3)
+                item.native_id = str(numbers[item.channel])
+            elif item.channel == "mail":
+                item.native_id = f"<{self.dice.hex(16)}@mail.example.com>"
+            else:
+                item.native_id = f"ev-{self.dice.hex(16)}"
+        return items
+
+    def _signal(self, theme: _Theme, ago: int, monday: dt.datetime, heard: set[int]) -> list[_Item]:
+        dice = self.dice
+        channel = dice.weighted(theme.channels)
+        spoken = None
+        if theme.other and channel != "errors" and dice.chance(OTHER_LANGUAGE_RATIO):
+            spoken = dice.pick(theme.other)
+        person = self._person(heard, spoken[0] if spoken else None)
+        at = self._time(theme, ago, monday)
+        version = self._version(at, theme)
+        title, body = self._words(theme, person, channel, version, spoken)
+        item = _Item(channel, at, ago, theme, person, title, body, spoken[0] if spoken else "en", version)
+        if channel in ("support", "issues", "mail") and dice.chance(SECRET_RATIO):
+            self._plant_secret(item)
+        if channel in ("support", "issues", "mail") and dice.chance(DUPLICATE_RATIO):
+            return [item, self._again(item)]
+        return [item]
+
+    def _person(self, heard: set[int], language: str | None) -> _Person:
+        while True:
+            at = int(self.dice.rng.choice(PEOPLE, p=self.weights))
+            if language and self.people[at].language != language:
+                speakers = [i for i, p in enumerate(self.people) if p.language == language and i not in heard]
+                at = self.dice.pick(speakers)
+            if at not in heard:
+                heard.add(at)
+                return self.people[at]
+
+    def _time(self, theme: _Theme, ago: int, monday: dt.datetime) -> dt.datetime:
+        opens = OPENS.get(theme.name)
+        earliest = opens[1] if opens and opens[0] == ago else 0
+        while True:
+            day, hour = self.dice.weighted(DAY_WEIGHTS), self.dice.weighted(HOUR_WEIGHTS)
+            if day * 24 + hour >= earliest:
+                break
+        seconds = self.dice.whole(0, 3_599)
+        return monday + dt.timedelta(days=day, hours=hour, seconds=seconds)
+
+    def _version(self, at: dt.datetime, theme: _Theme) -> str:
+        out = [
+            v for ago, hours, v in RELEASES if self.end - dt.timedelta(weeks=ago + 1) + dt.timedelta(hours=hours) <= at
+        ]
+        if theme.name.endswith("-4-2") or len(out) == 1 or self.dice.chance(0.75):
+            return out[-1]
+        return out[-2]
+
+    # --- words ---
+
+    def _next(self, theme: _Theme, part: str) -> str:
+        """The next sentence of a theme: each once, in an order of chance, before any comes again."""
+        deck = self.decks.setdefault((theme.name, part), [])
+        if not deck:
+            deck += self.dice.shuffled(getattr(theme, part))
+        return deck.pop()
+
+    def _fill(self, text: str, person: _Person, version: str) -> str:
+        dice = self.dice
+        own = {
+            "version": version,
+            "oldversion": RELEASES[max(0, [v for _, _, v in RELEASES].index(version) - 2)][2],
+            "os": person.os,
+            "browser": person.browser,
+            "plan": person.plan,
+            "project": person.project,
+            "name": person.name,
+            "team": person.team,
+        }
+
+        def slot(found: re.Match[str]) -> str:
+            name = found[1]
+            if name in own:
+                return own[name]
+            if name == "package":
+                return dice.pick(self.packages)
+            if name == "traceback":
+                return self._fill(self.tracebacks["upload-keyerror"].text, person, version)
+            if name == "stamp":
+                return (
+                    f"2026-{dice.whole(5, 11):02}-{dice.whole(1, 28):02}T{dice.whole(0, 23):02}:{dice.whole(10, 59)}Z"
+                )
+            return SLOTS[name](dice) if name in SLOTS else found[0]
+
+        text = re.sub(r"\[([^\[\]]*\|[^\[\]]*)\]", lambda m: dice.pick(m[1].split("|")), text)
+        return re.sub(r"\{(\w+)\}", slot, text)
+
+    def _words(
+        self, theme: _Theme, person: _Person, channel: str, version: str, spoken: tuple[str, str, str] | None
+    ) -> tuple[str, str]:
+        def fill(text: str) -> str:
+            return self._fill(text, person, version)
+
+        if channel == "errors":
+            known = self.tracebacks[theme.name]
+            return known.message, fill(known.text)
+        if spoken:
+            language, title, text = spoken
+            return fill(title), self._dress(fill(text), self._around_other(language, fill), person, channel)
+        title = fill(self._next(theme, "titles"))
+        core, around = fill(self._next(theme, "says")), self._around(theme, person, channel, fill)
+        body = self._dress(core, around, person, channel)
+        if person.tone in ("terse", "casual") and self.dice.chance(0.35):
+            title, body = title.lower(), body.lower()
+        body, title = self._mistype(body, person.typos), self._mistype(title, person.typos / 2)
+        if (
+            theme.outputs
+            and channel != "reviews"
+            and self.dice.chance(0.3 if "{traceback}" not in theme.outputs[0] else 1.0)
+        ):
+            output = fill(self.dice.pick(theme.outputs))
+            body += f"\n\n```\n{output}\n```" if channel == "issues" else f"\n\n{output}"
+        return title, body
+
+    def _around(self, theme: _Theme, person: _Person, channel: str, fill: Callable[[str], str]) -> dict[str, str]:
+        """What stands around the problem: greeting, context, a second sentence, a close. Empty where left out."""
+        dice, frames, tone = self.dice, self.frames, person.tone
+        praise = theme.category == "praise"
+        talkative = {"terse": 0.25, "polite": 1.0, "angry": 0.8, "rambling": 1.3, "sarcastic": 0.8, "casual": 0.7}[tone]
+        where = {"support": 1.0, "issues": 0.8, "mail": 1.2, "reviews": 0.5}[channel]
+
+        def maybe(p: float, options: Sequence[str]) -> str:
+            return fill(dice.pick(options)) if options and dice.chance(min(0.97, p * talkative * where)) else ""
+
+        if praise:
+            greet = maybe(0.25, frames["praise.polite" if tone in ("polite", "rambling") else "praise.casual"])
+            close = maybe(0.15, frames["casual.close"][:2])
+        else:
+            greet = maybe(0.0 if channel == "reviews" else 0.55, frames[f"{tone}.greet"])
+            close = maybe(0.35, frames[f"{tone}.close"])
+        context = "" if praise else maybe(0.35, frames["context"])
+        since = maybe(0.18, frames["since"]) if theme.category in ("bug_report", "usability") else ""
+        more = maybe(0.6, ["x"]) and fill(self._next(theme, "more"))
+        aside = (
+            fill(dice.pick(frames["rambling.aside"])) if tone == "rambling" and not praise and dice.chance(0.5) else ""
+        )
+        mixed = fill(dice.pick(frames["mixed"])) if not praise and channel == "reviews" and dice.chance(0.15) else ""
+        return {
+            "greet": greet, "context": context, "since": since, "more": more, "aside": aside, "mixed": mixed,
+            "close": close,
+        }  # fmt: skip
+
+    def _around_other(self, language: str, fill: Callable[[str], str]) -> dict[str, str]:
+        greet = fill(self.dice.pick(self.frames[f"salute.{language}"])) if self.dice.chance(0.5) else ""
+        close = fill(self.dice.pick(self.frames[f"end.{language}"])) if self.dice.chance(0.5) else ""
+        return {"greet": greet, "close": close}
+
+    def _dress(self, core: str, around: Mapping[str, str], person: _Person, channel: str) -> str:
+        """Put the parts in one of several orders, as a review, an issue, a ticket or a mail looks."""
+        dice, part = self.dice, around.get
+        orders = (
+            (core, part("more"), part("since"), part("context")),
+            (part("context"), core, part("since"), part("more")),
+            (part("since"), core, part("more"), part("context")),
+            (core, part("since"), part("context"), part("more")),
+        )
+        middle = [p for p in dice.pick(orders) if p]
+        if part("aside"):
+            middle.insert(dice.whole(0, len(middle)), around["aside"])
+        if part("mixed"):
+            middle.append(around["mixed"])
+        greet, close = part("greet") or "", part("close") or ""
+        if channel == "issues" and dice.chance(0.25):
+            return self._issue_form(middle, close)
+        if channel == "mail":
+            paragraphs = [greet, _sentences(middle), close]
+            if dice.chance(0.15):
+                paragraphs.append(dice.pick(self.frames["history"]))
+            if dice.chance(0.8):
+                signature = self._fill(dice.pick(self.frames["signature"]), person, "4.1.0")
+                paragraphs.append(f"-- \n{signature}" if dice.chance(0.6) else signature)
+            return "\n\n".join(p for p in paragraphs if p)
+        if channel == "support" and dice.chance(0.45):
+            return "\n".join(p for p in (greet, _sentences(middle), close) if p)
+        return _sentences([p for p in (greet, *middle, close) if p])
+
+    def _issue_form(self, middle: list[str], close: str) -> str:
+        dice = self.dice
+        steps = dice.pick(
+            (
+                ["", "### Steps to reproduce", "1. open the project", "2. do the above", "3. wait"],
+                ["", "### Expected", "it works as before"],
+                [],
+            )
+        )
+        return "\n".join([dice.pick(self.frames["checklist"]), _sentences(middle), *steps, *([close] if close else [])])
+
+    def _mistype(self, text: str, rate: float) -> str:
+        """Slips of the finger in some words: letters swapped, lost, doubled or from the key beside."""
+        if not rate:
+            return text
+        dice, words = self.dice, text.split(" ")
+        slips = np.flatnonzero(dice.rng.random(len(words)) < rate)
+        for i in slips:
+            word = words[int(i)]
+            if "'" in word:
+                words[int(i)] = word.replace("'", "")
+            elif len(word) >= 4 and word.isascii() and word.isalpha():
+                at = dice.whole(1, len(word) - 2)
+                near = KEYS_NEAR.get(word[at], word[at])
+                words[int(i)] = dice.pick(
+                    (
+                        word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+                        word[:at] + word[at + 1 :],
+                        word[:at] + word[at] + word[at:],
+                        word[:at] + near + word[at + 1 :],
+                    )
+                )
+        return " ".join(words)
+
+    def _plant_secret(self, item: _Item) -> None:
+        kind = self.dice.pick(tuple(SECRETS))
+        value = SECRETS[kind](self.dice)
+        sentence = self.dice.pick(self.frames[f"secret.{kind}"]).replace("{secret}", value)
+        item.secrets.append((kind, value))
+        item.body = f"{sentence}\n{item.body}" if self.dice.chance(0.2) else f"{item.body}\n{sentence}"
+
+    def _again(self, first: _Item) -> _Item:
+        """The same words once more: sent twice, or a ticket forwarded as mail."""
+        dice = self.dice
+        again = dataclasses.replace(first, copy_of=first)
+        again.at = min(first.at + dt.timedelta(minutes=dice.whole(1, 40)), self._last_moment(first))
+        if first.channel == "support" and dice.chance(0.4):
+            quoted = "\n".join(f"> {line}" for line in first.body.splitlines())
+            again.channel, again.title = "mail", f"Fwd: {first.title}"
+            again.body = f"{dice.pick(FORWARDS)}\n\n---------- Forwarded message ----------\n{quoted}"
+        else:
+            again.body = dice.pick(
+                (first.body, first.body + "\n\n(sent again, the page showed an error)", first.body + "!")
+            )
+        return again
+
+    def _last_moment(self, item: _Item) -> dt.datetime:
+        return self.end - dt.timedelta(weeks=item.ago, seconds=1)
+
+    # --- files ---
+
+    def support(self, items: list[_Item]) -> bytes:
+        """Tickets as a help desk exports them: one JSON object per line."""
+        dice, rows = self.dice, []
+        for item in items:
+            replied = self._until_end(item.at, self._reply_hours())
+            solved = self._until_end(replied, float(dice.rng.lognormal(3.4, 0.9))) if dice.chance(0.82) else None
+            status = "solved" if solved else dice.pick(("open", "pending")) if replied else "new"
+            angry = item.person.tone == "angry" and item.theme.category != "praise"
+            rows.append(
+                {
+                    "ticket_id": int(item.native_id),
+                    "created": _stamp(item.at),
+                    "updated": _stamp(solved or replied or item.at),
+                    "requester": item.person.address,
+                    "subject": item.title,
+                    "description": item.body,
+                    "area": item.theme.area,
+                    "status": status,
+                    "priority": dice.weighted(URGENT if angry else USUAL),
+                    "first_reply_at": _stamp(replied),
+                    "solved_at": _stamp(solved),
+                    "app_version": item.version if dice.chance(0.7) else None,
+                    "plan": item.person.plan,
+                    "monthly_spend": item.person.spend,
+                    "locale": item.language if dice.chance(0.8) else None,
+                    "replies": 0 if replied is None else dice.whole(1, 6),
+                    "tags": sorted({item.person.plan.lower(), *(["vip"] if item.person.spend > 5_000 else [])}),
+                    "url": f"https://support.beacon.example/tickets/{item.native_id}",
+                }
+            )
+        return _jsonl(rows)
+
+    def _reply_hours(self) -> float | None:
+        at = float(self.dice.rng.random())
+        if at < ANSWERED_RATIO:
+            return min(float(self.dice.rng.lognormal(1.6, 1.0)), 46.0)
+        return 49.0 + 90.0 * float(self.dice.rng.random()) if at < 0.97 else None
+
+    def _until_end(self, start: dt.datetime | None, hours: float | None) -> dt.datetime | None:
+        """``start`` plus hours, to the second; None when it has not happened before the end."""
+        if start is None or hours is None:
+            return None
+        at = start + dt.timedelta(seconds=int(hours * 3_600))
+        return at if at < self.end else None
+
+    def reviews(self, items: list[_Item]) -> bytes:
+        """Reviews as a CSV file with commas, quotes and line breaks in the text."""
+        out = io.StringIO(newline="")
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["review_id", "date", "stars", "author", "title", "text", "version"])
+        for i in items:
+            stars = self._stars(i)
+            writer.writerow([i.native_id, _stamp(i.at), stars, i.person.handle, i.title, i.body, i.version])
+        return out.getvalue().encode()
+
+    def _stars(self, item: _Item) -> int:
+        if item.theme.category == "praise":
+            return 5 if self.dice.chance(0.8) else 4
+        low, high = {"bug_report": (1, 3), "feature_request": (3, 4)}.get(item.theme.category, (2, 4))
+        return max(1, self.dice.whole(low, high) - (item.person.tone in ("angry", "sarcastic")))
+
+    def issues(self, items: list[_Item]) -> bytes:
+        """The issue tracker as a Parquet file."""
+        dice, rows = self.dice, []
+        for item in items:
+            closed = self._until_end(item.at, float(dice.rng.lognormal(4.6, 1.2))) if dice.chance(0.6) else None
+            label = {"bug_report": "bug", "feature_request": "enhancement"}.get(
+                item.theme.category, item.theme.category
+            )
+            rows.append(
+                {
+                    "number": int(item.native_id),
+                    "created_at": item.at,
+                    "updated_at": closed or item.at,
+                    "closed_at": closed,
+                    "user": item.person.handle,
+                    "title": item.title,
+                    "body": item.body,
+                    "labels": [label] if dice.chance(0.6) else [],
+                    "component": item.theme.area,
+                    "state": "closed" if closed else "open",
+                    "comments": dice.whole(0, 9),
+                    "reactions": int(dice.rng.poisson(4.0 if item.theme.category == "feature_request" else 1.0)),
+                    "html_url": f"https://git.beacon.example/beacon/platform/issues/{item.native_id}",
+                }
+            )
+        when = pl.Datetime("us", "UTC")
+        schema = {
+            "number": pl.Int64(), "created_at": when, "updated_at": when, "closed_at": when, "user": pl.String(),
+            "title": pl.String(), "body": pl.String(), "labels": pl.List(pl.String()), "component": pl.String(),
+            "state": pl.String(), "comments": pl.Int64(), "reactions": pl.Int64(), "html_url": pl.String(),
+        }  # fmt: skip
+        out = io.BytesIO()
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(out)
+        return out.getvalue()
+
+    def mail(self, items: list[_Item]) -> bytes:
+        """Mails to the feedback address as one mbox file."""
+        parts: list[str] = []
+        for item in items:
+            name, address = item.person.name, item.person.address
+            body = re.sub(r"^(>*From )", r">\1", item.body, flags=re.MULTILINE)
+            headers = {
+                "From": email.utils.formataddr((name, address)),
+                "To": "Beacon feedback <feedback@beacon.example>",
+                "Subject": email.header.Header(
+                    item.title, "utf-8" if not item.title.isascii() else "us-ascii", 900
+                ).encode(),
+                "Date": email.utils.format_datetime(item.at),
+                "Message-ID": item.native_id,
+                "MIME-Version": "1.0",
+                "Content-Type": "text/plain; charset=utf-8",
+                "Content-Transfer-Encoding": "8bit",
+                "X-Synthetic": "yes",
+            }
+            head = "\n".join(f"{k}: {v}" for k, v in headers.items())
+            parts.append(f"From {address} {item.at:%a %b %e %H:%M:%S %Y}\n{head}\n\n{body}\n\n")
+        return "".join(parts).encode()
+
+    def errors(self, items: list[_Item]) -> bytes:
+        """Error reports of installations, with their tracebacks."""
+        return _jsonl(
+            {
+                "event_id": item.native_id,
+                "timestamp": _stamp(item.at),
+                "service": self.tracebacks[item.theme.name].service,
+                "component": item.theme.area,
+                "release": item.version,
+                "level": "error",
+                "reporter": item.person.handle,
+                "message": item.title,
+                "stacktrace": item.body,
+            }
+            for item in items
+        )
+
+    def performance(self, weeks: int) -> dict[str, bytes]:
+        """Weekly reports of the production monitor, one file per spec and week."""
+        files: dict[str, bytes] = {}
+        for ago in range(max(weeks, 26) - 1, -1, -1):
+            at = self.end - dt.timedelta(weeks=ago, minutes=30)
+            for spec_id, service, limit in SPECS:
+                slow = 3.1 if (spec_id, ago) == ("spec-core-001", 0) else 0.7 + 0.12 * float(self.dice.rng.random())
+                failed = (
+                    0.0124
+                    if (spec_id, ago) == ("spec-core-001", 0)
+                    else 0.0003 + 0.0004 * float(self.dice.rng.random())
+                )
+                metrics = [
+                    _metric("p99_latency", round(slow * limit), limit),
+                    _metric("error_rate", round(failed, 5), 0.001),
+                ]
+                bad = any(m["status"] == "unhealthy" for m in metrics)
+                report = {
+                    "workflow": "smartspec_production_monitor",
+                    "version": "1.0.0",
+                    "run_id": f"{spec_id}-{at:%Y-%m-%d}",
+                    "generated_at": _stamp(at),
+                    "spec_id": spec_id,
+                    "service": service,
+                    "status": "unhealthy" if bad else "healthy",
+                    "metrics": metrics,
+                    "synthetic": True,
+                }
+                if ago < weeks:
+                    name = f".spec/reports/production-monitoring/{report['run_id']}.json"
+                    files[name] = (json.dumps(report, indent=2) + "\n").encode()
+        return files
+
+    def post_mortems(self, weeks: int) -> dict[str, bytes]:
+        """Post-mortems in three different templates."""
+        files: dict[str, bytes] = {}
+        for name in ("registry-outage", "invoice-pdf", "runner-pool"):
+            first, _, text = _text(f"post_mortems/{name}.md").partition("\n")
+            found = re.fullmatch(r"<!-- weeks_ago: (\d+), day: (\d) -->", first)
+            if found is None:
+                raise ValueError(
+                    f"post_mortems/{name}.md: the first line must say weeks_ago and day, it says {first!r}"
+                )
+            ago, day = int(found[1]), int(found[2])
+            if ago < weeks:
+                date = (self.end - dt.timedelta(weeks=ago + 1) + dt.timedelta(days=day)).date().isoformat()
+                files[f".spec/reports/post-mortems/{date}-{name}.md"] = text.replace("{date}", date).encode()
+        return files
+
+
+FORWARDS = (
+    "Forwarding my ticket in case the form did not work.",
+    "See below, I also sent this through the support form.",
+    "FYI, same as the ticket:",
+)
+USUAL = {"low": 20, "normal": 62, "high": 15, "urgent": 3}
+URGENT = {"normal": 30, "high": 45, "urgent": 25}
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    """Parts as running text; one that ends without a stop gets one when something follows."""
+    closed = [p if p[-1] in ".,!?:;)" else f"{p}." for p in parts[:-1]]
+    return " ".join([*closed, *parts[-1:]])
+
+
+def _stamp(at: dt.datetime | None) -> str | None:
+    return None if at is None else f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _jsonl(rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _metric(name: str, value: float, slo: float) -> dict[str, Any]:
+    return {"name": name, "value": value, "slo": slo, "status": "healthy" if value <= slo else "unhealthy"}
+
+
+# --- the key -----------------------------------------------------------------------------------------------------
+
+
+def _key(items: list[_Item], end: dt.datetime, weeks: int, seed: int, files: list[str]) -> dict[str, Any]:
+    def monday(ago: int) -> str:
+        return (end - dt.timedelta(weeks=ago + 1)).date().isoformat()
+
+    by_source: dict[str, list[_Item]] = {}
+    for item in items:
+        by_source.setdefault(item.channel, []).append(item)
+    return {
+        "synthetic": True,
+        "product": PRODUCT,
+        "seed": seed,
+        "until": end.date().isoformat(),
+        "weeks": weeks,
+        "newest_week": monday(0),
+        "files": [*files, "key.json"],
+        "counts": {source: len(found) for source, found in sorted(by_source.items())},
+        "stories": [_story(story, items, weeks, monday) for story in STORIES if any(w < weeks for w in story.seen_in)],
+        "quiet_weeks": [monday(a) for s in STORIES if s.finding == "quiet" for a in s.weeks if a < weeks],
+        "duplicates": [
+            {"source": i.channel, "native_id": i.native_id, "of_source": i.copy_of.channel, "of": i.copy_of.native_id}
+            for i in items
+            if i.copy_of
+        ],
+        "planted_secrets": [
+            {"source": i.channel, "native_id": i.native_id, "kind": kind, "value": value}
+            for i in items
+            for kind, value in i.secrets
+        ],
+        "themes": {t.name: {"area": t.area, "category": t.category, "dx_label": t.dx_label} for t in themes()},
+        "items": {
+            source: {i.native_id: {"theme": i.theme.name, "language": i.language} for i in found}
+            for source, found in sorted(by_source.items())
+        },
+    }
+
+
+def _story(story: Story, items: list[_Item], weeks: int, monday: Callable[[int], str]) -> dict[str, Any]:
+    about = [i for i in items if i.theme.name in story.themes]
+    people: dict[str, set[str]] = {}
+    mentions: dict[str, int] = {}
+    native_ids: dict[str, list[str]] = {}
+    for item in about:
+        week = monday(item.ago)
+        people.setdefault(week, set()).add(item.person.handle)
+        mentions[week] = mentions.get(week, 0) + 1
+        if item.ago in story.weeks:
+            native_ids.setdefault(item.channel, []).append(item.native_id)
+    return {
+        "id": story.story_id,
+        "title": story.title,
+        "finding": story.finding,
+        "subject_type": story.subject_type,
+        "first_week": monday(max(story.weeks)),
+        "weeks": [monday(a) for a in story.weeks if a < weeks],
+        "seen_in": [monday(a) for a in story.seen_in if a < weeks],
+        "words": list(story.words),
+        "category": about[-1].theme.category if about else None,
+        "dx_label": about[-1].theme.dx_label if about else None,
+        "suggestion_type": story.suggestion,
+        "people": {week: len(found) for week, found in people.items()},
+        "mentions": mentions,
+        "native_ids": native_ids,
+    }
