@@ -1,0 +1,442 @@
+"""Redaction of people's words and pseudonyms for their names, before anything is stored or leaves."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import ipaddress
+import os
+import re
+import secrets
+import unicodedata
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from feedback_lib.errors import PrivacyError
+
+KEY_FILE = "pseudonym.key"
+KEY_BYTES = 32
+
+_MARKER = r"\[(?:email|phone|ip|mac|card|token|path|query)\]"
+_NOT_MARKED = rf"(?!{_MARKER})"
+
+# Every repetition below is bounded or possessive: the time stays linear in the text, whatever the text is.
+
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
+
+_URL_LOGIN = re.compile(rf"(?<=://){_NOT_MARKED}[^\s/?#@<>\"']{{1,300}}@")
+_URL_QUERY = re.compile(rf"(://[^\s?#<>\"']{{0,1000}}+)\?{_NOT_MARKED}[^\s<>\"')]{{0,4000}}[^\s<>\"')\].,;:!?]")
+_URL_FRAGMENT = re.compile(
+    rf"(://[^\s#<>\"']{{0,1000}}+)#{_NOT_MARKED}(?=[^\s<>\"')=]{{0,200}}=)[^\s<>\"')]{{0,4000}}[^\s<>\"')\].,;:!?]"
+)
+
+_TOKEN_SHAPES = {  # a literal that must be there: the shape of the token
+    "ghp_": r"ghp_[A-Za-z0-9]{16,}",
+    "gho_": r"gho_[A-Za-z0-9]{16,}",
+    "ghu_": r"ghu_[A-Za-z0-9]{16,}",
+    "ghs_": r"ghs_[A-Za-z0-9]{16,}",
+    "ghr_": r"ghr_[A-Za-z0-9]{16,}",
+    "github_pat_": r"github_pat_[A-Za-z0-9_]{16,}",
+    "glpat-": r"glpat-[\w-]{16,}",
+    "sk-": r"sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]{0,200}?[0-9])[\w-]{16,})[\w-]*",
+    "k_live_": r"[rsp]k_live_[A-Za-z0-9]{8,}",
+    "k_test_": r"[rsp]k_test_[A-Za-z0-9]{8,}",
+    "xox": r"xox[abceoprs]-[A-Za-z0-9-]{8,}",
+    "xapp-": r"xapp-[A-Za-z0-9-]{8,}",
+    "AKIA": r"AKIA[A-Z0-9]{12,}",
+    "ASIA": r"ASIA[A-Z0-9]{12,}",
+    "AIza": r"AIza[\w-]{30,}",
+    "eyJ": r"eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?",
+    "npm_": r"npm_[A-Za-z0-9]{30,}",
+    "pypi-": r"pypi-[\w-]{30,}",
+    "hf_": r"hf_[A-Za-z0-9]{20,}",
+    "ya29.": r"ya29\.[\w-]{20,}",
+    "SG.": r"SG\.[\w-]{16,}\.[\w-]{16,}",
+    "dop_v1_": r"dop_v1_[a-f0-9]{40,}",
+    "dckr_pat_": r"dckr_pat_[\w-]{16,}",
+    "hvs.": r"hvs\.[\w-]{16,}",
+    "hooks.slack.com": r"hooks\.slack\.com/(?:services|workflows)/[\w/-]{8,}",
+    "/api/webhooks/": r"(?:discord|discordapp)\.com/api/webhooks/[\w/-]{8,}",
+}
+_TOKENS = [(hint, re.compile(rf"(?<![A-Za-z0-9]){shape}")) for hint, shape in _TOKEN_SHAPES.items()]
+
+_SECRET_HINTS = ("pass", "pwd", "secret", "token", "key", "auth", "credential", "cookie", "session")
+_SECRET_SCHEMES = ("bearer", "basic ")
+_SECRET_NAME = (
+    r"(?:password|passwd|passphrase|(?<![a-z])pass(?![ \t]{0,3}[=:][ \t]{0,3}[0-9]+(?!\S))|(?<![a-z])pwd|"
+    r"credentials?|cookie|"
+    r"secret(?:[_-]?access)?(?:[_-]?key)?|(?:api|access|private|account|encryption|signing|auth)[_-]?key|"
+    r"(?:session|auth|access|refresh|id|bearer|api|bot)?[_-]?token|session[_-]?(?:id|key)|sessid|"
+    r"authorization)"
+)
+_NOT_A_SECRET = rf"(?!{_MARKER}|(?:none|null|nil|true|false|undefined|empty)\b|\*{{3}}|\$|\{{\{{|<)"
+_QUOTED_SECRET = re.compile(
+    rf"({_SECRET_NAME}[\"']?[ \t]{{0,3}}(?:=>|:=|[=:])[ \t]{{0,3}}([\"'])){_NOT_A_SECRET}"
+    rf"(?:(?!\2)[^\n]){{1,400}}(?=\2)",
+    re.IGNORECASE,
+)
+_SET_SECRET = re.compile(
+    rf"({_SECRET_NAME}[ \t]{{0,3}}=>?[ \t]{{0,3}}){_NOT_A_SECRET}(?=[^\s\"'=>])"
+    r"[^\s\"'&;,<>]{0,400}[^\s\"'&;,<>).\]}:!?]",
+    re.IGNORECASE,
+)
+_TOLD_SECRET = re.compile(  # with a colon people also write sentences: a word alone on its line, or no plain word
+    rf"({_SECRET_NAME}[ \t]{{0,3}}(?::|[ \t](?:is|was)(?=[^\n]{{0,40}}[0-9]))[ \t]{{1,3}}){_NOT_A_SECRET}(?!\S{{0,20}}://)"
+    r"(?:[a-z]{6,60}(?=[ \t]*(?:\n|\Z))|(?=[^\s\"'&;,<>]{0,100}[0-9!@#$%^*+=~])[^\s\"'&;,<>]{3,400}(?<![).\]}:!?]))",
+    re.IGNORECASE,
+)
+_PLAIN_KEY = re.compile(
+    rf"((?<!\w)key=){_NOT_A_SECRET}(?=[^\s&]{{0,60}}[0-9])(?=[^\s&]{{0,60}}[a-z])[\w+/=.-]{{8,400}}", re.IGNORECASE
+)
+_BEARER = re.compile(
+    rf"((?<![a-z])bearer[ \t]{{1,3}}){_NOT_MARKED}"
+    r"(?:[\w.~+/-]{20,2000}=*|(?=[\w.~+/-]{0,20}[0-9=])[\w.~+/-]{7,2000}=*)",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(
+    r"((?<![a-z])authorization[\"']?[ \t]{0,3}[:=][ \t]{0,3}[\"']?(?:basic|digest|token|apikey|bearer)[ \t]{1,3})"
+    rf"{_NOT_MARKED}[^\s\"']{{4,2000}}",
+    re.IGNORECASE,
+)
+_BASIC = re.compile(rf"((?<![a-z])basic ){_NOT_MARKED}[\w+/]{{12,2000}}={{1,2}}", re.IGNORECASE)
+_COOKIE = re.compile(rf"((?:set-)?cookie:[ \t]*){_NOT_MARKED}[^\n=]{{1,80}}=[^\n]{{1,4000}}", re.IGNORECASE)
+
+_SECRETS = (_COOKIE, _HEADER, _BEARER, _BASIC, _QUOTED_SECRET, _SET_SECRET, _TOLD_SECRET, _PLAIN_KEY)
+
+_LOCAL = r"A-Za-z0-9_\u00c0-\u024f\u0370-\u052f"
+_EMAIL = re.compile(
+    rf"(?<![{_LOCAL}])[{_LOCAL}][{_LOCAL}.%+'-]{{0,250}}+@"
+    r"(?:[\w-]{1,63}\.){1,8}(?!(?:png|jpe?g|gif|svg|webp|js|css|json|service|socket|timer)\b)[^\W\d_][\w-]{1,23}(?![\w@])"
+)
+
+_HOME_NIX = re.compile(
+    rf"(?<![\w.\])-])(?:/(?:var|mnt|export|usr|data|nfs|mnt/[a-z]|[a-z]))?/(?:home|Users)/{_NOT_MARKED}"
+    r"[^\s/\\:;,\"'`<>|()\[\]]{1,64}"
+)
+_HOME_WINDOWS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z]:[\\/]{1,2}users[\\/]{1,2}"
+    r"(?:[^\\/:*?\"<>|\r\n]{1,40}(?=[\\/])|[^\\/:*?\"<>|\s,;]{1,40})",
+    re.IGNORECASE,
+)
+
+_IPV4 = re.compile(
+    r"(?<![\w.])(?<![A-Za-z]-)(?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"
+    r"(?!\w|\.\w|-[A-Za-z])"
+)
+_NOT_AN_ADDRESS = re.compile(
+    r"(?:\b(?:v|ver|version|release|build|firmware|section|chapter|step)|§)[ .:=]{0,2}\Z", re.IGNORECASE
+)
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+_MAC = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
+
+_MANY_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9\n]{0,3}[0-9]){6}")
+_CARD = re.compile(
+    r"(?<![\w.+-])(?:[0-9]{13,19}|[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}\1[0-9]{4}|3[0-9]{3}([ -])[0-9]{6}\2[0-9]{5})"
+    r"(?![\w-]|\.[0-9])"
+)
+_CARD_ISSUER = re.compile(r"4(?:.{12}|.{15}|.{18})|(?:5[1-5]|2[2-7]|6[045]).{14}|3[47].{13}|3[068].{12}")
+_PHONES = [
+    # +49 30 1234567, +1 (212) 555-0100
+    re.compile(r"(?<![\w+])\+[1-9][0-9]{0,2}(?:[ .\-/]{0,2}\(?[0-9]{1,5}\)?){1,6}(?![\w(])"),
+    # 212-555-0100, 1-800-555-0100, (212) 555 0100
+    re.compile(
+        r"(?<![\w.+/-])(?:1[-. ])?(?:\([0-9]{3}\)[ -]?[0-9]{3}[-. ]|[0-9]{3}([-.])[0-9]{3}\1)[0-9]{4}(?!\w|[-./:][0-9])"
+    ),
+    # 06 12 34 56 78
+    re.compile(r"(?<![\w.+/:-])(?<![0-9] )0[1-9]([ .-])[0-9]{2}(?:\1[0-9]{2}){3}(?!\w|[ .:/-]?[0-9])"),
+    # 030 1234567, 0171/2345678, 020 7946 0958
+    re.compile(
+        r"(?<![\w.+/:-])(?<![0-9] )\(?0[1-9][0-9]{1,3}\)?[ /-][0-9]{3,8}(?:[ -][0-9]{2,5}){0,2}(?!\w|[ .:/,-]?[0-9])"
+    ),
+    # 0049 30 1234567
+    re.compile(r"(?<![\w.+/:-])00[1-9][0-9]{0,2}(?:[ .\-/]\(?[0-9]{1,5}\)?){2,6}(?!\w|[.:-]?[0-9]|-\w)"),
+    # phone: 1234567, call me at 212 555 0100
+    re.compile(
+        r"(?<![A-Za-z])(?:(?:tele)?phone|telefon|tel|fax|whatsapp|mobile|cell|handy|call me|text me|reach me|call)"
+        r"(?:\.|:|#|[ \t]|\b(?:number|no|nr|is|at|on|us)\b){1,8}"
+        r"(?![0-9]{4}-[0-9]{2}-[0-9]{2})\(?[0-9][0-9 ()./-]{5,18}[0-9](?!\w|[-./:][0-9])",
+        re.IGNORECASE,
+    ),
+]
+_DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
+
+
+def redact(text: str) -> str:
+    """The text with e-mail addresses, phone numbers, IP addresses, card numbers, secrets and home folders replaced.
+
+    They become ``[email]``, ``[phone]``, ``[ip]``, ``[mac]``, ``[card]``, ``[token]``, ``[path]`` (the rest of the
+    path stays) and ``[query]`` (what follows ``?`` in an address). Dates, versions, ids and names in prose stay.
+    Redacting twice equals redacting once.
+
+    >>> redact("jane@example.org saw 500 at https://api.example.org/v2?user=jane from 203.0.113.9")
+    '[email] saw 500 at https://api.example.org/v2?[query] from [ip]'
+    >>> redact("File /home/jane/app/main.py, version 1.2.3.4, 2026-11-20T10:00:00Z")
+    'File [path]/app/main.py, version 1.2.3.4, 2026-11-20T10:00:00Z'
+    """
+    if len(text) < 16 and text.isalpha():
+        return text
+    for _ in range(10):  # a replacement can uncover the next one; two rounds are the usual number
+        once = _redact_once(text)
+        if once == text:
+            break
+        text = once
+    return text
+
+
+def _redact_once(text: str) -> str:
+    """One pass; each rule runs only where a cheap look says that it might find something."""
+    if "-----BEGIN" in text:
+        text = _PEM.sub("[token]", text)
+    if "://" in text:
+        text = _URL_LOGIN.sub("[token]@", text)
+        text = _URL_QUERY.sub(r"\1?[query]", text)
+        text = _URL_FRAGMENT.sub(r"\1#[query]", text)
+    for hint, shape in _TOKENS:
+        if hint in text:
+            text = shape.sub("[token]", text)
+    lower = text.lower()
+    if _may_tell_a_secret(lower):
+        for rule in _SECRETS:
+            text = rule.sub(r"\1[token]", text)
+    if "@" in text:
+        text = _EMAIL.sub(_email, text)
+    if "/home/" in text or "users" in lower:
+        text = _HOME_NIX.sub("[path]", text)
+        text = _HOME_WINDOWS.sub("[path]", text)
+    if text.count(":") >= 2 or text.count("-") >= 5:
+        text = _MAC.sub(_mac, text)
+        text = _IPV6.sub(_ipv6, text)
+    if text.count(".") >= 3:
+        text = _IPV4.sub(_ipv4, text)
+    if _MANY_DIGITS.search(text):
+        text = _CARD.sub(_card, text)
+        for shape in _PHONES:
+            text = shape.sub(_phone, text)
+    return text
+
+
+def _may_tell_a_secret(lower: str) -> bool:
+    """Whether a word for a secret stands closely before something like an assignment."""
+    for hint in (*_SECRET_HINTS, *_SECRET_SCHEMES):
+        at = lower.find(hint)
+        while at >= 0:
+            after = lower[at : at + 40]
+            if "=" in after or ":" in after or " is " in after or " was " in after or hint in _SECRET_SCHEMES:
+                return True
+            at = lower.find(hint, at + 1)
+    return False
+
+
+def _email(found: re.Match[str]) -> str:
+    remote = found[0].startswith("git@") and found.string[found.end() : found.end() + 1] == ":"
+    return found[0] if remote else "[email]"
+
+
+def _mac(found: re.Match[str]) -> str:
+    written = found[0]
+    plain_number = found[1] == "-" and written.replace("-", "").isdigit()  # 26-11-20-10-30-00 is a time
+    return written if plain_number else "[mac]"
+
+
+def _ipv6(found: re.Match[str]) -> str:
+    written = found[0]
+    try:
+        address = ipaddress.IPv6Address(written)
+    except ValueError:
+        return written
+    # a scope such as ``abc::def`` is code; ``::`` and ``::1`` name no person
+    told = any(c.isdigit() for c in written) and not (address.is_loopback or address.is_unspecified)
+    return "[ip]" if told else written
+
+
+def _ipv4(found: re.Match[str]) -> str:
+    written = found[0]
+    if written == "0.0.0.0" or written.startswith("127."):
+        return written
+    before = found.string[max(0, found.start() - 12) : found.start()]
+    return written if _NOT_AN_ADDRESS.search(before) else "[ip]"
+
+
+def _card(found: re.Match[str]) -> str:
+    digits = re.sub(r"[ -]", "", found[0])
+    return "[card]" if _CARD_ISSUER.fullmatch(digits) and _luhn(digits) else found[0]
+
+
+def _luhn(digits: str) -> bool:
+    """Whether the check digit fits. Source: ISO/IEC 7812-1, annex B."""
+    total = 0
+    for place, digit in enumerate(map(int, reversed(digits))):
+        doubled = digit * 2 if place % 2 else digit
+        total += doubled - 9 if doubled > 9 else doubled
+    return total % 10 == 0
+
+
+def _phone(found: re.Match[str]) -> str:
+    written = found[0]
+    digits = sum(c.isdigit() for c in written)
+    worded = written[0].isalpha()
+    if not (7 if worded else 8) <= digits <= 15 or _DATE.search(written):
+        return written
+    if not worded:
+        return "[phone]"
+    number = re.search(r"[0-9(]", written)
+    start = number.start() if number else 0
+    if written[:4].lower() == "call" and written[4:8].lower() != " me " and written[start:].isdigit():
+        return written  # "call 12345678 failed" is a log line
+    return written[:start] + "[phone]"
+
+
+def pseudonym(name: str, key: bytes) -> str:
+    """The same stand-in for the same name, on this machine only; a pseudonym stays what it is.
+
+    Case, surrounding blanks and Unicode composition do not matter.
+
+    >>> pseudonym("Jane", b"k" * 32) == pseudonym(" jane ", b"k" * 32)
+    True
+    """
+    if _PSEUDONYM.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKC", name).strip().casefold()
+    return "anon-" + hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), key=key, digest_size=6).hexdigest()
+
+
+_PSEUDONYM = re.compile(r"anon-[0-9a-f]{12}")
+
+
+def scrub(
+    payload: Mapping[str, Any], *, personal: Collection[str], plain: Collection[str], key: bytes
+) -> dict[str, Any]:
+    """A payload without personal data: what is stored, and what ``parse`` sees.
+
+    Args:
+        payload: JSON-like values; it is not changed.
+        personal: Dotted keys whose text and numbers, however deep, become pseudonyms; ``*.email`` means the key
+            ``email`` at any depth. A list does not count as a step of a key.
+        plain: Dotted keys whose values stay as they are: ids, addresses, times. A dotted key in ``personal`` wins
+            over ``plain``, and ``plain`` wins over ``*.`` keys.
+        key: The machine's own key, see `load_key`.
+
+    Returns:
+        A new dict. All other strings are redacted, keys included.
+    """
+    return _scrub_dict(payload, "", *_rules(tuple(personal), tuple(plain)), key)
+
+
+@functools.lru_cache(maxsize=64)
+def _rules(personal: tuple[str, ...], plain: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    named = frozenset(personal)
+    return named, frozenset(n[2:] for n in named if n.startswith("*.")), frozenset(plain)
+
+
+def _scrub_dict(
+    payload: Mapping[str, Any],
+    prefix: str,
+    named: frozenset[str],
+    anywhere: frozenset[str],
+    plain: frozenset[str],
+    key: bytes,
+) -> dict[str, Any]:
+    clean: dict[str, Any] = {}
+    for name, value in payload.items():
+        name = str(name)
+        path = prefix + name
+        if path in named:
+            clean[name] = _pseudonyms(value, path, frozenset(), key)
+        elif path in plain:
+            clean[name] = value
+        elif name in anywhere:
+            clean[name] = _pseudonyms(value, path, plain, key)
+        else:
+            clean[_redact_key(name)] = _scrub_value(value, path, named, anywhere, plain, key)
+    return clean
+
+
+def _scrub_value(
+    value: Any, path: str, named: frozenset[str], anywhere: frozenset[str], plain: frozenset[str], key: bytes
+) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return _scrub_dict(value, path + ".", named, anywhere, plain, key)
+    if isinstance(value, list | tuple):
+        return [_scrub_value(v, path, named, anywhere, plain, key) for v in value]
+    return value
+
+
+def _pseudonyms(value: Any, path: str, plain: frozenset[str], key: bytes) -> Any:
+    if path in plain or isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, str):
+        return pseudonym(value, key) if value.strip() else value
+    if isinstance(value, Mapping):
+        return {_redact_key(str(k)): _pseudonyms(v, f"{path}.{k}", plain, key) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_pseudonyms(v, path, plain, key) for v in value]
+    return pseudonym(str(value), key)
+
+
+_redact_key = functools.lru_cache(maxsize=4096)(redact)  # the same few keys stand in every item
+
+
+def assert_anonymous(text_or_obj: Any, field: str) -> None:
+    """Refuse something that still holds what `redact` would remove; call it before anything leaves.
+
+    Args:
+        text_or_obj: A text, or JSON-like values, looked through to the bottom.
+        field: What it is, such as ``suggestions.json``; the message adds the dotted key, never the words.
+
+    Raises:
+        PrivacyError: ``.field`` names the place.
+    """
+    if isinstance(text_or_obj, str):
+        if redact(text_or_obj) != text_or_obj:
+            raise PrivacyError(field, "personal data or a secret was about to leave; pass it through privacy.redact")
+    elif isinstance(text_or_obj, Mapping):
+        for name, value in text_or_obj.items():
+            assert_anonymous(str(name), field)
+            assert_anonymous(value, f"{field}.{name}")
+    elif isinstance(text_or_obj, list | tuple | set | frozenset):
+        for value in text_or_obj:
+            assert_anonymous(value, field)
+
+
+def load_key(folder: Path) -> bytes:
+    """The key behind the pseudonyms: 32 random bytes in ``folder/pseudonym.key``, made on first use, never sent.
+
+    Raises:
+        PrivacyError: the file holds something else.
+    """
+    path = Path(folder) / KEY_FILE
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # of several first users one wins, and nobody sees half a key
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise PrivacyError(
+            KEY_FILE,
+            f"has {len(key)} bytes instead of {KEY_BYTES}; restore it from a backup, or delete it and accept that "
+            "every author gets a new pseudonym",
+        )
+    return key
+
+
+def excerpt(text: str, words: int = 25) -> str:
+    """The first words of a text on one line, with an ellipsis where it goes on.
+
+    >>> excerpt("The build is slow again, since Monday", words=4)
+    'The build is slow …'
+    """
+    split = text.split(None, words)
+    return " ".join(split[:words]) + (" …" if len(split) > words else "")
