@@ -15,8 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from feedback_lib import charts
+import jinja2
+
+from feedback_lib import charts, privacy
 from feedback_lib.charts import FONTS, TEMPLATES, people, times
+from feedback_lib.errors import nearest
 
 Report = Mapping[str, Any]
 Paper = Literal["a4", "us-letter"]
@@ -58,11 +61,11 @@ def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
 
     at = dt.datetime.fromisoformat(report["as_of"])
     try:
-        return _fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at)
+        return bytes(_fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
     except typst.TypstError as problem:
         if "could not be displayed" not in str(problem):
             raise
-    return _fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at)
+    return bytes(_fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
 
 
 def png(report: Report, *, paper: Paper = "a4", ppi: float = 96) -> list[bytes]:
@@ -82,7 +85,7 @@ def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> Any:
     foreign = any(not _covered(c) and not _nameable(c) for c in json.dumps(report, ensure_ascii=False))
     template = (TEMPLATES / "signal_report.typ").read_bytes()
     for fit in _FITS:
-        given = {
+        given: dict[str, Any] = {
             "font_paths": [str(FONTS)],
             "ignore_system_fonts": masked or not foreign,
             "sys_inputs": _sheet(report, fit, paper, masked=masked),
@@ -90,6 +93,76 @@ def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> Any:
         if int(typst.Compiler(template, **given).query("<pages>", field="value", one=True)) <= 2:
             return typst.Compiler(template, **given)
     raise ValueError(f"the report of {report['week']['label']} does not fit two pages")
+
+
+PARTS = ("head", "numbers", "frictions", "delights", "suggestions", "recurring", "sources", "trust")
+
+
+class Part(str):
+    """HTML text that a notebook shows as such."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f'<div class="feedback">{self}</div>'
+
+
+def part(name: str, report: Report) -> Part:
+    """One part of a report as HTML, for notebooks, dashboards and pages.
+
+    Args:
+        name: one of `PARTS`.
+        report: as `report.Report.to_dict` gives it.
+
+    Raises:
+        ValueError: there is no such part; says the nearest.
+    """
+    if name not in PARTS:
+        raise ValueError(f"no part named {name!r}; {nearest(name, list(PARTS))}")
+    macros = _templates().get_template("fragments.html.j2").module
+    return Part(getattr(macros, name)(view(report)))
+
+
+def snapshot(report: Report) -> str:
+    """The whole report as one HTML page: no script, nothing fetched, charts as SVG."""
+    rows = [*report["frictions"], *report["delights"]]
+    heard = report["numbers"][0]
+    drawn = [
+        ("Topics over 13 weeks", charts.topics_by_week(report, rows), charts.topics_words(rows)),
+        ("Rate against the weeks before", charts.ratios(rows), charts.ratios_words(rows)),
+        (f"{heard['label'].capitalize()} per week", charts.people_per_week(report, heard), charts.number_words(heard)),
+    ]
+    pictures = [{"title": title, "svg": charts.svg(chart, alt=words)} for title, chart, words in drawn]
+    return _templates().get_template("snapshot.html.j2").render(d=view(report), charts=pictures, css=css())
+
+
+def export_html(notebook: Path, target: Path) -> Path:
+    """An executed notebook as a page that stands alone: words, tables and charts, no code, no script, nothing fetched.
+
+    Args:
+        notebook: executed, with its outputs.
+        target: the file to write.
+
+    Returns:
+        ``target``.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter: Any = HTMLExporter(template_name="feedback", extra_template_basedirs=[str(TEMPLATES / "nbconvert")])  # type: ignore[no-untyped-call]
+    text, _ = exporter.from_filename(str(notebook), resources={"page_css": css(), "metadata": {"name": notebook.stem}})
+    target.write_text(text, "utf-8")
+    return target
+
+
+def css() -> str:
+    """The style sheet that every page shares."""
+    return (TEMPLATES / "page.css").read_text("utf-8")
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
 
 
 def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -164,7 +237,9 @@ def _number(number: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _percent(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.0f} %".replace("-", "−").replace("+0 %", "±0 %").replace("−0 %", "±0 %")
+    change = round((ratio - 1) * 100)
+    sign = "+" if change > 0 else "\N{MINUS SIGN}" if change < 0 else "±"
+    return f"{sign}{abs(change)} %"
 
 
 def _plain(number: Mapping[str, Any]) -> str:
@@ -227,9 +302,8 @@ def _voice(voice: Mapping[str, Any], words: int) -> dict[str, Any]:
 
 def _excerpt(text: str, words: int) -> str:
     """The beginning of a verbatim, never re-worded; scripts without spaces are cut by letters."""
-    flat = " ".join(text.split())
-    cut = " ".join(flat.split(" ")[:words])[: 8 * words]
-    return flat if cut == flat else f"{cut.rstrip(' ,.;:–-')} …"
+    cut = privacy.excerpt(text, words)
+    return cut if len(cut) <= 10 * words else f"{cut[: 10 * words].rstrip(' …')} …"
 
 
 def _suggestion(suggestion: Mapping[str, Any]) -> dict[str, Any]:
