@@ -1,0 +1,407 @@
+"""What can be known from one text: its clean form, its language, an English gloss, the error in it; and its copies."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import html
+import importlib.resources
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+LANGUAGE_MODEL = "py3langid+gloss.1"
+READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
+MAX_CHARS = 4_000
+
+GLOSSED = ("de", "fr", "es", "it", "nl", "pt", "pl", "cs", "sv", "ru", "ja")
+_OTHERS = ("en", "fi", "hu", "tr", "da", "no", "ro", "sl", "el", "uk", "zh", "ko", "ar", "he")
+_COMPOUNDING = ("de", "nl", "sv")  # these write "folder names" as one word
+_SCRIPTS = (
+    ("ja", re.compile(r"[\u3040-\u30ff]")),
+    ("ko", re.compile(r"[\uac00-\ud7af]")),
+    ("zh", re.compile(r"[\u4e00-\u9fff]")),
+    ("ar", re.compile(r"[\u0600-\u06ff]")),
+    ("he", re.compile(r"[\u0590-\u05ff]")),
+    ("el", re.compile(r"[\u0370-\u03ff]")),
+)
+_CYRILLIC = re.compile(r"[\u0400-\u04ff]")
+_UKRAINIAN = re.compile(r"[іїєґ]", re.IGNORECASE)
+_LETTERS = re.compile(r"[^\W\d_]")
+_WORD = re.compile(r"[^\W_]+(?:[-'’.+][^\W_]+)*")
+_ENGLISH_FUNCTIONS = """
+the a an and or but of to in on at for from with by as is are was were be been am i me my you your he she it its we our
+they their this that these those not no do does did have has had can could will would should may if when what which who
+how why where there here than then so too very just also all any some more most other into about after before because
+since until while only out up down over again still now get got
+"""
+_ENGLISH = frozenset(_ENGLISH_FUNCTIONS.split())
+
+
+# --- clean ------------------------------------------------------------------------------------------------------------
+
+_FENCE = re.compile(r"```[^\n]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|<!--.*?-->", re.DOTALL)
+_MARKDOWN_LINK = re.compile(r"!?\[([^\]]{0,200})\]\([^)\s]{0,500}\)")
+_URL = re.compile(r"(?:https?|ftp)://\S+|www\.\S+")
+_REDACTED = re.compile(r"\[(?:email|phone|ip|token|path|url|name)\]")
+_QUOTED = re.compile(r"^\s*>.*$", re.MULTILINE)
+_SIGNATURE = re.compile(r"^--\s*$.*", re.MULTILINE | re.DOTALL)
+_WROTE = re.compile(r"^.{0,120}\b(?:wrote|schrieb|a écrit|escribió|ha scritto|schreef)\s*:\s*$", re.MULTILINE)
+_MARKS = re.compile(r"[*_#`|~=]{2,}|^[ \t]*[#*>|-]+[ \t]", re.MULTILINE)
+
+
+def clean(text: str) -> str:
+    """A text as the models should see it, never for showing: no markup, quotes, signature, addresses; code shortened.
+
+    Of a code block the first two lines stay, and of a stack trace the error lines, which say what went wrong. At most
+    `MAX_CHARS` characters.
+    """
+    text = html.unescape(text.replace("\r\n", "\n"))
+    text = _FENCE.sub(lambda m: "\n" + "\n".join(_shortened(m[1].strip().splitlines())) + "\n", text)
+    text = _SIGNATURE.sub("", _QUOTED.sub("", _WROTE.sub("", text)))
+    text = _MARKDOWN_LINK.sub(r"\1", text)
+    text = _REDACTED.sub(" ", _URL.sub(" ", _TAG.sub(" ", text)))
+    text = "\n".join(line for line in text.splitlines() if not _FRAME.match(line))
+    text = _MARKS.sub(" ", text).replace("`", " ")
+    text = re.sub(r"[ \t\xa0]+", " ", text)
+    text = re.sub(r"\s*\n\s*", "\n", text).strip()
+    return text[:MAX_CHARS]
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    errors = [line for line in lines if _ERROR.search(line) and not _FRAME.match(line)]
+    return list(dict.fromkeys(lines[:2] + errors[:2]))
+
+
+# --- language ---------------------------------------------------------------------------------------------------------
+
+
+def language(text: str, hint: str | None = None) -> str | None:
+    """The language a text is written in, ISO 639-1.
+
+    The script decides where it can; for the Latin alphabet py3langid's probabilities and the share of each language's
+    function words are added up. ``hint`` (such as a locale, ``pt-BR``) only breaks ties: people write in other
+    languages than their settings say.
+
+    Returns:
+        None when there are fewer than three words or two languages are as likely.
+
+    >>> language("nom des dossiers en anglais", hint="en-US")
+    'fr'
+    >>> language("ok") is None
+    True
+    """
+    letters = len(_LETTERS.findall(text))
+    if not letters:
+        return None
+    for code, script in _SCRIPTS:
+        if len(script.findall(text)) > 0.15 * letters:
+            return code
+    if len(_CYRILLIC.findall(text)) > 0.3 * letters:
+        return "uk" if _UKRAINIAN.search(text) else "ru"
+    words = _words(text)
+    if len(words) < 3:
+        return None
+    scores: dict[str, float] = defaultdict(float, _identifier().rank(" ".join(words).lower()))
+    lexicon = _lexicon()
+    for code in (*GLOSSED, "en"):
+        functions = _ENGLISH if code == "en" else lexicon[code].functions
+        scores[code] += 2 * sum(_folded(word) in functions for word in words) / len(words)
+    if hint:
+        scores[hint.lower().replace("_", "-").split("-")[0]] += 0.1
+    (score, best), (next_score, _) = sorted(((s, code) for code, s in scores.items()), reverse=True)[:2]
+    return best if score - next_score > 0.05 else None
+
+
+@functools.cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    latin = {"en", "de", "fr", "es", "it", "nl", "pt", "pl", "cs", "sv", "fi", "hu", "tr", "da", "no", "ro", "sl"}
+    identifier.set_languages(sorted(latin))
+    return identifier
+
+
+def _words(text: str) -> list[str]:
+    return [w for w in _WORD.findall(text) if not any(c.isdigit() for c in w)]
+
+
+# --- gloss ------------------------------------------------------------------------------------------------------------
+
+
+class _Language:
+    """One column of the lexicon: forms to English, stems to English, and function words."""
+
+    def __init__(self) -> None:
+        self.functions: set[str] = set()
+        self.forms: dict[str, str] = {}
+        self.stems: dict[str, str] = {}
+        self.phrases: dict[str, str] = {}
+        self.longest = 0  # the longest form, in characters; for text without spaces
+
+    def add(self, form: str, english: str) -> None:
+        if " " in form:
+            self.phrases.setdefault(form, english)
+        elif not english:
+            self.functions.add(form)
+        elif form.endswith("*"):
+            self.stems.setdefault(form[:-1], english)
+        else:
+            self.forms.setdefault(form, english)
+            self.longest = max(self.longest, len(form))
+
+    def known(self, word: str) -> str | None:
+        """English for a word: by its form, else by the longest stem it begins with."""
+        if word in self.forms:
+            return self.forms[word]
+        for length in range(len(word), 1, -1):
+            # a short stem may have a short ending only: "us*" is "usado", not "uskoro"
+            if word[:length] in self.stems and len(word) - length <= (3 if length < 4 else 7):
+                return self.stems[word[:length]]
+        return None
+
+    def parts(self, word: str) -> str | None:
+        """English for a compound of two known words, such as ``Ordnernamen``."""
+        for cut in range(len(word) - 3, 2, -1):
+            tail = self.known(word[cut:])
+            if tail is None:
+                continue
+            for joint in ("", "s", "en", "n", "e"):
+                head = word[:cut].removesuffix(joint) if joint else word[:cut]
+                first = self.known(head) if len(head) > 2 and (not joint or head != word[:cut]) else None
+                if first:
+                    return f"{first} {tail}"
+        return None
+
+
+@functools.cache
+def _lexicon() -> dict[str, _Language]:
+    """The hand-written lexicon in ``feedback_lib/data/gloss.csv``, see `gloss`."""
+    found: dict[str, _Language] = defaultdict(_Language)
+    source = importlib.resources.files("feedback_lib").joinpath("data/gloss.csv")
+    for row in csv.DictReader(source.read_text(encoding="utf-8").splitlines()):
+        english = row.pop("english")
+        for code, cell in row.items():
+            for form in filter(None, cell.split("|")):
+                found[code].add(_folded(form) if code != "ja" else form, english)
+        found["en"].add(english, english)
+    return dict(found)
+
+
+def gloss(text: str, language: str | None) -> tuple[str, float]:
+    """A rough English word-for-word gloss of a text, so that an English model can place it among English ones.
+
+    Known words become English; English words, product names, and words in capitals stay; function words and unknown
+    words go. It is not a translation and never shown to anyone. The lexicon (one row per English word, one column per
+    language; ``|`` between forms, ``*`` for any ending) is our own and general: product support, not one product.
+
+    Returns:
+        The gloss, and the share of content words known, 0–1. English, and a text whose language is unsure but whose
+        letters are Latin, comes back as it is with 1.0; a language without a column gives 0.0.
+
+    >>> gloss("Les noms des dossiers sont en anglais", "fr")
+    ('name folder english', 1.0)
+    """
+    if language == "en" or (language is None and not re.search(r"[^\W\d_\u0000-\u024f]", text)):
+        return text, 1.0
+    if language not in GLOSSED:
+        return "", 0.0
+    known = list(_glossed_japanese(text) if language == "ja" else _glossed(text, language))
+    content = [word for word, counts in known if counts]
+    words = [word for word, _ in known if word]
+    words = [w for i, w in enumerate(words) if i == 0 or w != words[i - 1]]
+    share = sum(word is not None for word in content) / len(content) if content else 0.0
+    return " ".join(words), share
+
+
+def _glossed(text: str, code: str) -> Iterator[tuple[str | None, bool]]:
+    """(English or None, whether it counts as a content word) for each word."""
+    own, english = _lexicon()[code], _lexicon()["en"].forms
+    words = [part for word in _WORD.findall(text) for part in _elided(word)]
+    folded = [_folded(word) for word in words]
+    at = 0
+    while at < len(words):
+        for length in (4, 3, 2):
+            phrase = own.phrases.get(" ".join(folded[at : at + length])) if at + length <= len(words) else None
+            if phrase is not None:
+                yield phrase, bool(phrase)
+                at += length
+                break
+        else:
+            word, fold = words[at], folded[at]
+            at += 1
+            if fold in own.functions or fold.isdigit() or len(fold) == 1:
+                continue
+            if own.known(fold):
+                yield own.known(fold), True
+            elif fold in english:
+                yield fold, True
+            elif code in _COMPOUNDING and own.parts(fold):
+                yield own.parts(fold), True
+            elif word.isascii() and (any(c.isdigit() for c in word) or any(c.isupper() for c in word[1:])):
+                yield (word if len(word) < 20 else None), False  # a product, a version, an abbreviation
+            else:
+                yield None, True
+
+
+def _elided(word: str) -> list[str]:
+    return [part for part in re.split(r"['’]", word) if part]
+
+
+def _glossed_japanese(text: str) -> Iterator[tuple[str | None, bool]]:
+    """No spaces: the longest known form at each place; unknown kanji and katakana count, hiragana is mostly grammar."""
+    own, english = _lexicon()["ja"], _lexicon()["en"].forms
+    for run in re.findall(
+        r"[A-Za-z][A-Za-z0-9_.+-]*|[\u3040-\u30ff\u3400-\u9fffー々]+", unicodedata.normalize("NFKC", text)
+    ):
+        if run[0].isascii():
+            yield (run.lower() if run.lower() in english else run), run.lower() in english
+            continue
+        at = 0
+        while at < len(run):
+            for length in range(min(own.longest, len(run) - at), 0, -1):
+                if run[at : at + length] in own.forms:
+                    yield own.forms[run[at : at + length]], True
+                    at += length
+                    break
+            else:
+                other = re.match(r"[\u30a0-\u30ff]+|[\u3400-\u9fff]+?|.", run[at:])
+                assert other is not None
+                yield None, not re.match(r"[\u3040-\u309f]", run[at])
+                at += other.end()
+
+
+@functools.lru_cache(100_000)
+def _folded(word: str) -> str:
+    """Lower case without accents; Japanese aside, the lexicon is compared so."""
+    plain = unicodedata.normalize("NFKD", word.casefold().replace("ł", "l").replace("ø", "o").replace("’", "'"))
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
+# --- fingerprint ------------------------------------------------------------------------------------------------------
+
+_FRAME = re.compile(
+    r"""^\s*(?:File\ "[^"]*",\ line\ \d+|at\ [\w$.<>\[\]/\s-]+\(.*\)\s*$|at\ \S+:\d+:\d+|\.\.\.\ \d+\ more|
+    goroutine\ \d+|\S+\.go:\d+|[\w./*()]+\(0x[0-9a-f, .x]*\)|created\ by\ |Traceback\ \(most|\^+\s*$|~*\^+~*\s*$)""",
+    re.VERBOSE,
+)
+_ERROR = re.compile(
+    r"""(?P<kind>
+        \b(?:[A-Za-z_$][\w$]*\.)*[A-Z][\w$]*(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)\b
+        |\bpanic:|\bfatal\ error:|\bFATAL\b|\bERROR\b|\bError:
+        |\bE[A-Z]{4,}\b                       # ECONNREFUSED and its like
+        |\b(?:error|status)\ (?:code\ )?\d{3}\b|\bHTTP[ /]?(?:1\.1\ |2\ )?[45]\d\d\b
+        |\bNS_ERROR_\w+|\bSIG(?:SEGV|ABRT|KILL|BUS)\b|\bexit\ (?:code|status)\ [1-9]\d*
+    )(?P<rest>.*)""",
+    re.VERBOSE,
+)
+_MASKS = (
+    (re.compile(r"https?://\S+"), "<url>"),
+    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\[(?:email|phone|ip|token|path|url|name)\]"), "<id>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
+    (re.compile(r"(?:[A-Za-z]:)?(?:[\\/~][\w.@%+~-]+){2,}[\\/]?|\b[\w.-]+(?:/[\w.@%+-]+){2,}"), "<path>"),
+    (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<n>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"""(['"`])[^'"`\n]*\d[^'"`\n]*\1"""), "<id>"),
+    (re.compile(r"\b\w*[A-Za-z_-]\d[\w-]*\b|\b\d[\d.,:_]*(?:ms|s|m|h|[kKMGT]i?B|%)?\b"), "<n>"),
+)
+
+
+def fingerprint(text: str) -> str | None:
+    """A hash of the error in a text with its variable parts (numbers, ids, times, paths) removed.
+
+    The same error on another line of code, for another order, has the same fingerprint; another exception type has
+    another one. Of a Python trace the last line counts, of a Java trace the root cause, else the first error line.
+
+    Returns:
+        16 hex digits, or None when there is no error text.
+    """
+    template = error_template(text)
+    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else None
+
+
+def error_template(text: str) -> str | None:
+    """The error line a fingerprint is taken of, variable parts masked; None when there is no error text.
+
+    >>> error_template("KeyError: 'order-1182' at 0x7f3a")
+    'KeyError: <id> at <n>'
+    """
+    found = [
+        (line, m)
+        for line in text.splitlines()
+        if not _FRAME.match(line) and len(line) < 2_000
+        for m in [_ERROR.search(line)]
+        if m
+    ]
+    if not found:
+        return None
+    causes = [pair for pair in found if pair[0].lstrip().startswith("Caused by:")]
+    python = "Traceback (most recent call last)" in text
+    # a sentence that mentions an error comes before the trace that shows it
+    _, match = causes[-1] if causes else found[-1] if python else found[0]
+    template = match["kind"] + match["rest"]
+    status = re.match(r"(?:HTTP|error|status|exit)\D*\d+", template)
+    kept, template = (status[0], template[status.end() :]) if status else ("", template)
+    for pattern, mask in _MASKS:
+        template = pattern.sub(mask, template)
+    return " ".join((kept + template).split())[:300].rstrip(" .:;,")
+
+
+# --- near-duplicates --------------------------------------------------------------------------------------------------
+
+COSINE, JACCARD = 0.95, 0.6  # a copy must be near in meaning AND share most of its words
+_SHINGLE, _BLOCK = 3, 1024
+
+
+def near_duplicates(
+    uids: Sequence[str],
+    texts: Sequence[str],
+    vectors: npt.NDArray[np.float32],
+    cosine: float = COSINE,
+    jaccard: float = JACCARD,
+) -> dict[str, str]:
+    """Which texts are copies of an earlier one, give or take a few words.
+
+    Args:
+        uids: One per text, earliest first.
+        texts: Clean texts.
+        vectors: Shape (n, d), each of length 1.
+        cosine: Least similarity of the vectors.
+        jaccard: Least share of common word triples (words, for short texts) among all of both.
+
+    Returns:
+        uid of the copy → uid of the earliest text it copies, which is itself nobody's copy. Compared block by block:
+        memory grows with n, time with n².
+    """
+    shingles = [_shingles(text) for text in texts]
+    original: dict[int, int] = {}
+    for start in range(0, len(texts), _BLOCK):
+        block = vectors[start : start + _BLOCK]
+        close = block @ vectors[: start + len(block)].T >= cosine
+        for row in range(len(block)):
+            later = start + row
+            for earlier in np.flatnonzero(close[row, :later]).tolist():
+                if earlier not in original and _jaccard(shingles[earlier], shingles[later]) >= jaccard:
+                    original[later] = earlier
+                    break
+    return {uids[later]: uids[earlier] for later, earlier in original.items()}
+
+
+def _shingles(text: str) -> frozenset[int]:
+    words = [w.casefold() for w in _WORD.findall(text)]
+    size = _SHINGLE if len(words) > 2 * _SHINGLE else 1
+    return frozenset(hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1))
+
+
+def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    union = len(one | other)
+    return len(one & other) / union if union else 0.0
