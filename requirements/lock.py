@@ -12,10 +12,8 @@ from pathlib import Path
 
 import run_uv
 
-COMPILE = (
-    "pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "
-    "--no-annotate --override requirements/overrides.txt"
-).split()
+COMPILE = ["pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
+COMPILE += ["--no-emit-index-url", "--no-header", "--no-annotate", "--override", "requirements/overrides.txt"]
 INPUTS = {
     "runtime": ["pyproject.toml"],
     "dev": ["pyproject.toml", "--extra", "dev"],
