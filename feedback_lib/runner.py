@@ -121,7 +121,9 @@ def run_notebook(
     _clean(nb, secrets)
     trouble = trouble or _unfinished(nb)
     seconds = time.monotonic() - started
-    kept = out.with_name(f"{out.stem}.failed.ipynb") if trouble else out
+    failed = out.with_name(f"{out.stem}.failed.ipynb")
+    failed.unlink(missing_ok=True)  # of an earlier run
+    kept = failed if trouble else out
     kept.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, kept)  # type: ignore[no-untyped-call]
     if trouble:

@@ -111,6 +111,17 @@ def test_a_failed_notebook_is_kept_with_its_traceback_and_the_error_says_where(t
     assert cells[4].metadata.papermill.status == "pending"
 
 
+def test_a_failure_leaves_the_earlier_notebook_and_a_success_removes_the_failed_one(tmp_path):
+    out = tmp_path / "out.ipynb"
+    out.write_text("the earlier one")
+    with pytest.raises(NotebookError):
+        run("exits_early", out)
+    assert out.read_text() == "the earlier one"
+    run("no_parameters", out)
+    assert [f.name for f in tmp_path.iterdir()] == ["out.ipynb"]
+    assert texts(out) == ["42"]
+
+
 def test_a_killed_kernel_is_an_error_and_its_cell_is_not_called_completed(tmp_path):
     with pytest.raises(NotebookError, match=r"stopped at cell 3: the kernel died") as failed:
         run("kernel_dies", tmp_path / "out.ipynb")
