@@ -1,0 +1,697 @@
+"""The Developer Signal Report as data: what the pages, the dashboards and ``summary.json`` show, made by rules.
+
+Definitions, the same for every report:
+
+- people: distinct authors; a signal without an author is one person. What machines report is nobody's voice.
+- answered within 48 h: of the signals received at least 48 hours before ``as_of``, the share with a first response
+  within 48 hours. Only origins that ever tell a first response count; an open one past the limit is not answered.
+- friction: a signal labelled DX Friction or Documentation Gap, or a bug report, or about usability or documentation.
+- praise: a signal labelled DX Delight, or of category praise.
+- a delight is a topic most of whose labelled signals praise; every other topic is a friction.
+- the usual value is the median of the four weeks before that have data.
+
+A source that could not be read is left out of every week alike, so its numbers are withheld and never look like a
+fall; with no source left the numbers are "–". Times are written as ISO 8601 in UTC, shares as 0–1, unrounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from feedback_lib import __version__, privacy, suggest
+from feedback_lib.analysis import trends
+from feedback_lib.errors import StoreError, nearest
+from feedback_lib.records import MONDAY_US, WEEK_US, monday
+from feedback_lib.suggest import people_words
+
+if TYPE_CHECKING:
+    from feedback_lib.store import Store
+
+WORKFLOW = "smartspec_feedback_aggregator"
+TITLE = "Developer Signal Report"
+VERDICT_WORDS = 30
+TOP = 5
+USUAL_WEEKS = 4
+ANSWER_H = 48
+NONE = "–"
+FRICTION_LABELS = ("DX Friction", "Documentation Gap")
+FRICTION_CATEGORIES = ("bug_report", "usability", "documentation")
+USUAL_OPTIONS = trends.TrendOptions()
+Row = dict[str, Any]
+
+_TAG = re.compile(
+    r"</?(?:p|br|div|span|a|b|i|em|strong|u|ul|ol|li|code|pre|blockquote|h[1-6]|img|table|t[rdh]|tbody|thead|hr)\b[^>]*>",
+    re.IGNORECASE,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One report, as plain values; ``to_dict`` is ``summary.json`` and what the store keeps.
+
+    ``trends_identified`` and ``findings`` are the same list: the first is the name that the aggregator's readers know.
+    """
+
+    run_id: str
+    version: str
+    recipe: str
+    status: str  # ok, degraded
+    product: str
+    synthetic: bool
+    as_of: str
+    data_as_of: str | None
+    week: Row  # iso, start, end, label
+    verdict: str
+    feedback_items_processed: int
+    numbers: list[Row]
+    frictions: list[Row]
+    delights: list[Row]
+    findings: list[Row]
+    suggestions: list[Row]
+    recurring: list[Row]
+    sources: list[Row]
+    quality: Row
+    quiet: Row
+    versions: Row
+    inputs: Row
+    workflow: str = WORKFLOW
+    title: str = TITLE
+
+    def to_dict(self) -> Row:
+        """Everything as JSON values; a copy, safe to change."""
+        shown: Row = json.loads(json.dumps(dataclasses.asdict(self), ensure_ascii=False, default=_json))
+        return shown | {
+            "suggestions_generated": len(self.suggestions),
+            "trends_identified": json.loads(json.dumps(shown["findings"])),
+            "rerun": f"feedback report rerun {self.run_id}",
+        }
+
+    @classmethod
+    def from_dict(cls, shown: Mapping[str, Any]) -> Report:
+        """The report that ``to_dict`` gave.
+
+        Raises:
+            ValueError: a part is missing; the message names it.
+        """
+        fields = {f.name for f in dataclasses.fields(cls)}
+        missing = sorted(fields - shown.keys())
+        if missing:
+            raise ValueError(f"this is not a whole report: {', '.join(missing)} is missing")
+        return cls(**{k: v for k, v in shown.items() if k in fields})
+
+
+def build(
+    *,
+    understood: pl.DataFrame,
+    topics: pl.DataFrame,
+    findings: pl.DataFrame,
+    suggestions: pl.DataFrame,
+    sources: Sequence[Mapping[str, Any]],
+    quality: Mapping[str, Any],
+    week: dt.date,
+    as_of: dt.datetime,
+    run_id: str,
+    product: str,
+    synthetic: bool = False,
+    recipe: str = "weekly",
+    options: trends.TrendOptions = USUAL_OPTIONS,
+    versions: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    quarantined: int = 0,
+) -> Report:
+    """Make the report of one week. Pure: the same arguments give the same report.
+
+    Args:
+        understood: As for `trends.analyse`.
+        topics: The registry, for names, words, examples and first days.
+        findings: Rows of the table ``findings`` of that week; they decide the badges.
+        suggestions: Rows of the table ``suggestions`` to show, in this order.
+        sources: Per source: name, kind, origin, status (ok, failed, empty), read, new, updated, rejected, error,
+            watermark.
+        quality: languages, unread, no_topic_ratio, duplicates, models, classifier, abstained_ratio.
+        week: Any day of the report week.
+        as_of: The moment the run pretends is now.
+        run_id: Of the run that makes it.
+        product: What the feedback is about.
+        synthetic: Whether the feedback is made up.
+        recipe: Which recipe made it.
+        options: What counted as a trend.
+        versions: Package versions.
+        inputs: Table versions that were read.
+        quarantined: Items that could not be loaded.
+    """
+    start = monday(week)
+    given = [_source(s) for s in sources]
+    failed = [s for s in given if s["status"] == "failed"]
+    read = understood
+    for source in failed:
+        read = read.filter(~((pl.col("kind") == source["kind"]) & (pl.col("origin") == source["origin"])))
+    told = trends.analyse(read, start, topics, options, run_id=run_id, as_of=as_of)
+    mine = [f for f in findings.to_dicts() if f["week"] == start and f["kind"] != "steady"]
+    rows = _prepared(read, start)
+    frictions, delights = _rankings(rows, read, topics, told, mine)
+    quiet = _quiet(told, mine)
+    names = [s["name"] for s in failed]
+    made = {
+        "run_id": run_id,
+        "version": __version__,
+        "recipe": recipe,
+        "status": "degraded" if failed else "ok",
+        "product": product,
+        "synthetic": synthetic,
+        "as_of": as_of,
+        "data_as_of": _data_as_of(given, read, as_of),
+        "week": _week(start),
+        "verdict": _verdict(told, mine, frictions, delights, names, start.isocalendar().week),
+        "feedback_items_processed": understood.height,
+        "numbers": _numbers(rows, read, told, mine, as_of, _Missing(names, _prepared(understood, start))),
+        "frictions": frictions,
+        "delights": delights,
+        "findings": mine,
+        "suggestions": suggestions.to_dicts(),
+        "recurring": _recurring(told),
+        "sources": given,
+        "quality": dict(quality) | {"quarantined": quarantined},
+        "quiet": quiet,
+        "versions": dict(versions or {}),
+        "inputs": dict(inputs or {}),
+        "workflow": WORKFLOW,
+        "title": TITLE,
+    }
+    return Report.from_dict(json.loads(json.dumps(made, ensure_ascii=False, default=_json)))
+
+
+def open_report(store: Store, run_id: str | None = None) -> Report:
+    """The report of a run as the store keeps it: the newest one, or the run named.
+
+    Newest is by ``as_of``, so that looking again at an old week does not hide this week's report.
+
+    Raises:
+        StoreError: there is no report yet, or no run of that name; the message names the nearest.
+    """
+    table = store.read("runs").filter(pl.col("report").is_not_null() & (pl.col("report").str.len_bytes() > 2))
+    if table.is_empty():
+        raise StoreError("runs", f"no report in {store.path} yet. Run: feedback report weekly")
+    if run_id is None:
+        return Report.from_dict(json.loads(table.sort("as_of", "updated_at")["report"][-1]))
+    found = table.filter(pl.col("run_id") == run_id)
+    if found.is_empty():
+        raise StoreError(
+            "runs", f"no report of run {run_id!r} in {store.path}; {nearest(run_id, list(table['run_id']))}"
+        )
+    return Report.from_dict(json.loads(found["report"][0]))
+
+
+def summary_text(report: Report) -> str:
+    """The report as a short plain text, for a terminal, a mail or a chat."""
+    lines = [f"{report.product} · {report.week['label']}", report.verdict, ""]
+    lines += [f"NOT READ: {s['name']}: {s['error']}" for s in report.sources if s["status"] == "failed"]
+    lines += [f"{n['text']:>7}  {n['label']}{_change(n)}" for n in report.numbers]
+    for title, rows in (("Frictions", report.frictions), ("Delights", report.delights)):
+        if rows:
+            lines += ["", f"{title}:"]
+        for row in rows:
+            badge = f" [{row['badge']}]" if row["badge"] else ""
+            lines.append(f"{row['rank']:>3}. {row['name']}{badge}: {people_words(row['people'])}")
+    if report.suggestions:
+        lines += ["", "Suggestions:"]
+        lines += [f"  {s['priority']:.2f}  {s['title']}" for s in report.suggestions[:TOP]]
+    return "\n".join(lines) + "\n"
+
+
+def _change(number: Row) -> str:
+    if number["ratio"] is None:
+        return ""
+    interval = f" ({number['low']:.2f}–{number['high']:.2f})" if None not in (number["low"], number["high"]) else ""
+    return f", ×{number['ratio']:.2f}{interval} of usual"
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dt.date):  # a datetime is a date too
+        return value.isoformat()
+    raise TypeError(f"a report cannot hold {type(value).__name__}")
+
+
+def _week(start: dt.date) -> Row:
+    end = start + dt.timedelta(days=6)
+    year, number, _ = start.isocalendar()
+    first = f"{start.day}"
+    if (start.month, start.year) != (end.month, end.year):
+        first = f"{start.day} {start:%B}" + (f" {start.year} " if start.year != end.year else " ")
+        days = f"{first}– {end.day} {end:%B} {end.year}"
+    else:
+        days = f"{first}–{end.day} {end:%B} {end.year}"
+    return {
+        "iso": f"{year}-W{number:02}",
+        "start": start,
+        "end": end,
+        "label": f"week {number}, {days}",
+    }
+
+
+def _source(source: Mapping[str, Any]) -> Row:
+    columns = ("name", "kind", "origin", "status", "read", "new", "updated", "rejected", "error", "watermark")
+    shown = {c: source.get(c) for c in columns}
+    if isinstance(shown["watermark"], str):
+        shown["watermark"] = dt.datetime.fromisoformat(shown["watermark"])
+    return shown
+
+
+def _data_as_of(sources: Sequence[Row], read: pl.DataFrame, as_of: dt.datetime) -> dt.datetime | None:
+    """Up to where the data goes: the newest watermark of a source that was read, else the newest signal."""
+    marks = [s["watermark"] for s in sources if s["watermark"] and s["status"] != "failed"]
+    if marks:
+        newest_mark: dt.datetime = max(marks)
+        return newest_mark
+    newest = read.filter(pl.col("updated_at") <= as_of)["updated_at"].max()
+    return newest if isinstance(newest, dt.datetime) else None
+
+
+def _prepared(read: pl.DataFrame, start: dt.date) -> pl.DataFrame:
+    """The voices of the last 13 weeks: with person, place of the week (the report week is last), friction, praise."""
+    week_us = (start - dt.date(1970, 1, 1)).days * 86_400_000_000
+    monday_us = pl.col("created_at_us") - (pl.col("created_at_us") - MONDAY_US) % WEEK_US
+    last = trends.SPARK_WEEKS - 1
+    return (
+        read.filter(~pl.col("type").is_in(trends.MACHINES))
+        .with_columns(
+            person=pl.coalesce("author", pl.format("signal {}", "uid")),
+            place=last - (week_us - monday_us) // WEEK_US,
+            friction=pl.col("dx_label").is_in(FRICTION_LABELS).fill_null(False)
+            | (
+                pl.col("category").is_in(FRICTION_CATEGORIES).fill_null(False)
+                & (pl.col("dx_label") != "DX Delight").fill_null(True)
+            ),
+            praise=(pl.col("dx_label") == "DX Delight").fill_null(False)
+            | (pl.col("category") == "praise").fill_null(False),
+        )
+        .filter(pl.col("place").is_between(0, last))
+    )
+
+
+# The five numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class _Missing:
+    """The sources that could not be read, and the voices with theirs."""
+
+    names: list[str]
+    everything: pl.DataFrame
+
+    @property
+    def note(self) -> str:
+        return f"without {' and '.join(self.names)}" if self.names else ""
+
+    def most_of(self, rows: pl.DataFrame, rule: pl.Expr) -> bool:
+        """Whether the missing sources usually make more than half of what ``rule`` counts."""
+        before = pl.col("place").is_between(trends.SPARK_WEEKS - 1 - USUAL_WEEKS, trends.SPARK_WEEKS - 2)
+        usual, left = (f.filter(before, rule)["person"].n_unique() for f in (self.everything, rows))
+        return bool(self.names) and usual > 2 * left
+
+
+def _numbers(
+    rows: pl.DataFrame,
+    read: pl.DataFrame,
+    told: trends.Trends,
+    findings: Sequence[Row],
+    as_of: dt.datetime,
+    missing: _Missing,
+) -> list[Row]:
+    signals = rows.filter(pl.col("place") == trends.SPARK_WEEKS - 1).height
+    tested = told.table.filter(pl.col("subject_type") == "topic")["q"].count()
+    found = list(told.found)
+    if found[-1] is not None:
+        found[-1] = float(sum(f["subject_type"] == "topic" for f in _moving(findings)))
+    if not told.table["subject_type"].is_in(["topic"]).any():
+        found = [None] * len(found)
+    labelled = rows["category"].count() + rows["dx_label"].count() > 0
+
+    def people(key: str, label: str, rule: pl.Expr, better: str, note: str, *, known: bool = True) -> Row:
+        silent: list[float | None] = [None] * trends.SPARK_WEEKS
+        spark = _people(rows.filter(rule), told) if known else silent
+        if missing.most_of(rows, rule):
+            spark, note = [*spark[:-1], None], "withheld"
+        return _counted(key, label, spark, better, note, missing.note)
+
+    return [
+        people("people", "people heard", pl.lit(True), "none", f"of {signals:,} signals"),
+        _answered(rows, read, as_of, missing.note),
+        people(
+            "friction", "people reporting friction", pl.col("friction"), "down", "bugs, usability, documentation",
+            known=labelled,
+        ),
+        people("praise", "people with praise", pl.col("praise"), "up", "DX Delight", known=labelled),
+        _counted(
+            "moving",
+            "new or growing topics",
+            found,
+            "none",
+            told.abstained or f"of {tested} topics tested",
+            missing.note,
+            compared=False,
+        ),
+    ]  # fmt: skip
+
+
+def _people(rows: pl.DataFrame, told: trends.Trends) -> list[float | None]:
+    counts = dict(rows.group_by("place").agg(pl.col("person").n_unique()).iter_rows())
+    return [None if heard is None else float(counts.get(i, 0)) for i, heard in enumerate(told.heard)]
+
+
+def _usual(spark: Sequence[float | None]) -> list[float]:
+    """The values of the four weeks before that have data."""
+    return [v for v in spark[:-1] if v is not None][-USUAL_WEEKS:]
+
+
+def _counted(
+    key: str, label: str, spark: list[float | None], better: str, note: str, without: str, *, compared: bool = True
+) -> Row:
+    """A number that is a count; its ratio to the usual value compares two Poisson rates that scatter as they did."""
+    value, usual = spark[-1], _usual(spark)
+    baseline = float(np.median(usual)) if usual else None
+    ratio, low, high = None, None, None
+    if compared and value is not None and baseline:
+        known = np.array([v for v in spark[:-1] if v is not None])
+        scatter = float(known.var(ddof=1) / known.mean()) if len(known) > 2 and known.mean() > 0 else 1.0
+        ratio, low, high = trends.rate_ratio(value, 1, baseline * len(usual), len(usual), dispersion=max(1.0, scatter))
+    text = NONE if value is None else f"{value:,.0f}"
+    return _number(key, label, value, text, baseline, (ratio, low, high), spark, better, note, without)
+
+
+def _number(
+    key: str,
+    label: str,
+    value: float | None,
+    text: str,
+    baseline: float | None,
+    ratio: tuple[float | None, float | None, float | None],
+    spark: list[float | None],
+    better: str,
+    note: str,
+    without: str,
+) -> Row:
+    return {
+        "key": key,
+        "label": label,
+        "value": value,
+        "text": text,
+        "baseline": baseline,
+        "ratio": ratio[0],
+        "low": ratio[1],
+        "high": ratio[2],
+        "spark": spark,
+        "better": better,
+        "note": ", ".join(part for part in (note, without) if part),
+    }
+
+
+def _answered(rows: pl.DataFrame, read: pl.DataFrame, as_of: dt.datetime, without: str) -> Row:
+    key, label, note = "answered", f"answered within {ANSWER_H} h", f"signals received at least {ANSWER_H} h ago"
+    telling = read.filter(pl.col("first_response_at").is_not_null()).select("kind", "origin").unique()
+    limit = dt.timedelta(hours=ANSWER_H)
+    due = rows.join(telling, on=["kind", "origin"], how="semi").filter(pl.col("created_at") <= as_of - limit)
+    in_time = (pl.col("first_response_at") - pl.col("created_at") <= limit).fill_null(False)
+    counts = {p: (n, good) for p, n, good in due.group_by("place").agg(pl.len(), in_time.sum()).iter_rows()}
+    spark = [counts[i][1] / counts[i][0] if i in counts else None for i in range(trends.SPARK_WEEKS)]
+    value, usual = spark[-1], _usual(spark)
+    baseline = float(np.median(usual)) if usual else None
+    ratio: tuple[float | None, float | None, float | None] = (None, None, None)
+    if value is not None and baseline:
+        n, good = counts[trends.SPARK_WEEKS - 1]
+        before = [i for i in range(trends.SPARK_WEEKS - 1) if spark[i] is not None][-USUAL_WEEKS:]
+        ratio = share_ratio(good, n, baseline, sum(counts[i][0] for i in before))
+    text = NONE if value is None else f"{value * 100:.0f} %"
+    if value is None:
+        note = "no source tells when it answered" if telling.is_empty() else "nothing received is due yet"
+    return _number(key, label, value, text, baseline, ratio, spark, "up", note, without)
+
+
+def share_ratio(good: float, n: float, usual: float, usual_n: float) -> tuple[float, float, float | None]:
+    """A share over a usual share, with its 95 % interval.
+
+    Args:
+        good: Successes now.
+        n: Trials now, more than 0.
+        usual: The usual share, more than 0, at most 1.
+        usual_n: Trials it comes from.
+
+    Returns:
+        ratio, low, high; high is None when nothing succeeded now.
+
+    Source: Katz, Baptista, Azen & Pike 1978, with half a failure added where there is none.
+    """
+    ratio = good / n / usual
+    if good == 0:
+        return 0.0, 0.0, None
+    failed = max(n - good, 0.5) / n / good
+    usual_failed = max((1 - usual) * usual_n, 0.5) / usual_n / (usual * usual_n)
+    half = 1.959964 * math.sqrt(failed + usual_failed)
+    return ratio, ratio * math.exp(-half), ratio * math.exp(half)
+
+
+# Frictions and delights
+
+
+def _rankings(
+    rows: pl.DataFrame, read: pl.DataFrame, topics: pl.DataFrame, told: trends.Trends, findings: Sequence[Row]
+) -> tuple[list[Row], list[Row]]:
+    """The top five of each: people × pain (or joy) × growth of this week's topics."""
+    registry = {t["topic_id"]: t for t in topics.to_dicts()}
+    repeated = set(told.recurring["subject"])
+    ranked: dict[bool, list[tuple[float, Row]]] = {True: [], False: []}
+    window = rows.filter(pl.col("topic_id").is_not_null(), pl.col("place") >= trends.SPARK_WEEKS - 1 - 8)
+    parts = {int(k[0]): part for k, part in window.partition_by("topic_id", as_dict=True).items()}
+    for stats in told.table.filter(pl.col("subject_type") == "topic", pl.col("people") > 0).to_dicts():
+        topic_id = int(stats["subject"])
+        part = parts[topic_id]
+        now = part.filter(pl.col("place") == trends.SPARK_WEEKS - 1)
+        delight = suggest.is_praise(now if now.filter(_labelled()).height >= 3 else part)
+        badge = _badge(stats, findings, now, repeated)
+        mood = float(now["sentiment"].mean() or 0.0)  # type: ignore[arg-type]
+        feeling = (1 + mood) / 2 if delight else (suggest.severity(now) + (1 - mood) / 2) / 2
+        row = _topic(topic_id, stats, badge, now, part, read, registry.get(topic_id))
+        ranked[delight].append((stats["people"] * feeling * _growth(badge, stats["ratio"]), row))
+    top = {}
+    for delight, found in ranked.items():
+        found.sort(key=lambda pair: (-pair[0], pair[1]["topic_id"]))
+        top[delight] = [{"rank": n} | row for n, (_, row) in enumerate(found[:TOP], start=1)]
+    return top[False], top[True]
+
+
+def _labelled() -> pl.Expr:
+    return pl.col("category").is_not_null() | pl.col("dx_label").is_not_null()
+
+
+def _badge(stats: Row, findings: Sequence[Row], now: pl.DataFrame, repeated: set[str]) -> str:
+    """The finding's kind; STEADY only where it was tested, else empty."""
+    kinds = [f["kind"] for f in findings if (f["subject_type"], f["subject"]) == ("topic", stats["subject"])]
+    for kind in ("new", "growing", "falling", "recurring"):
+        if kind in kinds:
+            return kind.upper()
+    if now.filter(pl.col("fingerprint").is_in(list(repeated))).height * 2 > now.height:
+        return "RECURRING"
+    return "STEADY" if stats["q"] is not None else ""
+
+
+def _growth(badge: str, ratio: float | None) -> float:
+    if badge == "NEW":
+        return 4.0
+    if badge == "GROWING":
+        return min(4.0, max(1.0, ratio or 1.0))
+    return 0.5 if badge == "FALLING" else 1.0
+
+
+def _topic(
+    topic_id: int,
+    stats: Row,
+    badge: str,
+    now: pl.DataFrame,
+    part: pl.DataFrame,
+    read: pl.DataFrame,
+    known: Row | None,
+) -> Row:
+    best = now.sort(
+        pl.col("duplicate_of").is_null(), pl.col("topic_score").fill_null(0), "created_at", "uid",
+        descending=[True, True, False, False],
+    )  # fmt: skip
+    central, dissenting = _verbatims(best, part, read, known)
+    severity = now["severity_score"].mean()
+    return {
+        "topic_id": topic_id,
+        "name": stats["name"],
+        "words": list(known["words"]) if known else [],
+        "badge": badge,
+        **{c: stats[c] for c in ("people", "mentions", "baseline_people", "ratio", "low", "high", "q", "spark")},
+        "dx_label": _commonest(now["dx_label"]),
+        "category": _commonest(now["category"]),
+        "severity": severity,
+        "verbatims": central,
+        "dissenting": dissenting,
+        "evidence": list(best["uid"]),
+        "sources": sorted(now["origin"].unique()),
+        "since": known["born_on"] if known else stats["first_week"],
+    }
+
+
+def _commonest(labels: pl.Series) -> str | None:
+    told = labels.drop_nulls()
+    return str(told.mode().sort()[0]) if told.len() else None
+
+
+def _verbatims(
+    best: pl.DataFrame, part: pl.DataFrame, read: pl.DataFrame, known: Row | None
+) -> tuple[list[Row], list[Row]]:
+    """Three central and two dissenting voices: this week's originals, then the topic's examples, then older ones."""
+    originals = best.filter(pl.col("duplicate_of").is_null())
+    older = part.filter(pl.col("duplicate_of").is_null()).sort(
+        pl.col("topic_score").fill_null(0), "created_at", "uid", descending=[True, True, False]
+    )
+    taken: set[str] = set()
+    central = _voices(originals, 3, taken)
+    if len(central) < 3 and known:
+        central += _voices(_by_uid(read, known["examples"]), 3 - len(central), taken)
+    central += _voices(older, 3 - len(central), taken)
+    dissenting = _voices(originals.reverse(), 2, taken)
+    if len(dissenting) < 2 and known:
+        dissenting += _voices(_by_uid(read, known["dissenting"]), 2 - len(dissenting), taken)
+    return central, dissenting
+
+
+def _by_uid(read: pl.DataFrame, uids: Sequence[str]) -> pl.DataFrame:
+    """The rows of some uids, in their order."""
+    return pl.DataFrame({"uid": list(uids)}, schema={"uid": pl.String}).join(read, on="uid", maintain_order="left")
+
+
+def _voices(rows: pl.DataFrame, count: int, taken: set[str]) -> list[Row]:
+    """The first ``count`` verbatims by people, and in words, not yet in ``taken``, which grows."""
+    found: list[Row] = []
+    for row in rows.iter_rows(named=True):
+        if len(found) >= count:
+            break
+        text = verbatim(row["title"], row["body"])
+        keys = {text.casefold(), row["author"] or row["uid"]}
+        if not text or keys & taken:
+            continue
+        taken |= keys
+        found.append({"text": text} | {c: row[c] for c in ("uid", "language", "origin", "url", "created_at")})
+    return found
+
+
+def verbatim(title: str, body: str, words: int = 25) -> str:
+    """What a person wrote, as written: markup removed, redacted again to be sure, cut after some words.
+
+    >>> verbatim("Slow", "<p>Export is slow since Monday, write me at a@example.org</p>", words=5)
+    'Slow · Export is slow …'
+    """
+    plain = [" ".join(html.unescape(_TAG.sub(" ", part)).split()) for part in (title, body)]
+    said = plain[1] if plain[1].casefold().startswith(plain[0].casefold()) else " · ".join(p for p in plain if p)
+    # scripts without spaces are cut by letters
+    return privacy.excerpt(privacy.redact(said), words)[: words * 12]
+
+
+# Findings in words
+
+
+def _recurring(told: trends.Trends) -> list[Row]:
+    evidence = {r.subject: list(r.evidence) for r in told.rows if r.kind == "recurring"}
+    columns = ("name", "people", "mentions", "baseline_mentions", "weeks_seen", "spark")
+    return [
+        {"fingerprint": r["subject"], **{c: r[c] for c in columns}, "since": r["first_week"]}
+        | {"evidence": evidence[r["subject"]]}
+        for r in told.recurring.to_dicts()
+    ]
+
+
+def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:
+    if told.abstained:
+        power = f"nothing could be tested: {told.abstained}"
+    elif told.power_people is None:
+        power = "there was no topic to test"
+    elif told.power_ratio is None:
+        power = f"a topic of {told.power_people} people a week is too small here for any growth to be sure"
+    else:
+        power = f"a topic of {told.power_people} people a week would have been seen from ×{told.power_ratio:.1f}"
+    return {
+        "nothing_happened": told.abstained is None and not _moving(findings),
+        "tested": told.tested,
+        "q": told.options.q,
+        "power": power,
+    }
+
+
+def _moving(findings: Sequence[Row]) -> list[Row]:
+    return [f for f in findings if f["kind"] in ("new", "growing")]
+
+
+def _verdict(
+    told: trends.Trends,
+    findings: Sequence[Row],
+    frictions: Sequence[Row],
+    delights: Sequence[Row],
+    missing: Sequence[str],
+    week: int,
+) -> str:
+    """One sentence of at most 30 words: what moved, else what stands, else why nothing can be said."""
+    names = (" and " if len(missing) == 2 else ", ").join(privacy.excerpt(n, 2) for n in missing[:2])
+    more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+    prefix = f"Without {names}{more}, which could not be read: " if missing else ""
+    heard = told.heard[-1]
+    if heard is None:
+        return _sentence([f"{prefix}nobody was heard in week {week}, so nothing can be said about it"])
+    if told.abstained:
+        said = f"{prefix}{people_words(int(heard))} were heard; {told.abstained} to say what is new"
+        return _sentence([said, *_standing(frictions)])
+    order = {("topic", str(r["topic_id"])): n for n, r in enumerate([*frictions, *delights])}
+    moving = sorted(
+        _moving(findings),
+        key=lambda f: (f["subject_type"] != "topic", order.get((f["subject_type"], f["subject"]), 99), f["q"]),
+    )
+    topics = [f for f in moving if f["subject_type"] == "topic"] or moving
+    if topics:
+        loved = {str(r["topic_id"]) for r in delights}
+        clauses = [_moved(f, praise=f["subject_type"] == "topic" and f["subject"] in loved) for f in topics]
+        return _sentence([prefix + clauses[0], *clauses[1:3]], rest=len(clauses))
+    nothing = f"nothing new or growing passed q < {told.options.q:g} among {told.tested} subjects"
+    return _sentence([prefix + nothing, *_standing(frictions)])
+
+
+def _standing(frictions: Sequence[Row]) -> list[str]:
+    return [f"{_name(r)} stays first with {people_words(r['people'])}" for r in frictions[:1]]
+
+
+def _moved(finding: Row, *, praise: bool) -> str:
+    name, people = _name(finding), people_words(finding["people"])
+    name = f"praise for {name}" if praise else name
+    if finding["kind"] == "new":
+        return f"{name} is new with {people}"
+    times = f" ×{finding['ratio']:.1f}" if finding["ratio"] else ""
+    return f"{name} grew{times} to {people}"
+
+
+def _name(row: Row) -> str:
+    return f"“{privacy.excerpt(row['name'], 5)}”"
+
+
+def _sentence(clauses: Sequence[str], rest: int = 0) -> str:
+    """As many clauses as the limit allows, and how many more there are."""
+    said = " ".join(clauses[0].split()[:VERDICT_WORDS])
+    used = 1
+    for clause in clauses[1:]:
+        if len(f"{said}; {clause} and 9 more".split()) > VERDICT_WORDS:
+            break
+        said = f"{said}; {clause}"
+        used += 1
+    if rest > used and len(said.split()) + 3 <= VERDICT_WORDS:
+        said += f"; {rest - used} more moved"
+    return f"{said[0].upper()}{said[1:]}."
