@@ -725,7 +725,8 @@ def _from_timeline(entries: list[tuple[dt.datetime, str]]) -> int | None:
 
 _EFFECT = re.compile(
     r"\b(?:outage|down(?:time)?|unavailable|inaccessible|unreachable|unable to|fail(?:s|ed|ing|ures?)|"
-    r"could(?: not|n't)|degrad\w+|disrupt\w+|interrupt\w+|affect(?:s|ed|ing)|error (?:messages?|responses?|pages?|rates?)|impacted|lost|prevent(?:ed|ing)|"
+    r"could(?: not|n't)|degrad\w+|disrupt\w+|interrupt\w+|affect(?:s|ed|ing)|"
+    r"error (?:messages?|responses?|pages?|rates?)|impacted|lost|prevent(?:ed|ing)|"
     r"slow(?:er|ed|ness)?)\b",
     re.IGNORECASE,
 )
