@@ -105,12 +105,12 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
     data, names, badges = [], [], []
     for place, row in enumerate(rows):
         base = float(len(rows) - 1 - place)
-        hue = hue(row)
+        colour_of = hue(row)
         for n, value in enumerate(row["spark"][-13:]):
             if value is not None:
                 height = base + 0.56 * value / top
                 data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": row["badge"]})
-                data[-1] |= {"week": labels[n], "people": people(value), "hue": hue, "last": n == len(labels) - 1}
+                data[-1] |= {"week": labels[n], "people": people(value), "hue": colour_of, "last": n == len(labels) - 1}
         names.append({"n": 0, "base": base + 0.8, "text": row["name"]})
         badges.append({"n": len(labels) - 1, "base": base + 0.8, "badge": row["badge"].title()})
     x = alt.X("n:Q", title=None, scale=_scale(0, len(labels) - 1), axis=_week_axis(labels))
@@ -318,7 +318,7 @@ def show(chart: alt.TopLevelMixin, *, alt: str, render: Literal["svg", "widget"]
     """
     if not alt:
         raise ValueError("a chart needs words: pass alt=.")
-    return ChartWidget(chart, alt=alt) if render == "widget" else Picture(svg(chart, alt=alt), alt)
+    return ChartWidget(chart, alt) if render == "widget" else Picture(svg(chart, alt=alt), alt)
 
 
 class ChartWidget(anywidget.AnyWidget):
@@ -329,11 +329,11 @@ class ChartWidget(anywidget.AnyWidget):
     words = traitlets.Unicode().tag(sync=True)
     revision = traitlets.Int(0).tag(sync=True)
 
-    def __init__(self, chart: alt.TopLevelMixin, *, alt: str) -> None:
+    def __init__(self, chart: alt.TopLevelMixin, alt: str) -> None:
         _engine()
         super().__init__(spec=chart.to_dict(), words=alt)
 
-    def redraw(self, chart: alt.TopLevelMixin, *, alt: str) -> None:
+    def redraw(self, chart: alt.TopLevelMixin, alt: str) -> None:
         """Show another chart in the same place."""
         with self.hold_sync():
             self.spec, self.words = chart.to_dict(), alt
@@ -379,6 +379,7 @@ def _vega_version() -> str:
 
 
 def hue(row: Row) -> str:
+    """The colour of a topic: one hue for what hurts, one for what is liked, grey for what is steady or falling."""
     if row["badge"] not in MOVING and row["badge"] != "RECURRING":
         return MUTED
     return DELIGHT if row.get("dx_label") == "DX Delight" or row.get("category") == "praise" else FRICTION

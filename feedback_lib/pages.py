@@ -95,7 +95,7 @@ def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> Any:
     raise ValueError(f"the report of {report['week']['label']} does not fit two pages")
 
 
-PARTS = ("head", "numbers", "frictions", "delights", "suggestions", "recurring", "sources", "trust")
+PARTS = ("head", "numbers", "findings", "frictions", "delights", "suggestions", "recurring", "sources", "trust")
 
 
 class Part(str):
@@ -148,7 +148,9 @@ def export_html(notebook: Path, target: Path) -> Path:
     """
     from nbconvert import HTMLExporter
 
-    exporter: Any = HTMLExporter(template_name="feedback", extra_template_basedirs=[str(TEMPLATES / "nbconvert")])  # type: ignore[no-untyped-call]
+    templates = [str(TEMPLATES / "nbconvert")]
+    exporter: Any = HTMLExporter(template_name="feedback", extra_template_basedirs=templates)  # type: ignore[no-untyped-call]
+    exporter.exclude_anchor_links = True
     text, _ = exporter.from_filename(str(notebook), resources={"page_css": css(), "metadata": {"name": notebook.stem}})
     target.write_text(text, "utf-8")
     return target
@@ -157,6 +159,11 @@ def export_html(notebook: Path, target: Path) -> Path:
 def css() -> str:
     """The style sheet that every page shares."""
     return (TEMPLATES / "page.css").read_text("utf-8")
+
+
+def style() -> Part:
+    """The style sheet as something a notebook shows, so that parts look in JupyterLab as they do on a page."""
+    return Part(f"<style>{css()}</style>")
 
 
 @functools.cache
@@ -190,6 +197,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "numbers": [_number(n) for n in report["numbers"]],
         "frictions": [_topic(r, fit) for r in report["frictions"][: fit.get("frictions")]],
         "delights": [_topic(r, fit) for r in report["delights"][: fit.get("delights")]],
+        "findings": [_finding(f) for f in report["findings"]],
         "suggestions": [_suggestion(s) for s in report["suggestions"][: fit.get("suggestions")]],
         "more_suggestions": max(0, len(report["suggestions"]) - fit.get("suggestions", len(report["suggestions"]))),
         "recurring": [_recurring(r) for r in report["recurring"][: fit.get("recurring")]],
@@ -273,6 +281,19 @@ def _topic(row: Mapping[str, Any], fit: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
+def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "kind": finding["kind"].upper(),
+        "name": finding["name"],
+        "subject": finding["subject_type"].replace("_", " "),
+        "people": people(finding["people"]),
+        "usual": f"{finding['baseline_people']:.1f}",
+        "ratio": times(finding["ratio"], finding["low"], finding["high"]),
+        "q": _q(finding["q"]),
+        "evidence": _evidence(finding["evidence"]),
+    }
+
+
 def _q(q: float | None) -> str:
     if q is None:
         return ""
@@ -318,6 +339,7 @@ def _suggestion(suggestion: Mapping[str, Any]) -> dict[str, Any]:
         "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
         "people": people(suggestion["people"]),
         "state": suggestion["state"],
+        "history": list(suggestion["history"]),
         "age": f"{seen} weeks in a row" if seen > 1 else "new this week",
         "evidence": _evidence(suggestion["evidence"]),
     }
