@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from feedback_lib import __version__, privacy
-from feedback_lib.errors import ConfigError, FeedbackError
+from feedback_lib.errors import ConfigError, FeedbackError, nearest
 
 PARAMS = click.option(
     "--params", "-f", default="params/weekly.yaml", show_default=True, help="The params file of the run."
@@ -184,7 +184,7 @@ def sample(*, out: str, seed: int, as_json: bool) -> None:
 @click.argument("notebook", type=click.Path())
 @click.option("--param", "-p", "given", multiple=True, metavar="KEY=VALUE", help="A parameter of the notebook (YAML).")
 @click.option("--out", type=click.Path(), help="Where the executed notebook goes [default: reports/<name>.ipynb].")
-@click.option("--timeout", default=600, show_default=True, help="Seconds a cell may take.")
+@click.option("--timeout", default=600, show_default=True, help="Seconds the notebook may take.")
 @click.pass_obj
 def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: str | None, timeout: int) -> None:
     """Run one notebook with parameters, refusing unknown or mistyped ones before any cell runs."""
@@ -205,6 +205,26 @@ def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: st
     done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=_progress(obj))
     page = pages.export_html(target, target.with_suffix(".html"))
     click.echo(f"Notebook: {target} ({done.seconds:.1f} s)\nPage: {page}")
+
+
+@feedback.command()
+@PARAMS
+@SET
+@click.option("--port", default=8866, show_default=True, help="The first port tried, on this machine only.")
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page when it is there.")
+@click.option("--notebook", default="feedback", show_default=True, help="Which notebook of notebooks/dashboards.")
+def dashboards(*, params: str, overrides: Sequence[str], port: int, browser: bool, notebook: str) -> None:
+    """Show a dashboard of the newest run in the browser, on this machine only."""
+    from feedback_lib import config, dashboard_server
+
+    cfg = config.load(params, overrides)
+    page = cfg.folder("notebook_folder") / "dashboards" / f"{notebook}.ipynb"
+    if not page.exists():
+        raise ConfigError(
+            f"no dashboard {page}; {nearest(notebook, sorted(p.stem for p in page.parent.glob('*.ipynb')))}"
+        )
+    click.echo(f"Dashboard: http://127.0.0.1:{port} (Ctrl-C stops it)", err=True)
+    dashboard_server.serve(page, {"store": cfg.store}, port=port, open_browser=browser)
 
 
 @feedback.command()

@@ -37,6 +37,7 @@ class Config:
     as_of: dt.datetime | None = None
     seed: int = 42
     threads: int = 2
+    window_weeks: int = 26
     sources: tuple[Mapping[str, Any], ...] = ()
     sinks: tuple[Mapping[str, Any], ...] = ({"kind": "stdout"},)
     topics: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -344,7 +344,7 @@ def _analyse(
     store = ready.store
     week = records.monday(as_of) - dt.timedelta(days=7)
     end = dt.datetime.combine(week + dt.timedelta(days=7), dt.time(), dt.UTC)
-    first = end - dt.timedelta(weeks=ready.topics.window_weeks)
+    first = end - dt.timedelta(weeks=ready.config.window_weeks)
     with stages.stage("understand"):
         signals = (
             store.scan("signals", as_of=inputs["signals"])

@@ -1,0 +1,142 @@
+"""The commands as a user meets them: real processes, messages, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+
+
+def feedback(*args, cwd=None, command="feedback"):
+    return subprocess.run(
+        [BIN / command, *map(str, args)], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rows = [
+        {"id": str(i), "at": f"2026-03-{2 + i:02}T09:00:00Z", "who": f"p{i}@example.com", "text": f"Search is slow, {i}"}
+        for i in range(5)
+    ]
+    lines = [json.dumps(r) for r in rows] + ["{not json"]
+    (tmp_path / "box.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    (tmp_path / "run.yaml").write_text(
+        "store: store\nreports: reports\nas_of: 2026-03-09\nsources:\n"
+        "- kind: files\n  path: box.jsonl\n"
+        "  columns: {native_id: id, created_at: at, author: who, body: text}\n",
+        "utf-8",
+    )
+    return tmp_path
+
+
+def test_help_imports_neither_polars_nor_any_model_code():
+    code = (
+        "import sys; from feedback_lib import cli\n"
+        "try: cli.feedback.main(['--help'], standalone_mode=True)\n"
+        "except SystemExit: pass\n"
+        "heavy = {'polars', 'numpy', 'altair', 'bertopic', 'onnxruntime', 'deltalake', 'sklearn', 'papermill', 'yaml'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_help_and_is_documented():
+    from feedback_lib.cli import feedback as group
+
+    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text("utf-8")
+
+    def walk(command, name):
+        for key, sub in getattr(command, "commands", {}).items():
+            yield from walk(sub, f"{name} {key}")
+        yield name, command
+
+    for name, command in walk(group, "feedback"):
+        assert command.help, name
+        assert f"## {name}\n" in page, f"run make docs: {name} is not in docs/cli.md"
+
+
+def test_plugins_as_json_lists_the_three_families():
+    shown = json.loads(feedback("plugins", "--json").stdout)
+    assert set(shown) == {"sources", "metrics", "sinks"}
+    assert {"files", "mbox", "post_mortems", "spec_reports"} <= set(shown["sources"])
+    assert {"file", "stdout"} <= set(shown["sinks"])
+
+
+def test_a_missing_params_file_is_a_message_and_exit_code_2(tmp_path):
+    done = feedback("aggregate", "--run-once", "--params", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_option_of_a_source_is_refused_before_anything_is_read(folder):
+    text = (folder / "run.yaml").read_text("utf-8").replace("path: box", "pth: box")
+    (folder / "run.yaml").write_text(text, "utf-8")
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "unknown option 'pth'; did you mean 'path'?" in done.stderr
+    assert not (folder / "store").exists()
+
+
+def test_since_after_as_of_is_refused(folder):
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--since", "2026-04-01", cwd=folder)
+    assert done.returncode == 2
+    assert "since 2026-04-01 is not before as_of 2026-03-09" in done.stderr
+
+
+def test_an_unknown_source_name_is_refused_with_the_nearest(folder):
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--source", "file", cwd=folder)
+    assert done.returncode == 2
+    assert "did you mean 'files'?" in done.stderr
+
+
+def test_a_small_export_gives_a_report_and_a_quarantined_line(folder):
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["feedback_items_processed"] == 5
+    assert shown["workflow"] == "smartspec_feedback_aggregator"
+    bad = json.loads(feedback("quarantine", "-f", "run.yaml", "--json", cwd=folder).stdout)
+    assert [Path(b["where"]).name for b in bad] == ["box.jsonl:6"]
+
+
+def test_a_broken_source_is_exit_code_1_and_the_others_load(folder):
+    with (folder / "run.yaml").open("a", encoding="utf-8") as params:
+        params.write("- kind: files\n  path: gone.jsonl\n  columns: {native_id: id, created_at: at, body: text}\n")
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+    assert done.returncode == 1
+    shown = json.loads(done.stdout)
+    assert [s["status"] for s in shown["sources"]] == ["ok", "failed"]
+    assert shown["status"] == "degraded"
+    assert shown["sources"][1]["watermark"] is None
+
+
+def test_the_older_command_name_takes_its_own_flags(folder):
+    (folder / "params").mkdir()
+    text = (folder / "run.yaml").read_text("utf-8")
+    text = text.replace(": store", ": ../store").replace(": reports", ": ../reports").replace("box", "../box")
+    (folder / "params" / "weekly.yaml").write_text(text, "utf-8")
+    done = feedback("--run-once", "--quiet", command="smartspec_feedback_aggregator", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "week 10" in done.stdout
+    assert done.stderr == ""
+
+
+def test_reports_are_listed_as_json(folder):
+    feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+    listed = json.loads(feedback("report", "list", "-f", "run.yaml", "--json", cwd=folder).stdout)
+    assert len(listed) == 1
+    assert listed[0]["status"] == "ok"
+    assert listed[0]["signals"] == 5
+
+
+def test_an_unknown_run_is_refused(folder):
+    feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+    done = feedback("report", "rerun", "nothing", "-f", "run.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "no run 'nothing'" in done.stderr

@@ -1,0 +1,232 @@
+"""The weekly run on the sample world, as an owner of a scheduled job meets it."""
+
+import dataclasses
+import datetime as dt
+import json
+import os
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from feedback_lib import config, pipeline, sample
+from feedback_lib.errors import NotebookError
+
+ROOT = Path(__file__).parents[1]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sample")]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The sample and a params file like params/weekly.yaml, in a folder of their own."""
+    home = tmp_path_factory.mktemp("world")
+    key = sample.generate(home / "data" / "sample")
+    shutil.copytree(ROOT / "params", home / "params")
+    shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    return home, key
+
+
+@pytest.fixture(scope="module")
+def params(world):
+    return config.load(world[0] / "params" / "weekly.yaml", ["sinks=[{kind: file, folder: ../outbox}]"])
+
+
+@pytest.fixture(scope="module")
+def weekly(params):
+    return pipeline.weekly(params)
+
+
+@pytest.fixture(scope="module")
+def shown(weekly):
+    return json.loads((weekly.folder / "summary.json").read_text("utf-8"))
+
+
+def story(world, name):
+    return next(s for s in world[1]["stories"] if s["id"] == name)
+
+
+def rows_about(rows, story):
+    """Rows that are mostly about a planted story: at least half of their evidence belongs to it."""
+    own = set(story["uids"])
+    return [r for r in rows if r["evidence"] and len(own & set(r["evidence"])) >= len(r["evidence"]) / 2]
+
+
+def test_everything_of_the_run_stands_in_one_folder(weekly):
+    assert weekly.status == "ok"
+    names = {p.name for p in weekly.folder.iterdir()}
+    notebooks = {f"{n}.{s}" for n in ("weekly_trends", "suggestions", "signal_report") for s in ("ipynb", "html")}
+    assert notebooks | {"signal_report.pdf", "summary.json", "suggestions.json", "run.json"} == names
+
+
+def test_pages_open_without_a_network(weekly):
+    for page in weekly.folder.glob("*.html"):
+        text = page.read_text("utf-8")
+        assert "<script" not in text, page.name
+        assert 'src="http' not in text, page.name
+        assert page.stat().st_size < 400_000, page.name
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [("search-slow-4-2", {"growing", "new"}), ("webhook-docs", {"growing", "new"}), ("sso-logout-loop", {"new"})],
+)
+def test_planted_growth_is_found(world, shown, name, kinds):
+    found = rows_about(shown["findings"], story(world, name))
+    assert kinds & {f["kind"] for f in found}, [(f["kind"], f["name"]) for f in shown["findings"]]
+
+
+def test_the_recurring_traceback_is_found(world, shown):
+    assert rows_about(shown["recurring"], story(world, "upload-keyerror"))
+
+
+def test_the_loved_feature_is_a_delight(world, shown):
+    assert rows_about(shown["delights"], story(world, "instant-rollback"))
+
+
+def test_the_stories_lead_the_suggestions_with_the_right_type(world, shown):
+    for name in ("search-slow-4-2", "webhook-docs", "upload-keyerror", "sso-logout-loop"):
+        about = rows_about(shown["suggestions"], story(world, name))
+        assert story(world, name)["suggestion_type"] in {s["type"] for s in about}, name
+
+
+def test_topics_outside_the_stories_raise_no_more_than_one_alarm(world, shown):
+    told = {u for s in world[1]["stories"] for u in s["uids"]}
+    strangers = [
+        f for f in shown["findings"]
+        if f["subject_type"] == "topic" and f["kind"] in ("new", "growing") and not told & set(f["evidence"])
+    ]  # fmt: skip
+    assert len(strangers) <= 1, [f["name"] for f in strangers]
+
+
+def test_every_finding_leads_to_signals_in_the_store(weekly, params):
+    known = set(pipeline.Store(params.store).read("signals")["uid"])
+    shown = weekly.report.to_dict()
+    for row in shown["findings"] + shown["suggestions"] + shown["frictions"]:
+        assert row["evidence"]
+        assert set(row["evidence"]) <= known
+
+
+def test_no_planted_secret_is_in_any_byte_written(world, weekly):
+    planted = [p["value"] if isinstance(p, dict) else p for p in world[1]["planted_secrets"]]
+    assert len(planted) > 20
+    written = [
+        p for folder in ("data/store", "reports", "outbox") for p in (world[0] / folder).rglob("*") if p.is_file()
+    ]
+    texts = [p.read_bytes() for p in written]
+    store = pipeline.Store(world[0] / "data" / "store")
+    for table in ("raw", "signals", "understanding", "topics", "findings", "suggestions", "quarantine", "runs"):
+        texts.append(store.read(table).write_ndjson().encode())
+    for secret in planted:
+        for text in texts:
+            assert secret.encode() not in text, secret
+
+
+def test_the_same_window_twice_makes_no_second_suggestion_and_no_second_message(world, params, weekly):
+    before = pipeline.Store(params.store).read("suggestions")
+    outbox = sorted((world[0] / "outbox").iterdir())
+    again = pipeline.aggregate(params)
+    after = pipeline.Store(params.store).read("suggestions")
+    assert after["suggestion_id"].sort().equals(before["suggestion_id"].sort())
+    assert after.sort("suggestion_id")["history"].equals(before.sort("suggestion_id")["history"])
+    assert sorted((world[0] / "outbox").iterdir()) == outbox
+    assert sum(s["new"] for s in again.report.to_dict()["sources"]) == 0
+
+
+def test_a_rerun_gives_equal_tables(params, weekly):
+    rows = pipeline.rerun(params, weekly.run_id)
+    assert {r["table"] for r in rows} == {"understanding", "topics", "findings", "suggestions", "report"}
+    assert [r for r in rows if not r["equal"]] == []
+
+
+def test_the_next_week_updates_the_same_suggestions(world, tmp_path):
+    cfg = config.load(
+        world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", "as_of=2026-11-09"]
+    )
+    first = pipeline.aggregate(cfg).report.to_dict()
+    second = pipeline.aggregate(dataclasses.replace(cfg, as_of=dt.datetime(2026, 11, 16, tzinfo=dt.UTC)))
+    mine = rows_about(first["suggestions"], story(world, "upload-keyerror"))
+    later = {s["suggestion_id"]: s for s in second.report.to_dict()["suggestions"]}
+    assert mine
+    assert later[mine[0]["suggestion_id"]]["history"][: len(mine[0]["history"])] == mine[0]["history"]
+    assert len(later[mine[0]["suggestion_id"]]["history"]) == len(mine[0]["history"]) + 1
+
+
+def test_the_quiet_week_says_that_nothing_happened(world, tmp_path):
+    quiet = story(world, "quiet-week")
+    day = dt.date.fromisoformat(quiet["first_week"]) + dt.timedelta(days=7)
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", f"as_of={day}"])
+    shown = pipeline.aggregate(cfg).report.to_dict()
+    assert shown["quiet"]["nothing_happened"]
+    assert not [f for f in shown["findings"] if f["kind"] in ("new", "growing")]
+    assert shown["quiet"]["tested"] > 10
+
+
+def test_one_broken_source_is_named_and_its_watermark_stays(world, tmp_path):
+    home = tmp_path / "w"
+    shutil.copytree(world[0] / "params", home / "params")
+    shutil.copytree(world[0] / "data" / "sample", home / "data" / "sample")
+    cfg = config.load(home / "params" / "weekly.yaml", ["sinks=[]"])
+    before = {s["name"]: s["watermark"] for s in pipeline.aggregate(cfg).report.to_dict()["sources"]}
+    (home / "data" / "sample" / "support.jsonl").unlink()
+    run = pipeline.aggregate(cfg)
+    shown = run.report.to_dict()
+    failed = [s for s in shown["sources"] if s["status"] == "failed"]
+    assert run.status == "degraded"
+    assert [s["name"] for s in failed] == ["files:support"]
+    assert failed[0]["watermark"] == before["files:support"]
+    assert "support" in shown["verdict"]
+
+
+def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params):
+    before = {p.name: p.read_bytes() for p in weekly.folder.iterdir()}
+    broken = world[0] / "broken"
+    shutil.copytree(world[0] / "notebooks", broken)
+    page = json.loads((broken / "suggestions.ipynb").read_text("utf-8"))
+    page["cells"].append(
+        {"cell_type": "code", "id": "broken", "metadata": {}, "outputs": [], "execution_count": None, "source": "1 / 0"}
+    )
+    (broken / "suggestions.ipynb").write_text(json.dumps(page), "utf-8")
+    with pytest.raises(NotebookError, match="ZeroDivisionError") as failure:
+        pipeline.weekly(dataclasses.replace(params, notebook_folder=str(broken)))
+    assert Path(failure.value.notebook).exists()
+    assert {p.name: p.read_bytes() for p in weekly.folder.iterdir()} == before
+
+
+def test_a_hundred_thousand_items_load_in_a_minute(tmp_path):
+    path = tmp_path / "big.jsonl"
+    with path.open("w", encoding="utf-8") as out:
+        for i in range(100_000):
+            at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=i * 4)
+            row = {"id": i, "at": at.isoformat(), "who": f"person{i % 7000}@example.com", "text": f"Upload {i} fails, mail me at a{i}@b.io"}
+            out.write(json.dumps(row) + "\n")
+    code = f"""
+import datetime as dt, resource, time
+from feedback_lib import ingest, plugins
+from feedback_lib.store import Store
+columns = {{"native_id": "id", "created_at": "at", "author": "who", "body": "text"}}
+source = plugins.build("sources", {{"kind": "files", "path": {str(path)!r}, "columns": columns}})
+store = Store({str(tmp_path / "store")!r})
+now = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+for _ in range(2):
+    started = time.perf_counter()
+    [r] = ingest.gather([("files", source)], store, since=None, until=now, fetched_at=now, run_id="x")
+    print(r.read, r.new, r.updated, time.perf_counter() - started)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    first, second, peak_gb = done.stdout.splitlines()
+    assert first.split()[:3] == ["100000", "100000", "0"]
+    assert second.split()[:3] == ["100000", "0", "0"]
+    assert float(first.split()[3]) <= 60
+    assert float(peak_gb) <= 2
+
+
+def test_tables_name_the_run_that_made_each_row(params, weekly):
+    store = pipeline.Store(params.store)
+    known = set(store.read("runs")["run_id"])
+    for table in ("findings", "topics", "suggestions", "understanding"):
+        assert set(store.read(table).select(pl.col("run_id").unique())["run_id"]) <= known, table
