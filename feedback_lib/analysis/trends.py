@@ -33,7 +33,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from feedback_lib import records
+from feedback_lib import privacy, records
 from feedback_lib.records import MONDAY_US, WEEK_US, FindingKind, FindingRow, SubjectType, monday
 
 Floats = NDArray[np.float64]
@@ -307,8 +307,8 @@ def benjamini_hochberg(p: Floats) -> Floats:
 
     Source: Benjamini & Hochberg 1995, as adjusted p-values.
 
-    >>> benjamini_hochberg(np.array([0.01, 0.02, 0.03, 0.04, 0.05])).tolist()
-    [0.05, 0.05, 0.05, 0.05, 0.05]
+    >>> benjamini_hochberg(np.array([0.25, 0.01, 0.5])).round(3).tolist()
+    [0.375, 0.03, 0.5]
     """
     if len(p) == 0:
         return p
@@ -644,7 +644,7 @@ def _error_names(seen: nw.LazyFrame[Any]) -> dict[tuple[str, str], str]:
         .sort("created_at_us", "uid")
         .unique("fingerprint", keep="first", maintain_order=True)
     )
-    return {("error", f): error_name(f"{title}\n{body}") for f, _, _, title, body in firsts.iter_rows()}
+    return {("error", f): privacy.redact(error_name(f"{title}\n{body}")) for f, _, _, title, body in firsts.iter_rows()}
 
 
 def error_name(text: str) -> str:

@@ -1,0 +1,370 @@
+"""The report as data: its numbers, rankings, verbatims and words, and what it says when data are missing."""
+
+import datetime as dt
+import json
+
+import fake_world as world
+import polars as pl
+import pytest
+
+from feedback_lib import records, suggest
+from feedback_lib import report as reports
+from feedback_lib.analysis import trends
+from feedback_lib.errors import StoreError
+from feedback_lib.store import Store
+
+START = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
+QUALITY = {
+    "languages": [{"language": "en", "signals": 40, "read": True}], "unread": 0, "no_topic_ratio": 0.0,
+    "duplicates": 0, "models": {}, "classifier": [], "abstained_ratio": 0.0,
+}  # fmt: skip
+
+
+def source(name: str, status: str = "ok") -> dict:
+    return {
+        "name": name, "kind": "files", "origin": name, "status": status, "read": 3, "new": 1, "updated": 0,
+        "rejected": 0, "error": "the file is gone" if status == "failed" else None, "watermark": world.AS_OF,
+    }  # fmt: skip
+
+
+def build(frame: pl.DataFrame, *, failed: tuple[str, ...] = (), names: pl.DataFrame | None = None) -> reports.Report:
+    names = world.topics(frame) if names is None else names
+    given = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
+    stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    findings = trends.find(frame, world.WEEK, names, exclude=[("files", n) for n in failed], **stamp)
+    drafts = suggest.draft(findings, frame, names, world.WEEK, **stamp)
+    return reports.build(
+        understood=frame,
+        topics=names,
+        findings=findings,
+        suggestions=suggest.merge(drafts, []),
+        sources=given,
+        quality=QUALITY,
+        week=world.WEEK,
+        product="Harbour",
+        synthetic=True,
+        quarantined=2,
+        **stamp,
+    )
+
+
+@pytest.fixture(scope="module")
+def frame() -> pl.DataFrame:
+    return world.understood(world.steady(14, t1=[40], t3=[7]))
+
+
+@pytest.fixture(scope="module")
+def report(frame) -> reports.Report:
+    return build(frame)
+
+
+def number(report: reports.Report, key: str) -> dict:
+    return next(n for n in report.numbers if n["key"] == key)
+
+
+def test_the_shape_is_the_one_readers_know(report):
+    """The keys of summary.json; pages, dashboards and other programs read them."""
+    shown = report.to_dict()
+    assert set(shown) == {
+        "workflow", "version", "run_id", "feedback_items_processed", "suggestions_generated", "trends_identified",
+        "recipe", "status", "title", "product", "synthetic", "as_of", "data_as_of", "week", "verdict", "numbers",
+        "frictions", "delights", "findings", "suggestions", "recurring", "sources", "quality", "quiet", "rerun",
+        "versions", "inputs",
+    }  # fmt: skip
+    assert [n["key"] for n in shown["numbers"]] == ["people", "answered", "friction", "praise", "moving"]
+    assert set(shown["frictions"][0]) == {
+        "rank", "topic_id", "name", "words", "badge", "people", "mentions", "baseline_people", "ratio", "low", "high",
+        "q", "spark", "dx_label", "category", "severity", "verbatims", "dissenting", "evidence", "sources", "since",
+    }  # fmt: skip
+    assert shown["trends_identified"] == shown["findings"]
+    assert shown["suggestions_generated"] == len(shown["suggestions"]) > 0
+    assert shown["rerun"] == "feedback report rerun 8f3c21d0"
+
+
+def test_a_report_survives_being_written_and_read(report):
+    assert reports.Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_the_same_input_in_another_order_gives_the_same_report(frame, report):
+    assert build(frame.sample(fraction=1, shuffle=True, seed=5)).to_dict() == report.to_dict()
+
+
+def test_half_a_report_is_refused_with_what_is_missing(report):
+    shown = report.to_dict()
+    del shown["verdict"]
+    with pytest.raises(ValueError, match="verdict is missing"):
+        reports.Report.from_dict(shown)
+
+
+@pytest.mark.parametrize(
+    ("monday", "label", "iso"),
+    [
+        (dt.date(2026, 11, 9), "week 46, 9–15 November 2026", "2026-W46"),
+        (dt.date(2026, 9, 28), "week 40, 28 September – 4 October 2026", "2026-W40"),
+        (dt.date(2025, 12, 29), "week 1, 29 December 2025 – 4 January 2026", "2026-W01"),
+    ],
+)
+def test_a_week_is_named_by_its_iso_number_and_its_days(monday, label, iso):
+    day = dt.datetime.combine(monday, dt.time(9), dt.UTC)
+    frame = world.understood({1: [3]}, week=monday)
+    made = reports.build(
+        understood=frame, topics=world.topics(frame), findings=records.frame("findings", []),
+        suggestions=records.frame("suggestions", []), sources=[], quality=QUALITY, week=monday, as_of=day,
+        run_id="1", product="Harbour",
+    )  # fmt: skip
+    assert (made.week["label"], made.week["iso"]) == (label, iso)
+
+
+# The five numbers
+
+
+def test_people_heard_are_compared_with_the_median_of_four_weeks(report):
+    people = number(report, "people")
+    assert (people["value"], people["text"], people["baseline"]) == (73, "73", 40)
+    assert people["ratio"] == pytest.approx(73 / 40)
+    assert people["low"] < people["ratio"] < people["high"]
+    assert people["spark"] == [40.0] * 12 + [73.0]
+
+
+def test_friction_and_praise_count_people_by_their_labels(report):
+    assert number(report, "friction")["value"] == 40 + 6 + 4 + 5  # topics 1, 2, 5 and 6
+    assert number(report, "praise")["value"] == 7
+    assert number(report, "moving")["value"] == 1
+
+
+def test_answered_counts_only_what_is_due_and_only_origins_that_tell(frame):
+    week = frame.filter(pl.col("created_at") >= START)
+    told = week.filter(pl.col("origin") == "support", pl.col("created_at") <= world.AS_OF - dt.timedelta(hours=48))
+    quick = told.filter(pl.col("first_response_at") - pl.col("created_at") <= dt.timedelta(hours=48))
+    answered = number(build(frame), "answered")
+    assert answered["value"] == pytest.approx(quick.height / told.height)
+    assert answered["text"].endswith(" %")
+
+
+def test_an_open_signal_past_the_limit_counts_as_unanswered(frame):
+    due = (pl.col("created_at") >= START) & (pl.col("created_at") <= world.AS_OF - dt.timedelta(hours=48))
+    silent = frame.with_columns(first_response_at=pl.when(~due).then("first_response_at"))
+    assert number(build(silent), "answered")["value"] == 0
+
+
+def test_no_answering_times_at_all_are_a_dash_and_not_zero(frame):
+    answered = number(build(frame.with_columns(first_response_at=pl.lit(None, pl.Datetime("us", "UTC")))), "answered")
+    assert (answered["value"], answered["text"], answered["baseline"]) == (None, "–", None)
+    assert answered["note"] == "no source tells when it answered"
+
+
+def test_unlabelled_feedback_has_no_friction_and_no_praise_number(frame):
+    bare = frame.with_columns(category=pl.lit(None, pl.String), dx_label=pl.lit(None, pl.String))
+    assert [number(build(bare), k)["text"] for k in ("friction", "praise")] == ["–", "–"]
+
+
+def test_the_ratio_of_two_shares_has_the_interval_of_katz():
+    """Katz et al. 1978 by hand: 30/50 over 40/100 is 1.5, the logarithm's variance .4/30 + .6/40 = .028333."""
+    ratio, low, high = reports.share_ratio(30, 50, 0.4, 100)
+    assert ratio == pytest.approx(1.5)
+    assert (low, high) == (pytest.approx(1.0785, abs=1e-4), pytest.approx(2.0862, abs=1e-4))
+
+
+# Frictions and delights
+
+
+def test_frictions_are_ranked_and_praise_stands_apart(report):
+    assert report.frictions[0]["topic_id"] == 1
+    assert [r["rank"] for r in report.frictions] == [1, 2, 3, 4, 5]
+    assert [r["topic_id"] for r in report.delights] == [3]
+
+
+def test_growth_ranks_before_standing_pain():
+    frame = world.understood(world.steady(12) | {2: [0] * 11 + [9], 1: [10] * 12})
+    assert [r["topic_id"] for r in build(frame).frictions][:2] == [2, 1]
+
+
+def test_badges_come_from_the_findings(report):
+    badges = {r["topic_id"]: r["badge"] for r in [*report.frictions, *report.delights]}
+    assert badges[1] == "GROWING"
+    assert badges[5] == "RECURRING"
+    assert badges[2] == badges[3] == "STEADY"
+
+
+def test_nothing_is_called_steady_when_nothing_was_tested():
+    made = build(world.understood(world.steady(2)))
+    assert {r["badge"] for r in made.delights} == {""}
+
+
+def test_every_row_has_its_evidence_and_a_first_day(report, frame):
+    row = report.frictions[0]
+    assert len(row["evidence"]) == row["mentions"] == 40
+    assert row["since"] == frame.filter(pl.col("topic_id") == 1)["created_at"].min().date().isoformat()
+    assert row["sources"] == ["support"]
+
+
+def test_a_delight_that_broke_this_week_is_a_friction():
+    frame = world.understood({1: [8] * 12, 3: [6] * 12})
+    angry = (pl.col("topic_id") == 3) & (pl.col("created_at") >= START)
+    frame = frame.with_columns(
+        category=pl.when(angry).then(pl.lit("bug_report")).otherwise("category"),
+        dx_label=pl.when(angry).then(pl.lit("DX Friction")).otherwise("dx_label"),
+    )
+    assert [r["topic_id"] for r in build(frame).frictions] == [1, 3]
+    assert build(frame).delights == []
+
+
+# Verbatims
+
+
+def distinct(frame: pl.DataFrame) -> pl.DataFrame:
+    """Every signal with words of its own."""
+    return frame.with_columns(body=pl.format("{} Case {}.", "body", "uid"))
+
+
+def test_verbatims_are_the_most_central_of_this_week_and_dissent_the_least(frame):
+    told = distinct(frame)
+    row = build(told).frictions[0]
+    week = told.filter(pl.col("topic_id") == 1, pl.col("created_at") >= START).sort("topic_score", "uid")
+    assert [v["uid"] for v in row["verbatims"]] == week.sort("topic_score", descending=True)["uid"][:3].to_list()
+    assert [v["uid"] for v in row["dissenting"]] == week["uid"][:2].to_list()
+
+
+def test_the_same_words_are_not_quoted_twice(report):
+    texts = [v["text"] for r in report.frictions for v in r["verbatims"] + r["dissenting"]]
+    assert len(texts) == len(set(texts))
+
+
+def test_duplicates_are_not_quoted_while_there_are_originals(frame):
+    told = distinct(frame)
+    best = build(told).frictions[0]["verbatims"][0]["uid"]
+    copied = told.with_columns(duplicate_of=pl.when(pl.col("uid") == best).then(pl.lit("x")).otherwise("duplicate_of"))
+    row = build(copied).frictions[0]
+    assert best not in [v["uid"] for v in row["verbatims"] + row["dissenting"]]
+    assert best in row["evidence"]
+
+
+def test_a_topic_of_one_signal_this_week_is_quoted_from_before():
+    told = distinct(world.understood({1: [8] * 12, 2: [6] * 11 + [1]}))
+    row = build(told).frictions[1]
+    assert row["verbatims"][0]["created_at"] >= START.isoformat()
+    assert len(row["verbatims"]) == 3
+    assert row["verbatims"][1]["created_at"] < START.isoformat()
+
+
+def test_a_verbatim_is_redacted_and_keeps_its_language_and_words(frame):
+    german = "Der Export ist langsam, bitte an otto@example.org antworten. " + "Wort " * 40
+    told = frame.with_columns(body=pl.lit(german), title=pl.lit(""), language=pl.lit("de"))
+    voice = build(told).frictions[0]["verbatims"][0]
+    assert voice["text"].startswith("Der Export ist langsam")
+    assert "otto" not in json.dumps(build(told).to_dict())
+    assert voice["language"] == "de"
+    assert len(voice["text"].removesuffix(" …").split()) <= 25
+
+
+def test_markup_is_left_out_of_a_verbatim_and_an_error_line_stays():
+    assert reports.verbatim("", "<p>List&lt;int&gt; fails<br>twice</p>") == "List<int> fails twice"
+
+
+# Words
+
+
+def test_the_verdict_names_what_grew_and_how_many_people(report):
+    assert report.verdict == "“export slow timeout” grew ×4.8 to 40 people."
+
+
+def test_a_quiet_week_says_so_with_what_was_tested_and_what_would_have_been_seen():
+    made = build(world.understood())
+    assert made.verdict == (
+        "Nothing new or growing passed q < 0.05 among 19 subjects; “export slow timeout” stays first with 8 people."
+    )
+    assert made.quiet["nothing_happened"] is True
+    assert made.quiet["power"].startswith("a topic of 6 people a week would have been seen from ×")
+
+
+def test_a_short_history_is_said_and_is_not_a_quiet_week():
+    made = build(world.understood(world.steady(2)))
+    assert "only 1 earlier week has data, 3 are needed" in made.verdict
+    assert made.quiet["nothing_happened"] is False
+
+
+def test_loved_topics_grow_as_praise():
+    made = build(world.understood(world.steady(12, t3=[40])))
+    assert made.verdict.startswith("Praise for “live logs” grew")
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [{}, {"t1": [40]}, {"t1": [60], "t2": [60], "t4": [50], "t6": [45], "t3": [70]}, {"t1": [0]}],
+    ids=["quiet", "one", "many", "gone"],
+)
+@pytest.mark.parametrize("failed", [(), ("support",), ("support", "forum")], ids=["all", "one failed", "all failed"])
+def test_the_verdict_never_exceeds_thirty_words(plan, failed):
+    frame = world.understood(world.steady(12, **plan))
+    long = world.topics(frame).with_columns(name=pl.format("{} and a very long tail of words nobody reads", "name"))
+    made = build(frame, failed=failed, names=long)
+    assert 3 <= len(made.verdict.split()) <= 30
+    assert made.verdict.endswith(".")
+
+
+def test_the_summary_is_plain_text_with_every_number_and_the_failed_source(frame):
+    text = reports.summary_text(build(frame, failed=("forum",)))
+    assert "NOT READ: forum: the file is gone" in text
+    for label in ("people heard", "answered within 48 h", "new or growing topics"):
+        assert label in text
+
+
+# Missing data
+
+
+def test_a_failed_source_degrades_the_report_and_withholds_what_it_mostly_makes(frame):
+    made = build(frame, failed=("support",))
+    assert made.status == "degraded"
+    assert made.verdict.startswith("Without support, which could not be read: ")
+    assert [number(made, k)["text"] for k in ("people", "answered", "friction")] == ["–", "–", "–"]
+    assert number(made, "praise")["value"] == 7
+    assert {r["topic_id"] for r in made.frictions} == {4}
+
+
+def test_a_failed_source_is_left_out_of_the_weeks_before_too(frame):
+    people = number(build(frame, failed=("forum",)), "people")
+    assert (people["value"], people["baseline"]) == (40 + 6 + 4 + 5 + 6, 29)
+    assert people["note"].endswith("without forum")
+
+
+def test_with_every_source_failed_all_numbers_are_dashes(frame):
+    made = build(frame, failed=("support", "forum"))
+    assert [n["text"] for n in made.numbers] == ["–"] * 5
+    assert made.frictions == made.delights == []
+    assert "nobody was heard in week 46" in made.verdict
+
+
+def test_no_feedback_at_all_is_a_report_too(frame):
+    made = build(frame.clear())
+    assert [n["text"] for n in made.numbers] == ["–"] * 5
+    assert made.feedback_items_processed == 0
+
+
+# The store
+
+
+def run_row(report: reports.Report, as_of: dt.datetime, updated_at: dt.datetime) -> records.RunRow:
+    return records.RunRow(
+        run_id=report.run_id, recipe="weekly", as_of=as_of, started_at=as_of, seconds=1.0, status="ok", params="{}",
+        versions="{}", inputs="{}", counts="{}", report=json.dumps(report.to_dict()), updated_at=updated_at,
+    )  # fmt: skip
+
+
+def test_a_report_is_opened_by_run_or_the_newest_week(tmp_path, report):
+    store = Store(tmp_path / "store")
+    old = reports.Report.from_dict(report.to_dict() | {"run_id": "0ld"})
+    day = dt.timedelta(days=1)
+    rows = [
+        run_row(report, world.AS_OF, world.AS_OF),
+        run_row(old, world.AS_OF - 7 * day, world.AS_OF + day),  # an old week, looked at again later
+    ]
+    store.upsert("runs", records.frame("runs", rows))
+    assert reports.open_report(store) == report
+    assert reports.open_report(store, "0ld") == old
+    with pytest.raises(StoreError, match="did you mean '8f3c21d0'"):
+        reports.open_report(store, "8f3c21d1")
+
+
+def test_a_store_without_a_report_says_what_to_run(tmp_path):
+    with pytest.raises(StoreError, match="feedback report weekly"):
+        reports.open_report(Store(tmp_path / "store"))
