@@ -33,7 +33,7 @@ from feedback_lib import (
 from feedback_lib import report as reports
 from feedback_lib.analysis import topics, trends
 from feedback_lib.config import Config
-from feedback_lib.errors import ConfigError, DeliveryError, nearest
+from feedback_lib.errors import ConfigError, DeliveryError, NotebookError, nearest
 from feedback_lib.ingest import SourceResult
 from feedback_lib.report import Report
 from feedback_lib.sinks import Message, Sink
@@ -189,7 +189,12 @@ def weekly(
     ready = plan(cfg)
     with ready.store.lock():
         run = _analysed(ready, as_of, only, since, progress)
-        run = _published(ready, run, progress)
+        try:
+            run = _published(ready, run, progress)
+        except NotebookError:
+            row = ready.store.read("runs").filter(pl.col("run_id") == run.run_id)
+            ready.store.upsert("runs", row.with_columns(status=pl.lit("failed")))
+            raise
         return _delivered(ready, run, progress, quiet_sinks)
 
 
@@ -407,6 +412,7 @@ def _published(ready: Plan, run: Run, progress: Progress) -> Run:
                     {"store": str(ready.store.path), "run_id": run.run_id},
                     done,
                     timeout_s=cfg.notebook_timeout_s,
+                    progress=progress,
                 )
                 pages.export_html(done, done.with_suffix(".html"))
         with stages.stage("pdf"):

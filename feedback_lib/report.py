@@ -23,7 +23,8 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,10 +33,8 @@ from feedback_lib import __version__, privacy, suggest
 from feedback_lib.analysis import trends
 from feedback_lib.errors import StoreError, nearest
 from feedback_lib.records import MONDAY_US, WEEK_US, monday
+from feedback_lib.store import Store
 from feedback_lib.suggest import people_words
-
-if TYPE_CHECKING:
-    from feedback_lib.store import Store
 
 WORKFLOW = "smartspec_feedback_aggregator"
 TITLE = "Developer Signal Report"
@@ -191,18 +190,19 @@ def build(
     return Report.from_dict(json.loads(json.dumps(made, ensure_ascii=False, default=_json)))
 
 
-def open_report(store: Store, run_id: str | None = None) -> Report:
-    """The report of a run as the store keeps it: the newest one, or the run named.
+def open_report(store: Store | str | Path, run_id: str = "") -> Report:
+    """The report of a run as the store (or the store in a folder) keeps it: the newest one, or the run named.
 
     Newest is by ``as_of``, so that looking again at an old week does not hide this week's report.
 
     Raises:
         StoreError: there is no report yet, or no run of that name; the message names the nearest.
     """
+    store = store if isinstance(store, Store) else Store(store)
     table = store.read("runs").filter(pl.col("report").is_not_null() & (pl.col("report").str.len_bytes() > 2))
     if table.is_empty():
         raise StoreError("runs", f"no report in {store.path} yet. Run: feedback report weekly")
-    if run_id is None:
+    if not run_id:
         return Report.from_dict(json.loads(table.sort("as_of", "updated_at")["report"][-1]))
     found = table.filter(pl.col("run_id") == run_id)
     if found.is_empty():
