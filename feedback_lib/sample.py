@@ -31,10 +31,12 @@ NOTE = (
     "Synthetic: Beacon, its users and everything they say are invented by the authors of this package. "
     "Made by feedback_lib.sample; safe to delete."
 )
-PEOPLE = 620
+PEOPLE = 2_400  # who could speak; about 600 do
+REGULARS = 150  # of them, who speak about ten times each
+COUNTS = 193  # of their own: a sentence more or less changes no count. Why 58: docs/sample.md
 DUPLICATE_RATIO = 0.025
 SECRET_RATIO = 0.05
-OTHER_LANGUAGE_RATIO = 0.2  # of the signals of a theme that has other languages; about 8 % of all
+OTHER_LANGUAGE_RATIO = 0.1  # of the signals of a theme that has other languages; about 8 % of all
 ANSWERED_RATIO = 0.93  # of tickets within 48 h
 
 # (weeks before the newest, hours after that week's Monday) of each release
@@ -227,7 +229,7 @@ def generate(folder: Path, until: dt.date = dt.date(2026, 11, 16), weeks: int = 
     world = _World(end, seed)
     items = [item for item in world.tell(max(weeks, 26)) if item.ago < weeks]
     files = {
-        "README.md": f"# Sample world\n\n{NOTE}\n".encode(),
+        "SYNTHETIC.md": f"# Sample world\n\n{NOTE}\n".encode(),
         "support.jsonl": world.support([i for i in items if i.channel == "support"]),
         "reviews.csv": world.reviews([i for i in items if i.channel == "reviews"]),
         "issues.parquet": world.issues([i for i in items if i.channel == "issues"]),
@@ -252,7 +254,7 @@ def expected(folder: Path) -> dict[str, Any]:
     Returns:
         ``stories`` (one per story: ``id``, ``title``, ``finding``, ``subject_type``, ``first_week``, ``weeks`` in which
         it happens, ``seen_in`` the weeks whose report must show it, ``words``, ``category``, ``dx_label``,
-        ``suggestion_type``, ``people`` and ``mentions`` by week with duplicates left out of neither, ``native_ids`` by
+        ``suggestion_type``, ``people`` and ``mentions`` (duplicates included) by week, ``native_ids`` by
         source, in the weeks it happens), ``quiet_weeks``, ``duplicates``, ``planted_secrets``, ``items`` (source ->
         native id -> theme, category, DX label, language), ``themes``, ``counts`` and ``files``. Weeks are the ISO dates
         of their Mondays.
@@ -354,7 +356,7 @@ class _Dice:
     """One seeded generator with the few throws that are needed."""
 
     def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng([seed, 2026])
+        self.rng = np.random.default_rng(seed)
 
     def chance(self, p: float) -> bool:
         return float(self.rng.random()) < p
@@ -427,14 +429,6 @@ SLOTS: Mapping[str, Callable[[_Dice], str]] = {
     "line2": lambda d: str(d.whole(100, 180)),
     "line3": lambda d: str(d.whole(190, 320)),
     "uuid": lambda d: f"{d.hex(8)}-{d.hex(4)}-4{d.hex(3)}-a{d.hex(3)}-{d.hex(12)}",
-    "root": lambda d: d.pick(
-        (
-            f"/srv/beacon/releases/{d.whole(200, 900)}",
-            f"/home/runner-{d.whole(1, 60)}/app",
-            f"/opt/beacon-{d.hex(6)}",
-            f"/var/lib/beacon/build-{d.whole(1000, 9999)}",
-        )
-    ),
 }
 _LOGINS: tuple[str, ...] = ("mlindqvist", "jkowalska", "tanaka", "rhaddad", "okafor")
 SECRETS: Mapping[str, Callable[[_Dice], str]] = {
@@ -463,12 +457,18 @@ class _World:
     def __init__(self, end: dt.datetime, seed: int) -> None:
         self.end = end
         self.dice = _Dice(seed)
+        self.counts = np.random.default_rng([seed, COUNTS])
         self.themes = themes()
         self.tracebacks = _tracebacks()
         self.frames = _sections("frames.txt")
         self.group = {theme: story.story_id for story in STORIES for theme in story.themes}
+        self.swaps = dict(line.split(" = ") for line in self.frames["swap"])
+        longest_first = sorted(self.swaps, key=len, reverse=True)
+        self.swappable = re.compile(rf"\b({'|'.join(longest_first)})\b(?= \w)")
         self.decks: dict[tuple[str, str], list[str]] = {}
         self.people, self.weights = self._people()
+        self.languages = np.array([p.language for p in self.people])
+        self.paying = np.array([p.plan != "Free" for p in self.people])
 
     def _people(self) -> tuple[list[_Person], np.ndarray[Any, np.dtype[np.float64]]]:
         parts = {k: [w for line in v for w in line.split()] for k, v in _sections("people.txt").items()}
@@ -501,8 +501,9 @@ class _World:
                 )
             )
         self.packages = listed["package"]
-        weights = np.minimum(dice.rng.lognormal(0.0, 1.5, PEOPLE), 25.0)  # most speak once, a few often
-        return people, weights / weights.sum()
+        weights = np.full(PEOPLE, 0.25)
+        weights[:REGULARS] = 10.0 * dice.rng.lognormal(-0.2, 0.6, REGULARS)
+        return people, weights
 
     def tell(self, weeks: int) -> list[_Item]:
         """Everything said in the weeks before the end, oldest first, with ids."""
@@ -511,7 +512,7 @@ class _World:
             monday = self.end - dt.timedelta(weeks=ago + 1)
             heard: dict[str, set[int]] = {}
             for theme in self.themes:
-                for _ in range(int(self.dice.rng.poisson(theme.people(ago)))):
+                for _ in range(int(self.counts.poisson(theme.people(ago)))):
                     items += self._signal(
                         theme, ago, monday, heard.setdefault(self.group.get(theme.name, theme.name), set())
                     )
@@ -533,10 +534,11 @@ class _World:
         spoken = None
         if theme.other and channel != "errors" and dice.chance(OTHER_LANGUAGE_RATIO):
             spoken = dice.pick(theme.other)
-        person = self._person(heard, spoken[0] if spoken else None)
+        person = self._person(theme, heard, spoken[0] if spoken else None)
         at = self._time(theme, ago, monday)
         version = self._version(at, theme)
-        title, body = self._words(theme, person, channel, version, spoken)
+        self.own = self._own(theme, person, version, at)
+        title, body = self._words(theme, person, channel, spoken)
         item = _Item(channel, at, ago, theme, person, title, body, spoken[0] if spoken else "en", version)
         if channel in ("support", "issues", "mail") and dice.chance(SECRET_RATIO):
             self._plant_secret(item)
@@ -544,15 +546,19 @@ class _World:
             return [item, self._again(item)]
         return [item]
 
-    def _person(self, heard: set[int], language: str | None) -> _Person:
-        while True:
-            at = int(self.dice.rng.choice(PEOPLE, p=self.weights))
-            if language and self.people[at].language != language:
-                speakers = [i for i, p in enumerate(self.people) if p.language == language and i not in heard]
-                at = self.dice.pick(speakers)
-            if at not in heard:
-                heard.add(at)
-                return self.people[at]
+    def _person(self, theme: _Theme, heard: set[int], language: str | None) -> _Person:
+        """Somebody who has not spoken of this in this week, drawn by how often each person speaks."""
+        free = np.ones(PEOPLE, dtype=bool)
+        free[list(heard)] = False
+        fits = free.copy()
+        if language:
+            fits &= self.languages == language
+        if theme.area == "billing":
+            fits &= self.paying
+        shares = np.cumsum(self.weights * (fits if fits.any() else free))
+        at = int(np.searchsorted(shares, shares[-1] * self.dice.rng.random(), side="right"))
+        heard.add(at)
+        return self.people[at]
 
     def _time(self, theme: _Theme, ago: int, monday: dt.datetime) -> dt.datetime:
         opens = OPENS.get(theme.name)
@@ -581,64 +587,74 @@ class _World:
             deck += self.dice.shuffled(getattr(theme, part))
         return deck.pop()
 
-    def _fill(self, text: str, person: _Person, version: str) -> str:
-        dice = self.dice
-        own = {
+    def _own(self, theme: _Theme, person: _Person, version: str, at: dt.datetime) -> dict[str, str]:
+        """The slots that do not change within one text."""
+        before = max(0, [v for _, _, v in RELEASES].index(version) - 2)
+        return {
             "version": version,
-            "oldversion": RELEASES[max(0, [v for _, _, v in RELEASES].index(version) - 2)][2],
-            "os": person.os,
+            "oldversion": RELEASES[before][2],
+            "os": "Windows 11" if theme.name == "windows-cli" else person.os,
             "browser": person.browser,
             "plan": person.plan,
             "project": person.project,
             "name": person.name,
             "team": person.team,
+            "root": self._root(),
+            "stamp": f"{at - dt.timedelta(seconds=self.dice.whole(2, 90)):%Y-%m-%dT%H:%M:%SZ}",
         }
+
+    def _root(self) -> str:
+        """Where a service is installed."""
+        dice = self.dice
+        return dice.pick(
+            (
+                f"/srv/beacon/releases/{dice.whole(200, 900)}",
+                f"/home/runner-{dice.whole(1, 60)}/app",
+                f"/opt/beacon-{dice.hex(6)}",
+                f"/var/lib/beacon/build-{dice.whole(1000, 9999)}",
+            )
+        )
+
+    def _fill(self, text: str) -> str:
+        dice = self.dice
 
         def slot(found: re.Match[str]) -> str:
             name = found[1]
-            if name in own:
-                return own[name]
+            if name in self.own:
+                return self.own[name]
             if name == "package":
                 return dice.pick(self.packages)
             if name == "traceback":
-                return self._fill(self.tracebacks["upload-keyerror"].text, person, version)
-            if name == "stamp":
-                return (
-                    f"2026-{dice.whole(5, 11):02}-{dice.whole(1, 28):02}T{dice.whole(0, 23):02}:{dice.whole(10, 59)}Z"
-                )
+                return self._fill(self.tracebacks["upload-keyerror"].text)
             return SLOTS[name](dice) if name in SLOTS else found[0]
 
         text = re.sub(r"\[([^\[\]]*\|[^\[\]]*)\]", lambda m: dice.pick(m[1].split("|")), text)
         return re.sub(r"\{(\w+)\}", slot, text)
 
     def _words(
-        self, theme: _Theme, person: _Person, channel: str, version: str, spoken: tuple[str, str, str] | None
+        self, theme: _Theme, person: _Person, channel: str, spoken: tuple[str, str, str] | None
     ) -> tuple[str, str]:
-        def fill(text: str) -> str:
-            return self._fill(text, person, version)
-
+        fill = self._fill
         if channel == "errors":
             known = self.tracebacks[theme.name]
             return known.message, fill(known.text)
         if spoken:
             language, title, text = spoken
-            return fill(title), self._dress(fill(text), self._around_other(language, fill), person, channel)
-        title = fill(self._next(theme, "titles"))
-        core, around = fill(self._next(theme, "says")), self._around(theme, person, channel, fill)
-        body = self._dress(core, around, person, channel)
+            return fill(title), self._dress(fill(text), self._around_other(language), channel)
+        core = self._reword(fill(self._next(theme, "says")))
+        title = _opening(core) if self.dice.chance(0.25) else ""
+        title = title or fill(self._next(theme, "titles"))
+        body = self._dress(core, self._around(theme, person, channel), channel)
         if person.tone in ("terse", "casual") and self.dice.chance(0.35):
             title, body = title.lower(), body.lower()
         body, title = self._mistype(body, person.typos), self._mistype(title, person.typos / 2)
-        if (
-            theme.outputs
-            and channel != "reviews"
-            and self.dice.chance(0.3 if "{traceback}" not in theme.outputs[0] else 1.0)
-        ):
+        always = any("{traceback}" in line for line in theme.outputs)
+        if theme.outputs and channel != "reviews" and self.dice.chance(1.0 if always else 0.3):
             output = fill(self.dice.pick(theme.outputs))
             body += f"\n\n```\n{output}\n```" if channel == "issues" else f"\n\n{output}"
         return title, body
 
-    def _around(self, theme: _Theme, person: _Person, channel: str, fill: Callable[[str], str]) -> dict[str, str]:
+    def _around(self, theme: _Theme, person: _Person, channel: str) -> dict[str, str]:
         """What stands around the problem: greeting, context, a second sentence, a close. Empty where left out."""
         dice, frames, tone = self.dice, self.frames, person.tone
         praise = theme.category == "praise"
@@ -646,7 +662,7 @@ class _World:
         where = {"support": 1.0, "issues": 0.8, "mail": 1.2, "reviews": 0.5}[channel]
 
         def maybe(p: float, options: Sequence[str]) -> str:
-            return fill(dice.pick(options)) if options and dice.chance(min(0.97, p * talkative * where)) else ""
+            return self._fill(dice.pick(options)) if options and dice.chance(min(0.97, p * talkative * where)) else ""
 
         if praise:
             greet = maybe(0.25, frames["praise.polite" if tone in ("polite", "rambling") else "praise.casual"])
@@ -654,24 +670,23 @@ class _World:
         else:
             greet = maybe(0.0 if channel == "reviews" else 0.55, frames[f"{tone}.greet"])
             close = maybe(0.35, frames[f"{tone}.close"])
+        dated = theme.name in OPENS  # these sentences already say since when
+        since = maybe(0.18, frames["since"]) if theme.category in ("bug_report", "usability") and not dated else ""
         context = "" if praise else maybe(0.35, frames["context"])
-        since = maybe(0.18, frames["since"]) if theme.category in ("bug_report", "usability") else ""
-        more = maybe(0.6, ["x"]) and fill(self._next(theme, "more"))
-        aside = (
-            fill(dice.pick(frames["rambling.aside"])) if tone == "rambling" and not praise and dice.chance(0.5) else ""
-        )
-        mixed = fill(dice.pick(frames["mixed"])) if not praise and channel == "reviews" and dice.chance(0.15) else ""
+        more = self._reword(self._fill(self._next(theme, "more"))) if maybe(0.6, ["yes"]) else ""
+        aside = dice.pick(frames["rambling.aside"]) if tone == "rambling" and not praise and dice.chance(0.5) else ""
+        mixed = dice.pick(frames["mixed"]) if not praise and channel == "reviews" and dice.chance(0.15) else ""
         return {
             "greet": greet, "context": context, "since": since, "more": more, "aside": aside, "mixed": mixed,
             "close": close,
         }  # fmt: skip
 
-    def _around_other(self, language: str, fill: Callable[[str], str]) -> dict[str, str]:
-        greet = fill(self.dice.pick(self.frames[f"salute.{language}"])) if self.dice.chance(0.5) else ""
-        close = fill(self.dice.pick(self.frames[f"end.{language}"])) if self.dice.chance(0.5) else ""
+    def _around_other(self, language: str) -> dict[str, str]:
+        greet = self._fill(self.dice.pick(self.frames[f"salute.{language}"])) if self.dice.chance(0.5) else ""
+        close = self._fill(self.dice.pick(self.frames[f"end.{language}"])) if self.dice.chance(0.5) else ""
         return {"greet": greet, "close": close}
 
-    def _dress(self, core: str, around: Mapping[str, str], person: _Person, channel: str) -> str:
+    def _dress(self, core: str, around: Mapping[str, str], channel: str) -> str:
         """Put the parts in one of several orders, as a review, an issue, a ticket or a mail looks."""
         dice, part = self.dice, around.get
         orders = (
@@ -693,7 +708,7 @@ class _World:
             if dice.chance(0.15):
                 paragraphs.append(dice.pick(self.frames["history"]))
             if dice.chance(0.8):
-                signature = self._fill(dice.pick(self.frames["signature"]), person, "4.1.0")
+                signature = self._fill(dice.pick(self.frames["signature"]))
                 paragraphs.append(f"-- \n{signature}" if dice.chance(0.6) else signature)
             return "\n\n".join(p for p in paragraphs if p)
         if channel == "support" and dice.chance(0.45):
@@ -710,6 +725,10 @@ class _World:
             )
         )
         return "\n".join([dice.pick(self.frames["checklist"]), _sentences(middle), *steps, *([close] if close else [])])
+
+    def _reword(self, text: str) -> str:
+        """Some words as another person would say them, so that no sentence comes back letter by letter."""
+        return self.swappable.sub(lambda m: self.swaps[m[1]] if self.dice.chance(0.35) else m[1], text)
 
     def _mistype(self, text: str, rate: float) -> str:
         """Slips of the finger in some words: letters swapped, lost, doubled or from the key beside."""
@@ -960,6 +979,12 @@ def _sentences(parts: Sequence[str]) -> str:
     """Parts as running text; one that ends without a stop gets one when something follows."""
     closed = [p if p[-1] in ".,!?:;)" else f"{p}." for p in parts[:-1]]
     return " ".join([*closed, *parts[-1:]])
+
+
+def _opening(text: str) -> str:
+    """The first words of a text as a subject, where they make one; else empty."""
+    first = re.split(r"[.,;:?!](?= |$)", text)[0]
+    return first if 3 <= len(first.split()) <= 9 else ""
 
 
 def _stamp(at: dt.datetime | None) -> str | None:

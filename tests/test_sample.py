@@ -1,0 +1,331 @@
+"""The sample world: the same every time, plainly synthetic, and with the stories its key tells of."""
+
+import csv
+import datetime as dt
+import email
+import json
+import mailbox
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from scipy.stats import poisson
+
+from feedback_lib import plugins, sample
+from feedback_lib.errors import ConfigError
+from feedback_lib.records import Item
+
+DOCS = Path(__file__).parents[1] / "docs" / "sample.md"
+NEWEST = "2026-11-09"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sample")
+    sample.generate(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def key(folder):
+    return sample.expected(folder)
+
+
+@pytest.fixture(scope="module")
+def stories(key):
+    return {story["id"]: story for story in key["stories"]}
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def tickets(folder):
+    return [json.loads(line) for line in (folder / "support.jsonl").read_text("utf-8").splitlines()]
+
+
+def texts(folder):
+    """Source -> native id -> title and body, read with the standard library only."""
+    issues = pl.read_parquet(folder / "issues.parquet").iter_rows(named=True)
+    with (folder / "reviews.csv").open(encoding="utf-8", newline="") as file:
+        reviews = list(csv.DictReader(file))
+    errors = [json.loads(line) for line in (folder / "errors.jsonl").read_text("utf-8").splitlines()]
+    box = mailbox.mbox(folder / "mail.mbox", create=False)
+    mails = [(m["Message-ID"], str(email.header.make_header(email.header.decode_header(m["Subject"]))), m) for m in box]
+    found = {
+        "support": {str(t["ticket_id"]): f"{t['subject']}\n{t['description']}" for t in tickets(folder)},
+        "issues": {str(i["number"]): f"{i['title']}\n{i['body']}" for i in issues},
+        "reviews": {r["review_id"]: f"{r['title']}\n{r['text']}" for r in reviews},
+        "errors": {e["event_id"]: f"{e['message']}\n{e['stacktrace']}" for e in errors},
+        "mail": {i: f"{subject}\n{m.get_payload(decode=True).decode()}" for i, subject, m in mails},
+    }
+    box.close()
+    return found
+
+
+def by_week(key, folder):
+    """Theme -> week -> signals, duplicates left out."""
+    copies = {(d["source"], d["native_id"]) for d in key["duplicates"]}
+    told = {
+        "support": {str(t["ticket_id"]): t["created"] for t in tickets(folder)},
+        "issues": {
+            str(i["number"]): i["created_at"].isoformat()
+            for i in pl.read_parquet(folder / "issues.parquet").iter_rows(named=True)
+        },
+    }
+    with (folder / "reviews.csv").open(encoding="utf-8", newline="") as file:
+        told["reviews"] = {r["review_id"]: r["date"] for r in csv.DictReader(file)}
+    lines = (folder / "errors.jsonl").read_text("utf-8").splitlines()
+    told["errors"] = {e["event_id"]: e["timestamp"] for e in map(json.loads, lines)}
+    box = mailbox.mbox(folder / "mail.mbox", create=False)
+    told["mail"] = {m["Message-ID"]: email.utils.parsedate_to_datetime(m["Date"]).isoformat() for m in box}
+    box.close()
+    counts = {}
+    for source, items in key["items"].items():
+        for native_id, about in items.items():
+            if (source, native_id) not in copies:
+                day = dt.date.fromisoformat(told[source][native_id][:10])
+                week = (day - dt.timedelta(days=day.weekday())).isoformat()
+                counts.setdefault(about["theme"], Counter())[week] += 1
+    return counts
+
+
+def weeks_before(week, count):
+    return [(dt.date.fromisoformat(week) - dt.timedelta(weeks=n)).isoformat() for n in range(1, count + 1)]
+
+
+def test_the_same_arguments_write_the_same_bytes(folder, tmp_path):
+    sample.generate(tmp_path)
+    assert files(tmp_path) == files(folder)
+
+
+def test_another_seed_tells_the_same_stories_in_other_words(folder, tmp_path):
+    for seed in (1, 2, 3):
+        told = sample.generate(tmp_path / str(seed), seed=seed)
+        assert (tmp_path / str(seed) / "support.jsonl").read_bytes() != (folder / "support.jsonl").read_bytes()
+        stories = {story["id"]: story for story in told["stories"]}
+        search = stories["search-slow-4-2"]["people"]
+        assert search[NEWEST] > 3 * sum(search.get(w, 0) for w in weeks_before(NEWEST, 8)) / 8
+        assert set(stories["sso-logout-loop"]["people"]) == {NEWEST}
+
+
+def test_the_world_is_made_in_three_seconds(tmp_path):
+    start = time.process_time()
+    sample.generate(tmp_path)
+    assert time.process_time() - start < 3
+
+
+def test_twenty_six_weeks_hold_about_two_thousand_signals(key):
+    assert 1_800 <= sum(key["counts"].values()) <= 2_400
+    assert set(key["counts"]) == {"support", "issues", "reviews", "mail", "errors"}
+
+
+def test_at_least_five_hundred_sentences_were_written_by_hand():
+    written = {
+        s for theme in sample.themes() for s in (*theme.says, *theme.more, *(text for _, _, text in theme.other))
+    }
+    assert len(written) >= 900
+    assert all(len(theme.says) >= 5 for theme in sample.themes() if theme.channels != {"errors": 1})
+
+
+def test_a_shorter_world_is_the_end_of_the_longer_one(folder, tmp_path):
+    sample.generate(tmp_path, weeks=4)
+    short, full = texts(tmp_path)["support"], texts(folder)["support"]
+    assert 80 < len(short) < 200
+    assert short.items() <= full.items()
+
+
+def test_a_day_within_a_week_is_taken_back_to_its_monday(tmp_path):
+    a = sample.generate(tmp_path / "a", until=dt.date(2026, 11, 19), weeks=2)
+    b = sample.generate(tmp_path / "b", weeks=2)
+    assert a == b
+
+
+def test_no_week_at_all_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 1"):
+        sample.generate(tmp_path, weeks=0)
+
+
+def test_making_it_again_replaces_its_own_files_and_no_others(tmp_path):
+    (tmp_path / ".spec/reports/post-mortems").mkdir(parents=True)
+    own = tmp_path / ".spec/reports/post-mortems/2026-01-01-own.md"
+    own.write_text("mine")
+    sample.generate(tmp_path, weeks=26)
+    sample.generate(tmp_path, weeks=2)
+    assert own.read_text() == "mine"
+    reports = list((tmp_path / ".spec/reports/production-monitoring").iterdir())
+    assert len(reports) == 2 * len(sample.SPECS)
+
+
+def test_a_folder_without_a_key_says_how_to_make_one(tmp_path):
+    with pytest.raises(ConfigError, match="feedback sample"):
+        sample.expected(tmp_path)
+
+
+def test_everything_says_that_it_is_synthetic(folder, key):
+    assert key["synthetic"] is True
+    assert "invented" in (folder / "SYNTHETIC.md").read_text()
+    assert all(b"X-Synthetic: yes" in part for part in (folder / "mail.mbox").read_bytes().split(b"\nFrom ")[:-1])
+    for path in (folder / ".spec/reports/post-mortems").iterdir():
+        assert "ynthetic example" in path.read_text()
+    for path in (folder / ".spec/reports/production-monitoring").iterdir():
+        assert json.loads(path.read_text())["synthetic"] is True
+
+
+def test_every_address_belongs_to_a_name_reserved_for_examples(folder):
+    everything = "\n".join(text for source in texts(folder).values() for text in source.values())
+    hosts = set(re.findall(r"[\w.+-]+@((?:[\w-]+\.)+[a-z]+)", everything + (folder / "support.jsonl").read_text()))
+    hosts |= set(re.findall(r"https?://(?:[^/@\s]+@)?([\w.-]+)", everything))
+    assert hosts
+    assert all(re.search(r"(^|\.)example(\.(com|org|net))?$", host) for host in hosts), hosts
+
+
+def test_slow_search_is_reported_by_three_sources_in_the_newest_week_only(stories):
+    story = stories["search-slow-4-2"]
+    before = [story["people"].get(week, 0) for week in weeks_before(NEWEST, 8)]
+    assert 12 <= story["people"][NEWEST] <= 20
+    assert sum(before) / 8 < 3.5
+    assert set(story["native_ids"]) == {"support", "issues", "mail"}
+
+
+def test_the_webhook_page_is_asked_about_more_every_week(stories):
+    people = stories["webhook-docs"]["people"]
+    last_three = [people[week] for week in ("2026-10-26", "2026-11-02", NEWEST)]
+    assert last_three == sorted(last_three)
+    assert last_three[-1] >= 8 > 2 >= max(people.get(week, 0) for week in weeks_before("2026-10-26", 8))
+
+
+def test_instant_rollback_is_praised_steadily_since_its_release(stories):
+    people = stories["instant-rollback"]["people"]
+    assert min(people) == "2026-08-17"
+    assert len(people) >= 12
+    assert 3 <= people[NEWEST] <= 8
+
+
+def test_the_traceback_comes_back_with_other_ids_paths_and_lines(folder, stories):
+    story = stories["upload-keyerror"]
+    weeks = [NEWEST, *weeks_before(NEWEST, 8)]
+    assert sum(story["people"].get(week, 0) > 0 for week in weeks) >= 6
+    errors = texts(folder)["errors"]
+    traces = [errors[i] for i in story["native_ids"]["errors"]]
+    assert len(set(traces)) == len(traces)
+    assert {t.splitlines()[0] for t in traces} == {"KeyError: 'artifact_id'"}
+    paths = [re.findall(r'File "(.+?)/beacon_worker', t) for t in traces]
+    assert all(len(set(p)) == 1 for p in paths)
+    assert len({p[0] for p in paths}) > len(traces) / 2
+
+
+def test_the_okta_loop_is_brand_new(folder, key, stories):
+    assert set(stories["sso-logout-loop"]["people"]) == {NEWEST}
+    assert 5 <= stories["sso-logout-loop"]["people"][NEWEST] <= 12
+    others = (
+        text
+        for source, items in texts(folder).items()
+        for native_id, text in items.items()
+        if key["items"][source][native_id]["theme"] != "sso-logout-loop"
+    )
+    assert not any("okta" in text.lower() for text in others)
+
+
+def test_invoice_complaints_end_in_august(stories):
+    people = stories["invoice-pdf"]["people"]
+    assert sum(people.get(week, 0) for week in ("2026-07-27", "2026-08-03")) >= 18
+    assert sum(people.get(week, 0) for week in stories["invoice-pdf"]["seen_in"]) <= 2
+
+
+def test_no_background_theme_moves_by_chance_in_the_weeks_the_tests_look_at(folder, key, stories):
+    planted = {theme for story in sample.STORIES for theme in story.themes}
+    counts = {theme: found for theme, found in by_week(key, folder).items() if theme not in planted}
+    assert key["quiet_weeks"] == ["2026-10-12", "2026-10-19"]
+    for week in (NEWEST, *key["quiet_weeks"]):
+        for theme, found in counts.items():
+            usual = max(sum(found[w] for w in weeks_before(week, 8)) / 8, 0.5)
+            odds = min(poisson.sf(found[week] - 1, usual), poisson.cdf(found[week], usual))
+            assert odds > 0.05 / len(counts), (week, theme, found[week], usual)
+
+
+def test_a_story_names_only_signals_that_exist_and_use_its_words(folder, key, stories):
+    written = texts(folder)
+    for story in stories.values():
+        for source, native_ids in story["native_ids"].items():
+            english = [i for i in native_ids if key["items"][source][i]["language"] == "en"]
+            about = [any(w in written[source][i].lower() for w in story["words"]) for i in english]
+            assert sum(about) >= 0.9 * len(about), story["id"]
+
+
+def test_the_key_knows_every_signal(folder, key):
+    assert {s: set(items) for s, items in key["items"].items()} == {s: set(t) for s, t in texts(folder).items()}
+
+
+def test_planted_secrets_stand_where_the_key_says(folder, key):
+    written = texts(folder)
+    assert {s["kind"] for s in key["planted_secrets"]} == {"email", "phone", "ip", "token", "path", "url"}
+    for secret in key["planted_secrets"]:
+        assert secret["value"] in written[secret["source"]][secret["native_id"]]
+
+
+def test_duplicates_repeat_the_words_of_the_first(folder, key):
+    written = texts(folder)
+    assert len(key["duplicates"]) >= 20
+    for copy in key["duplicates"]:
+        first = written[copy["of_source"]][copy["of"]].splitlines()[1]
+        assert first in written[copy["source"]][copy["native_id"]]
+
+
+def test_about_one_signal_in_twelve_is_in_another_language(key):
+    languages = Counter(about["language"] for items in key["items"].values() for about in items.values())
+    assert set(languages) == {"en", "de", "fr", "es", "it", "nl", "pt"}
+    assert 0.05 < 1 - languages["en"] / languages.total() < 0.12
+
+
+def test_most_people_speak_once_and_a_few_often(folder):
+    spoken = Counter(Counter(t["requester"] for t in tickets(folder)).values())
+    assert spoken[1] > sum(n for times, n in spoken.items() if times > 1)
+    assert max(spoken) >= 8
+
+
+def test_tickets_are_answered_within_two_days_as_a_rule(folder):
+    answered = [
+        t["first_reply_at"] is not None
+        and dt.datetime.fromisoformat(t["first_reply_at"]) - dt.datetime.fromisoformat(t["created"])
+        <= dt.timedelta(hours=48)
+        for t in tickets(folder)
+        if t["created"] < "2026-11-14"
+    ]
+    assert 0.9 < sum(answered) / len(answered) < 0.96
+
+
+def test_nothing_happens_after_the_end(folder):
+    times = [t[k] for t in tickets(folder) for k in ("created", "updated", "first_reply_at", "solved_at") if t[k]]
+    assert max(times) < "2026-11-16"
+    issues = pl.read_parquet(folder / "issues.parquet")
+    assert issues["updated_at"].max() < dt.datetime(2026, 11, 16, tzinfo=dt.UTC)
+
+
+def test_only_the_retrieval_api_of_the_newest_week_is_unhealthy(folder):
+    unhealthy = [
+        report["run_id"]
+        for path in (folder / ".spec/reports/production-monitoring").iterdir()
+        if (report := json.loads(path.read_text()))["status"] != "healthy"
+    ]
+    assert unhealthy == ["spec-core-001-2026-11-15"]
+
+
+def test_the_documented_sources_read_every_signal(folder, key):
+    block = re.search(r"```yaml\n(sources:.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    entries = yaml.safe_load(block[1].replace("data/sample", str(folder)))["sources"]
+    assert [e["kind"] for e in entries] == [*["files"] * 4, "mbox", "spec_reports", "post_mortems"]
+    for entry in entries:
+        source = plugins.build("sources", entry)
+        found = list(source.fetch(None, dt.datetime(2026, 11, 16, tzinfo=dt.UTC)))
+        assert all(isinstance(item, Item) for item in found), found[:1]
+        signals = [source.parse(item.payload) for item in found]
+        if source.origin in key["items"]:
+            assert {s.native_id for s in signals} == set(key["items"][source.origin])
+            assert all(s.author for s in signals)
+        else:
+            assert len(signals) == {"performance": 2, "post-mortems": 3}[source.origin]
