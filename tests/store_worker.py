@@ -1,6 +1,7 @@
 """A process of its own for test_store.py: ``python store_worker.py write|apply|read|hold STORE ...``."""
 
 import datetime as dt
+import itertools
 import json
 import os
 import sys
@@ -17,11 +18,11 @@ def say(value: object) -> None:
     sys.stdout.flush()
 
 
-def write(store: Store, template: str, first: str) -> None:
+def write(store: Store, template: str) -> None:
     """Upsert batch after batch for ever: all rows of the template take the batch's number, and one row is new."""
     rows = pl.read_parquet(template)
     say("ready")
-    for number in range(int(first), 1_000_000):
+    for number in itertools.count(int(sys.stdin.readline())):
         later = pl.col("updated_at") + dt.timedelta(seconds=number)
         batch = rows.with_columns(later.alias("updated_at"), pl.lit(str(number)).alias("body"))
         mark = batch.head(1).with_columns(pl.lit(f"mark-{number}").alias("uid"))

@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -48,7 +50,8 @@ def store(tmp_path):
 def worker(*arguments):
     """A process that speaks one JSON value a line; killed at the end."""
     command = [sys.executable, str(WORKER), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as process:
         try:
             yield process
         finally:
@@ -291,24 +294,29 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_shows_no_half_batch(s
     rng = random.Random(7)
     template = pl.concat([signals(*map(str, range(20))), signals("x", "y", created=JANUARY + dt.timedelta(days=90))])
     template.write_parquet(tmp_path / "template.parquet")
-    acknowledged, kills, killed_after_ack = -1, 12, 0
-    for _ in range(kills):
-        with worker("write", store.path, tmp_path / "template.parquet", acknowledged + 1) as writer:
+    arguments = ("write", store.path, tmp_path / "template.parquet")
+    acknowledged = -1
+    with contextlib.ExitStack() as stack:
+        upcoming = stack.enter_context(worker(*arguments))
+        for kill in range(12):
+            writer, upcoming = upcoming, stack.enter_context(worker(*arguments))  # the next one starts meanwhile
             assert line(writer) == "ready"
-            time.sleep(rng.uniform(0, 0.4))
+            writer.stdin.write(f"{acknowledged + 1}\n")
+            writer.stdin.flush()
+            if kill % 3:  # else it may die in its first write, or in creating the table
+                acknowledged = line(writer)
+            time.sleep(rng.uniform(0, 0.15))
             writer.send_signal(signal.SIGKILL)
-            rest = writer.stdout.read().splitlines()
-        numbers = [acknowledged, *map(int, rest)]
-        killed_after_ack += len(numbers) > 1
-        seen = store.read("signals")
-        marks = seen.filter(pl.col("uid").str.starts_with("mark-"))["uid"].to_list()
-        bodies = seen.filter(~pl.col("uid").str.starts_with("mark-"))["body"].value_counts().rows()
-        last = max((int(mark.removeprefix("mark-")) for mark in marks), default=-1)
-        assert last in (numbers[-1], numbers[-1] + 1)  # the one in flight may have been committed
-        assert set(marks) == {f"mark-{n}" for n in range(last + 1)}
-        assert bodies == ([(str(last), template.height)] if last >= 0 else [])
-        acknowledged = last
-    assert killed_after_ack >= kills // 2
+            acknowledged = max([acknowledged, *map(int, writer.stdout.read().splitlines())])
+            seen = store.read("signals")
+            marks = seen.filter(pl.col("uid").str.starts_with("mark-"))["uid"].to_list()
+            bodies = seen.filter(~pl.col("uid").str.starts_with("mark-"))["body"].value_counts().rows()
+            last = max((int(mark.removeprefix("mark-")) for mark in marks), default=-1)
+            assert last in (acknowledged, acknowledged + 1)  # the one in flight may have been committed
+            assert set(marks) == {f"mark-{n}" for n in range(last + 1)}
+            assert bodies == ([(str(last), template.height)] if last >= 0 else [])
+            acknowledged = last
+    assert acknowledged >= 8
 
 
 def test_three_writers_at_once_end_as_one_after_the_other(store, tmp_path):
@@ -334,6 +342,20 @@ def test_three_writers_at_once_end_as_one_after_the_other(store, tmp_path):
     assert dict(final.select("uid", "body").rows()) == {key: str(number) for key, number in expected.items()}
     assert sum(inserted for inserted, _, _ in counts) == final.height == len(expected)
     assert all(sum(count) == 25 for count in counts)
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_first_writers_that_find_no_table_make_one_together(store, attempt):
+    together = threading.Barrier(4)
+
+    def first_write(uid):
+        together.wait()
+        return store.upsert("signals", signals(uid, "shared")).inserted
+
+    with ThreadPoolExecutor(4) as pool:
+        inserted = list(pool.map(first_write, "abcd"))
+    assert sorted(inserted) == [1, 1, 1, 2]
+    assert store.read("signals")["uid"].to_list() == [*"abcd", "shared"]
 
 
 def test_readers_never_fail_and_never_see_two_batches_while_a_writer_merges(store, tmp_path):
