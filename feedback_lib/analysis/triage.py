@@ -37,7 +37,7 @@ LONG, THIN = 250, 0.2  # see `_expressions`
 STRENGTH = 0.3  # inverse of the regularisation of the classifiers
 RIDGE = 30.0
 VECTOR_SCALE, COUNT_SCALE, WORD_SCALE = 4.0, 0.3, 1.0  # weights of the kinds of features beside each other
-BLOCK = 20_000  # texts judged at a time: about 100 MB
+BLOCK = 5_000  # texts judged at a time: about 25 MB
 _TEMPERATURES = np.geomspace(0.25, 4, 65)
 
 # ---- counted expressions ------------------------------------------------------------------------------------------
