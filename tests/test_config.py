@@ -39,7 +39,7 @@ def test_a_missing_file_says_what_to_pass(tmp_path):
 
 
 def test_broken_yaml_names_the_line(tmp_path):
-    with pytest.raises(ConfigError, match="line 2: not valid YAML"):
+    with pytest.raises(ConfigError, match="line 3: not valid YAML"):
         config.load(write(tmp_path, "seed: 1\nsources: [\n"))
 
 
