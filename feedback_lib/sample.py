@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import email.header
 import email.utils
+import hashlib
 import importlib.resources
 import io
 import json
@@ -27,6 +28,7 @@ from feedback_lib.errors import ConfigError
 T = TypeVar("T")
 
 PRODUCT = "Beacon"
+UNTIL = dt.date(2026, 11, 16)  # a Monday; the newest week is the one before
 NOTE = (
     "Synthetic: Beacon, its users and everything they say are invented by the authors of this package. "
     "Made by feedback_lib.sample; safe to delete."
@@ -61,6 +63,82 @@ SPECS: tuple[tuple[str, str, int], ...] = (
     ("spec-reg-002", "package registry", 500),
     ("spec-ci-003", "runner start", 60_000),
 )
+
+
+POST_MORTEMS = ("registry-outage", "invoice-pdf", "runner-pool")
+TEXTS = (
+    *("background.txt", "stories.txt", "tracebacks.txt", "frames.txt", "people.txt"),
+    *(f"post_mortems/{name}.md" for name in POST_MORTEMS),
+)
+# file -> type of its signals, our field -> its column
+COLUMNS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "support.jsonl": (
+        "ticket",
+        {
+            "native_id": "ticket_id",
+            "created_at": "created",
+            "updated_at": "updated",
+            "author": "requester",
+            "title": "subject",
+            "body": "description",
+            "product_area": "area",
+            "state": "status",
+            "severity": "priority",
+            "first_response_at": "first_reply_at",
+            "closed_at": "solved_at",
+            "version": "app_version",
+            "customer_value": "monthly_spend",
+            "thread_count": "replies",
+            "labels": "tags",
+            "locale": "locale",
+            "url": "url",
+        },
+    ),
+    "reviews.csv": (
+        "review",
+        {
+            "native_id": "review_id",
+            "created_at": "date",
+            "rating": "stars",
+            "author": "author",
+            "title": "title",
+            "body": "text",
+            "version": "version",
+        },
+    ),
+    "issues.parquet": (
+        "issue",
+        {
+            "native_id": "number",
+            "created_at": "created_at",
+            "updated_at": "updated_at",
+            "closed_at": "closed_at",
+            "author": "user",
+            "title": "title",
+            "body": "body",
+            "labels": "labels",
+            "product_area": "component",
+            "state": "state",
+            "thread_count": "comments",
+            "reactions": "reactions",
+            "url": "html_url",
+        },
+    ),
+    "errors.jsonl": (
+        "error",
+        {
+            "native_id": "event_id",
+            "created_at": "timestamp",
+            "author": "reporter",
+            "title": "message",
+            "body": "stacktrace",
+            "service": "service",
+            "product_area": "component",
+            "version": "release",
+            "severity": "level",
+        },
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,11 +279,12 @@ class _Item:
     language: str
     version: str
     native_id: str = ""
+    message_id: str = ""
     copy_of: _Item | None = None
     secrets: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
-def generate(folder: Path, until: dt.date = dt.date(2026, 11, 16), weeks: int = 26, seed: int = 42) -> dict[str, Any]:
+def generate(folder: Path, until: dt.date = UNTIL, weeks: int = 26, seed: int = 42) -> dict[str, Any]:
     """Write the sample world into a folder; the same arguments write the same bytes.
 
     Files of an earlier call in the same folder are replaced; nothing else in it is touched.
@@ -267,6 +346,26 @@ def expected(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not found; make the sample world first (feedback sample)")
     key: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return key
+
+
+def sources(folder: Path) -> list[dict[str, Any]]:
+    """The entries under ``sources:`` that read a sample world, as a params file would hold them."""
+    reports = folder / ".spec" / "reports"
+    return [
+        *(
+            {"kind": "files", "name": Path(name).stem, "path": str(folder / name), "type": kind, "columns": columns}
+            for name, (kind, columns) in COLUMNS.items()
+        ),
+        {"kind": "mbox", "name": "mail", "path": str(folder / "mail.mbox")},
+        {"kind": "spec_reports", "folder": str(reports / "production-monitoring")},
+        {"kind": "post_mortems", "folder": str(reports / "post-mortems")},
+    ]
+
+
+def fingerprint() -> str:
+    """A short hash of everything the sample world is made from: another one means another world."""
+    made_from = [Path(__file__).read_text("utf-8"), *(_text(name) for name in TEXTS)]
+    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -523,7 +622,8 @@ class _World:
                 numbers[item.channel] += self.dice.whole(1, 3)
                 item.native_id = str(numbers[item.channel])
             elif item.channel == "mail":
-                item.native_id = f"<{self.dice.hex(16)}@mail.example.com>"
+                item.message_id = f"{self.dice.hex(16)}@mail.example.com"
+                item.native_id = hashlib.sha256(item.message_id.encode()).hexdigest()  # as the source mbox does
             else:
                 item.native_id = f"ev-{self.dice.hex(16)}"
         return items
@@ -889,7 +989,7 @@ class _World:
                     item.title, "utf-8" if not item.title.isascii() else "us-ascii", 900
                 ).encode(),
                 "Date": email.utils.format_datetime(item.at),
-                "Message-ID": item.native_id,
+                "Message-ID": f"<{item.message_id}>",
                 "MIME-Version": "1.0",
                 "Content-Type": "text/plain; charset=utf-8",
                 "Content-Transfer-Encoding": "8bit",
@@ -952,7 +1052,7 @@ class _World:
     def post_mortems(self, weeks: int) -> dict[str, bytes]:
         """Post-mortems in three different templates."""
         files: dict[str, bytes] = {}
-        for name in ("registry-outage", "invoice-pdf", "runner-pool"):
+        for name in POST_MORTEMS:
             first, _, text = _text(f"post_mortems/{name}.md").partition("\n")
             found = re.fullmatch(r"<!-- weeks_ago: (\d+), day: (\d) -->", first)
             if found is None:
