@@ -10,12 +10,14 @@ all people heard this week differs from its share in the trailing complete weeks
    incomplete beta function. One exact point counts half (mid-p).
 3. The week alone and the last two weeks together are both compared with the weeks before, so that a growth that
    stays is found in its second week; the two are combined by the Cauchy rule, which allows for their correlation.
+   A finding needs its q-value and a latest week that by itself differs from the weeks before (p < 0.05), so that a
+   topic back to its usual size is not called growing for the week before.
 4. All subjects of a run are one family for Benjamini-Hochberg.
 
 A week without any signal is "no data" and is left out; it is not a week of zeros.
 
 Sources: Przyborowski & Wilenski 1940 (conditional test); Clopper & Pearson 1934 (interval); McCullagh & Nelder 1989,
-section 4.5 (dispersion); Smyth 2004 (moderation); Liu & Xie 2020 (Cauchy combination); Benjamini & Hochberg 1995.
+section 4.5 (dispersion); Liu & Xie 2020 (Cauchy combination); Benjamini & Hochberg 1995.
 """
 
 from __future__ import annotations
@@ -81,9 +83,9 @@ TABLE: dict[str, Any] = {
 }
 _ERROR = re.compile(r"\b(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Timeout|Interrupt|Failure|Panic)\b(?::.*)?")
 
-# Chosen by simulation (40 subjects of 1 to 25 people a week; docs of `dispersion`): false alarms stay under 5 % of
-# weeks for Poisson and negative binomial noise, and a doubling at 20 people is found in two weeks nine times of ten.
-PRIOR_WEEKS = 40.0  # how many baseline weeks the pooled dispersion is worth against a subject's own
+# Chosen by simulation with 40 subjects of 1 to 25 people a week (tests/analysis/test_trends.py repeats it): 2 to 6 %
+# of weeks raise an alarm at q = 0.05 for Poisson and negative binomial noise, and a doubling at 20 of 700 people is
+# found within two weeks nine times of ten.
 SKEW = 1.5  # negative binomial tails are longer on the right than scaled Poisson ones
 OWN = 1.5  # a dispersion known from eight weeks only is uncertain itself
 LEAST_SPREAD = 0.05  # a share near 1 has next to no variance left; never divide by less
@@ -257,11 +259,10 @@ def tails(x: Floats, b: Floats, share: float | Floats, spread: Floats) -> tuple[
 def dispersion(people: Floats, heard: Floats) -> Floats:
     """How much more than Poisson counts the baseline weeks of each subject scatter.
 
-    Pearson's estimate from eight weeks is itself a noisy number, so it is pulled towards the one that all subjects
-    share, a straight line over their mean (which covers both a constant factor and negative binomial noise); the
-    pooled one is 1 unless the whole table scatters by two standard errors more than Poisson. A subject is never
-    given less than the pooled value, and one that scatters clearly more than the others (1 % point) is given its own.
-    Single weeks are clipped at three standard deviations so that one past event does not hide the next.
+    Pearson's estimate from eight weeks is itself a noisy number, so subjects share one: a straight line over their
+    mean, which covers both a constant factor and negative binomial noise; it is 1 unless the whole table scatters by
+    two standard errors more than Poisson. A subject that scatters clearly more than that (1 % point) is given its
+    own. Single weeks are clipped at three standard deviations so that one past event does not hide the next.
 
     Args:
         people: (subjects, weeks) people in the baseline weeks.
@@ -285,9 +286,8 @@ def dispersion(people: Floats, heard: Floats) -> Floats:
         pooled = _line(mean, np.minimum(raw, 5 * np.median(raw[usable])), usable)
         pooled = _line(mean, np.minimum(squares, 9 * pooled[:, None]).sum(axis=1) / free, usable)
     own = np.minimum(squares, 9 * pooled[:, None]).sum(axis=1) / free
-    moderated = np.maximum((PRIOR_WEEKS * pooled + free * own) / (PRIOR_WEEKS + free), pooled)
     wild = own > special.chdtri(free, 0.01) / free * pooled
-    found = np.where(wild, np.maximum(moderated, OWN * own), moderated)
+    found = np.where(wild, OWN * own, pooled)
     return np.asarray(1 + (np.maximum(found, 1) - 1) * SKEW)
 
 
@@ -325,6 +325,7 @@ class Comparison:
 
     p: Floats
     q: Floats
+    clear: NDArray[np.bool_]  # the latest week alone differs from one of the baselines, at the level of the interval
     spread: Floats  # what counts are divided by
     dispersion: Floats
     baseline: Floats  # people in all baseline weeks
@@ -354,6 +355,7 @@ def compare(
         return None
     parts = np.ones(len(people), dtype=bool) if parts is None else parts
     ups, downs, found = [], [], []
+    clear = np.zeros(len(people), dtype=bool)
     last = len(heard) - 1
     for width in (1, 2):
         now = list(range(last - width + 1, last + 1))
@@ -367,6 +369,9 @@ def compare(
         ups.append(up)
         downs.append(down)
         found.append((b, len(base), phi, exposure, spread))
+        latest = people[:, last]
+        alone, spread = _exposure(latest, b, heard[last], heard[base].sum(), phi, parts)
+        clear |= 2 * np.minimum(*tails(latest, b, alone[0] / sum(alone), spread)) < 1 - options.level
     if not found:
         return None
     before, weeks, phi, exposure, spread = found[0]
@@ -374,7 +379,7 @@ def compare(
     p = np.where(tested, np.minimum(1.0, 2 * np.minimum(_cauchy(ups), _cauchy(downs))), np.nan)
     q = np.full(len(p), np.nan)
     q[tested] = benjamini_hochberg(p[tested])
-    return Comparison(p, q, spread, phi, before, weeks, exposure)
+    return Comparison(p, q, clear, spread, phi, before, weeks, exposure)
 
 
 def _exposure(
@@ -617,7 +622,7 @@ def _kinds(
     x = counts.people[:, at]
     usual = now.baseline / now.exposure[1]
     more = x / now.exposure[0] > usual
-    sure = now.q < options.q
+    sure = (now.q < options.q) & now.clear
     enough = x >= options.min_people
     fresh = (now.baseline <= 1) | (counts.first_us >= weeks_us[at] - WEEK_US)
     kind = np.full(len(x), "steady", dtype=object)
