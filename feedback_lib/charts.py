@@ -106,11 +106,10 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
     for place, row in enumerate(rows):
         base = float(len(rows) - 1 - place)
         colour_of = hue(row)
-        for n, value in enumerate(row["spark"][-13:]):
-            if value is not None:
-                height = base + 0.56 * value / top
-                data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": row["badge"]})
-                data[-1] |= {"week": labels[n], "people": people(value), "hue": colour_of, "last": n == len(labels) - 1}
+        for n, value in enumerate(row["spark"][-len(labels) :]):
+            height = None if value is None else base + 0.56 * value / top  # a week without data breaks the line
+            data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": row["badge"]})
+            data[-1] |= {"week": labels[n], "people": people(value), "hue": colour_of, "last": n == len(labels) - 1}
         names.append({"n": 0, "base": base + 0.8, "text": row["name"]})
         badges.append({"n": len(labels) - 1, "base": base + 0.8, "badge": row["badge"].title()})
     x = alt.X("n:Q", title=None, scale=_scale(0, len(labels) - 1), axis=_week_axis(labels))
@@ -118,7 +117,9 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
     points = alt.Chart(_values(data))
     tips = [alt.Tooltip(f"{f}:N") for f in ("topic", "week", "people", "badge")]
     colour = alt.Color("hue:N", scale=None)
-    area = points.mark_area(opacity=0.35, line=False).encode(x, y, y2="top:Q", color=colour, detail="topic:N")
+    area = points.mark_area(opacity=0.35, line=False, invalid="break-paths-show-path-domains").encode(
+        x, tops, y2="base:Q", color=colour, detail="topic:N"
+    )
     quiet = points.transform_filter("datum.badge != 'NEW'").mark_line(strokeWidth=1.2)
     loud = points.transform_filter("datum.badge == 'NEW'").mark_line(strokeWidth=2.4)
     lines = [m.encode(x, tops, color=colour, detail="topic:N") for m in (quiet, loud)]

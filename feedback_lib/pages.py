@@ -192,7 +192,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "synthetic": report["synthetic"],
         "verdict": report["verdict"],
         "quiet": _quiet_words(quiet) if quiet["nothing_happened"] else "",
-        "tested": f"{quiet['tested']} topics tested at q < {quiet['q']:g}; {quiet['power']}",
+        "tested": f"{quiet['tested']} subjects tested at q < {quiet['q']:g}; {quiet['power']}",
         "failed": [_failed_words(s) for s in sources if s["status"] == "failed"],
         "numbers": [_number(n) for n in report["numbers"]],
         "frictions": [_topic(r, fit) for r in report["frictions"][: fit.get("frictions")]],
@@ -214,7 +214,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
 
 def _quiet_words(quiet: Mapping[str, Any]) -> str:
     tested = f"{quiet['tested']} were tested" if quiet["tested"] else "none could be tested"
-    return f"No topic passed q < {quiet['q']:g}; {tested}. For comparison: {quiet['power']}."
+    return f"Nothing new or growing passed q < {quiet['q']:g}; {tested}. For comparison: {quiet['power']}."
 
 
 def _failed_words(source: Mapping[str, Any]) -> str:
@@ -234,13 +234,15 @@ def _number(number: Mapping[str, Any]) -> dict[str, Any]:
             sure = "up" if low > 1 else "down" if high < 1 else ""
             if sure and number["better"] != "none":
                 tone = "good" if sure == number["better"] else "bad"
-    elif number["baseline"] is not None:
+    elif number["baseline"] is not None and number["value"] is not None:
         change = f"usual {_plain(number)}"
+    else:
+        change = number["note"]
     hue = {"good": charts.DELIGHT, "bad": charts.FRICTION}.get(tone, charts.INK)
     spark = charts.sparkline(
         number["spark"], alt=charts.number_words(number), hue=hue, width=110, height=26, zero=False
     )
-    shown = {k: number[k] for k in ("key", "label", "text", "note")}
+    shown = {k: number[k] for k in ("key", "label", "text")}
     return shown | {"change": change, "interval": interval, "tone": tone, "spark": spark}
 
 
@@ -377,10 +379,10 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]
     unread = [x for x in quality["languages"] if not x["read"]]
     names = ", ".join(f"{LANGUAGES.get(x['language'], x['language'] or 'unknown')} {x['signals']}" for x in unread)
     classes = "; ".join(
-        f"{c['label']} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})" for c in quality["classifier"]
+        f"{c['label'].replace('_', ' ')} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})" for c in quality["classifier"]
     )
     rows = [
-        ("Languages not read", f"{quality['unread']} of {processed:,} signals ({names})" if unread else "none"),
+        ("Languages not read", f"{quality['unread']:,} of {processed:,} signals{f' ({names})' if names else ''}"),
         ("Without a topic", f"{_share(quality['no_topic_ratio'])} of signals"),
         ("Labels", f"precision / recall, cross-validated: {classes}" if classes else "not measured"),
         ("Left unlabelled", f"{_share(quality['abstained_ratio'])} were too unsure to label"),
@@ -445,7 +447,7 @@ def _named(character: str) -> str:
     """A picture character as its name in brackets, so that no print shows an empty box.
 
     >>> _named("🙏"), _named("é")
-    ('[folded hands]', 'é')
+    ('[person with folded hands]', 'é')
     """
     if _covered(character) or not _nameable(character):
         return character

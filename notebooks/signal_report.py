@@ -21,13 +21,13 @@ store = ""  # folder of the store; empty: the bundled sample
 run_id = ""  # which run; empty: the newest
 
 # %%
-from feedback_lib import charts, open_report, pages
+from feedback_lib import Store, charts, open_report, pages
 
 if not store:
     from feedback_lib.pipeline import sample_store
 
     store = str(sample_store().path)
-report = open_report(store, run_id).to_dict()
+report = open_report(Store(store), run_id or None).to_dict()
 rows = [*report["frictions"], *report["delights"]]
 pages.style()
 

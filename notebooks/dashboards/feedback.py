@@ -29,7 +29,7 @@ if not store:
     from feedback_lib.pipeline import sample_store
 
     store = str(sample_store().path)
-report = open_report(store, run_id).to_dict()
+report = open_report(Store(store), run_id or None).to_dict()
 pages.style()
 
 # %%

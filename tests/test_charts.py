@@ -1,0 +1,177 @@
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import altair as alt
+import pytest
+
+from feedback_lib import charts
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture
+def report():
+    return json.loads((Path(__file__).parent / "data" / "report.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def rows(report):
+    return [*report["frictions"], *report["delights"]]
+
+
+def drawn(chart, words="words"):
+    return ET.fromstring(charts.svg(chart, alt=words))
+
+
+def texts(tree):
+    return ["".join(t.itertext()) for t in tree.iter(f"{SVG}text")]
+
+
+def values(chart):
+    """Every row of data of a chart."""
+    spec = chart.to_dict()
+    return [row for data in spec["datasets"].values() for row in data]
+
+
+def luminance(colour):
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_topics_by_week_names_every_topic_and_labels_its_last_week(report, rows):
+    said = texts(drawn(charts.topics_by_week(report, rows)))
+    assert all(row["name"] in said for row in rows)
+    assert all(charts.people(row["people"]) in said for row in rows)
+
+
+def test_bands_of_all_topics_share_one_scale(report, rows):
+    """The height of the last point over its baseline is proportional to the people."""
+    points = values(charts.topics_by_week(report, rows))
+    heights = {p["topic"]: p["top"] - p["base"] for p in points if p.get("last")}
+    for row in rows:
+        assert heights[row["name"]] / heights[rows[0]["name"]] == pytest.approx(row["people"] / rows[0]["people"])
+
+
+def test_a_week_without_data_is_a_gap_not_a_zero(report, rows):
+    whole = charts.svg(charts.topics_by_week(report, rows[2:3]), alt="words")
+    rows[2]["spark"][5] = None
+    broken = charts.svg(charts.topics_by_week(report, rows[2:3]), alt="words")
+    for mark in (r'd="([^"]*)" stroke=', r'd="(M[^"]*)" fill="#57'):  # the line, the area
+        pens = [max(d.count("M") for d in re.findall(mark, text)) for text in (whole, broken)]
+        assert pens == [1, 2]
+
+
+def test_forest_plot_draws_an_interval_for_every_known_ratio_and_says_when_there_is_none(rows):
+    known = {p["topic"]: (p["low"], p["high"]) for p in values(charts.ratios(rows)) if "ratio" in p}
+    assert known == {r["name"]: (r["low"], r["high"]) for r in rows if r["ratio"] is not None}
+    assert "not heard before" in texts(drawn(charts.ratios(rows)))
+
+
+def test_bars_start_at_zero(report):
+    spec = charts.people_per_week(report, report["numbers"][0]).to_dict()
+    assert spec["layer"][0]["encoding"]["y"]["scale"]["zero"] is True
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_or_no_topics_still_draw(report, rows, count):
+    for chart in (charts.topics_by_week(report, rows[:count]), charts.ratios(rows[:count])):
+        assert drawn(chart).tag == f"{SVG}svg"
+
+
+def test_nothing_in_a_chart_is_smaller_than_nine_points(report, rows):
+    made = [
+        charts.topics_by_week(report, rows),
+        charts.ratios(rows),
+        charts.people_per_week(report, report["numbers"][0]),
+    ]
+    sizes = [float(s) for c in made for s in re.findall(r'font-size="([\d.]+)', charts.svg(c, alt="words"))]
+    assert sizes
+    assert min(sizes) >= 12  # pixels; 12 px are 9 pt
+
+
+def test_text_is_dark_enough_and_greys_tell_loud_from_quiet():
+    """WCAG contrast of at least 4.5 for words; the marks of moving topics are much darker than old weeks' bars."""
+    for colour in (charts.INK, charts.MUTED, charts.FRICTION, charts.DELIGHT):
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5
+    for colour in (charts.FRICTION, charts.DELIGHT, charts.INK):
+        assert luminance(charts.GREY) - luminance(colour) > 0.3
+
+
+def test_every_picture_carries_its_words(report, rows):
+    tree = drawn(charts.ratios(rows), charts.ratios_words(rows))
+    assert tree.get("role") == "img"
+    assert "Search API times out: ×4.4 (2.9–6.6)" in tree.get("aria-label")
+    assert tree.find(f"{SVG}title").text == tree.get("aria-label")
+    with pytest.raises(ValueError, match="words"):
+        charts.show(charts.ratios(rows), alt="")
+
+
+def test_a_drawing_stands_alone(report, rows):
+    text = charts.svg(charts.topics_by_week(report, rows), alt="words")
+    assert "<script" not in text
+    assert set(re.findall(r"https?://[^\"' ]+", text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_the_same_chart_is_drawn_to_the_same_text(report, rows):
+    assert charts.svg(charts.ratios(rows), alt="a") == charts.svg(charts.ratios(rows), alt="a")
+
+
+def test_names_are_data_not_markup(report, rows):
+    rows[0]["name"] = '<script>alert("x")</script> & co'
+    text = charts.svg(charts.topics_by_week(report, rows), alt=charts.topics_words(rows))
+    assert "<script" not in text
+    assert rows[0]["name"] in texts(ET.fromstring(text))
+
+
+def test_show_gives_a_picture_or_a_widget_by_argument(rows):
+    picture = charts.show(charts.ratios(rows), alt="words")
+    data, metadata = picture._repr_mimebundle_()
+    assert data["image/svg+xml"].startswith("<svg")
+    assert data["text/plain"] == metadata["image/svg+xml"]["alt"] == "words"
+    widget = charts.show(charts.ratios(rows), alt="words", render="widget")
+    assert (widget.words, widget.revision) == ("words", 0)
+
+
+def test_redrawing_a_widget_sends_the_new_chart_and_counts(report, rows):
+    widget = charts.ChartWidget(charts.ratios(rows), "before")
+    widget.redraw(charts.ratios(rows[:1]), "after")
+    assert (widget.words, widget.revision) == ("after", 1)
+    assert widget.spec == charts.ratios(rows[:1]).to_dict()
+
+
+def test_the_bundle_is_sent_once_not_with_every_chart(rows):
+    first, second = charts.ChartWidget(charts.ratios(rows), "a"), charts.ChartWidget(charts.ratios(rows), "b")
+    assert len(first._esm) == len(second._esm) < 5_000
+    assert 500_000 < len(charts.bundle()) < 1_200_000
+    assert charts._engine() is charts._engine()
+
+
+def test_our_theme_is_on_for_charts_of_analysts_too():
+    assert alt.theme.active == "feedback"
+
+
+class TestSparkline:
+    def test_gaps_break_the_line(self):
+        path = ET.fromstring(charts.sparkline([1, 2, None, 3, 4], alt="words")).find(f"{SVG}path").get("d")
+        assert path.count("M") == 2
+
+    def test_all_are_as_wide_with_and_without_a_label(self):
+        """Weeks stand under each other: the last point is at the same place whatever the numbers are."""
+        ends = {
+            ET.fromstring(charts.sparkline(v, alt="words", label=label)).find(f"{SVG}circle").get("cx")
+            for v, label in (([1] * 13, ""), ([0, 900] * 6 + [5], "900"), ([None] * 12 + [3], "3"))
+        }
+        assert len(ends) == 1
+
+    def test_no_data_is_a_dash(self):
+        tree = ET.fromstring(charts.sparkline([None] * 13, alt="words"))
+        assert texts(tree) == ["–"]
+        assert tree.find(f"{SVG}path") is None
+
+    def test_a_line_from_zero_keeps_proportions(self):
+        tree = ET.fromstring(charts.sparkline([10, 5], alt="words", height=108))
+        heights = [104 - float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", tree.find(f"{SVG}path").get("d"))]
+        assert heights == pytest.approx([100, 50])
