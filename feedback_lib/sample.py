@@ -742,8 +742,8 @@ class _World:
             language, title, text = spoken
             return fill(title), self._dress(fill(text), self._around_other(language), channel)
         core = self._reword(fill(self._next(theme, "says")))
-        title = _opening(core) if self.dice.chance(0.25) else ""
-        title = title or fill(self._next(theme, "titles"))
+        title = _opening(core) if self.dice.chance(0.5) else ""
+        title = title or self._reword(fill(self._next(theme, "titles")))
         body = self._dress(core, self._around(theme, person, channel), channel)
         if person.tone in ("terse", "casual") and self.dice.chance(0.35):
             title, body = title.lower(), body.lower()
@@ -1084,7 +1084,7 @@ def _sentences(parts: Sequence[str]) -> str:
 def _opening(text: str) -> str:
     """The first words of a text as a subject, where they make one; else empty."""
     first = re.split(r"[.,;:?!](?= |$)", text)[0]
-    return first if 3 <= len(first.split()) <= 9 else ""
+    return first if 3 <= len(first.split()) <= 12 else ""
 
 
 def _stamp(at: dt.datetime | None) -> str | None:
