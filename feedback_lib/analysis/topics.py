@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import bertopic
 import graspologic_native
@@ -233,7 +233,7 @@ class _Groups:
         whole = _cosines(grid, grid.sum(axis=0, dtype=np.float64)[None, :])[:, 0]
         labels[scores < self.options.weak] = -1
         if len(ids) > 2:  # with one or two topics the whole set is the topic
-            labels[scores <= whole] = -1
+            labels[scores < whole - 0.02] = -1
         sizes = np.bincount(labels[labels >= 0], minlength=len(ids))
         order = [i for i in np.argsort(-sizes, kind="stable").tolist() if sizes[i] >= self.options.min_size]
         rank = {label: i for i, label in enumerate(order)}
@@ -374,16 +374,19 @@ _TOKEN = r"(?u)\b[^\W\d_][\w'-]*\w\b"
 def _named(
     texts: Sequence[str], vectors: Vectors, groups: _Groups
 ) -> tuple[Labels, dict[int, list[tuple[str, float]]]]:
-    """Labels as BERTopic numbers them, and each topic's terms with their class-based TF-IDF weights."""
+    """Labels as BERTopic numbers them, and each topic's terms with their weights, heaviest first.
+
+    The weight is class-based TF-IDF times the share of members that use the term, since one member's rare word names
+    nothing; two words make a term only where they usually stand together.
+    """
     token = re.compile(_TOKEN)
     lower = [" ".join(token.findall(text.lower())) for text in texts]
-    common = Counter(word for text in lower for word in set(text.split()))
-    usual = [word for word, count in common.items() if count > 0.3 * len(texts)]
-    stop_words = sorted((ENGLISH_STOP_WORDS - set(_MEANT.split())) | {*_NOISE.split(), *usual})
-    if not any(word not in set(stop_words) for text in lower for word in text.split()):
+    terms_of = _Terms(lower)
+    if not any(map(terms_of, lower)):
         return groups.labels_, {label: [] for label in range(int(groups.labels_.max()) + 1)}
-    vectorizer = CountVectorizer(ngram_range=(1, 2), stop_words=stop_words, token_pattern=r"\S+")
+    vectorizer = CountVectorizer(analyzer=terms_of)
     model = BERTopic(
+        language="multilingual",  # the one that leaves words as they are
         embedding_model=None,
         umap_model=BaseDimensionalityReduction(),
         hdbscan_model=groups,
@@ -392,27 +395,47 @@ def _named(
         top_n_words=50,
     )
     numbered, _ = model.fit_transform(lower, np.asarray(vectors))
-    case = _usual_case(texts)
-    pairs = Counter(pair for text in lower for pair in set(_pairs(text)))
     labels = np.array(numbered, np.int64)
     counts = vectorizer.transform(lower) > 0
     column = vectorizer.vocabulary_
+    case = _usual_case(texts)
     terms: dict[int, list[tuple[str, float]]] = {}
     for label, weighted in model.get_topics().items():
-        # A term is telling when it weighs much and many members use it; one member's rare word names nothing.
         used = np.asarray(counts[labels == label].mean(axis=0)).ravel()
-        weighed = [
-            (_readable(term, pairs, case), weight * used[column[term]])
+        share = {term: float(used[column[term]]) for term, _ in weighted if term}
+        least = max(0.1, 1 / (labels == label).sum())
+        telling = [
+            (" ".join(case.get(word, word) for word in term.split()), weight * share[term])
             for term, weight in weighted
-            # two words make a term only where they usually stand together
-            if term and used[column[term]] >= 0.4 * max(used[column[word]] for word in term.split())
+            if term and share[term] >= 0.3 * max(used[column[word]] for word in term.split())
         ]
-        terms[label] = sorted(weighed, key=lambda pair: (-pair[1], pair[0]))
+        shared = [pair for pair in telling if share[pair[0].lower()] > least]
+        terms[label] = sorted(shared if len(shared) > 1 else telling, key=lambda pair: (-pair[1], pair[0]))
     return labels, terms
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    return itertools.pairwise(map(_stem, text.split()))
+class _Terms:
+    """The terms of a text: its words without stop-words, and pairs of neighbours in the order people write them.
+
+    Glosses of Romance languages say ``name folder``; whichever order is more frequent in all texts is used.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        count = Counter(word for text in texts for word in set(text.split()))
+        usual = {word for word, texts_with in count.items() if texts_with > 0.3 * len(texts)}
+        self.stop_words = (ENGLISH_STOP_WORDS - set(_MEANT.split())) | set(_NOISE.split()) | usual
+        self.order = Counter(pair for text in texts for pair in set(itertools.pairwise(map(_stem, text.split()))))
+
+    def __call__(self, text: str) -> list[str]:
+        words = text.split()
+        terms = [word for word in words if word not in self.stop_words]
+        for one, other in itertools.pairwise(words):
+            if one in self.stop_words or other in self.stop_words or one == other:
+                continue
+            stems = _stem(one), _stem(other)
+            turned = self.order[stems[::-1]] > self.order[stems]
+            terms.append(f"{other} {one}" if turned else f"{one} {other}")
+        return terms
 
 
 def _usual_case(texts: Sequence[str]) -> dict[str, str]:
@@ -425,21 +448,11 @@ def _usual_case(texts: Sequence[str]) -> dict[str, str]:
     return {lower: word for lower, word in best.items() if not (word.isupper() and len(word) > 5)}
 
 
-def _readable(term: str, pairs: Mapping[tuple[str, str], int], case: Mapping[str, str]) -> str:
-    """A term in the order and case people write it; glosses of Romance languages say ``name folder``."""
-    words = term.split()
-    if len(words) == 2:
-        one, other = map(_stem, words)
-        if pairs.get((other, one), 0) > pairs.get((one, other), 0):
-            words.reverse()
-    return " ".join(case.get(word, word) for word in words)
-
-
 def _stem(word: str) -> str:
     """A crude stem, only to see that two terms say the same."""
     word = word.lower().removesuffix("'s")
-    for ending in ("ings", "ing", "ies", "es", "ed", "s", "y", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
+    for ending in ("ings", "ing", "ies", "ers", "er", "es", "ed", "s", "y", "e"):
+        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
 
@@ -449,7 +462,8 @@ def _distinct(weighted: Sequence[tuple[str, float]]) -> list[str]:
     chosen: list[tuple[str, frozenset[str]]] = []
     for term, _ in weighted:
         stems = frozenset(map(_stem, term.split()))
-        if len(stems) < len(term.split()):
+        joined = {"".join(other.lower().split()) for other, _ in chosen}
+        if len(stems) < len(term.split()) or "".join(term.lower().split()) in joined:
             continue
         covered = [i for i, (_, earlier) in enumerate(chosen) if earlier & stems]
         if not covered:
@@ -459,13 +473,18 @@ def _distinct(weighted: Sequence[tuple[str, float]]) -> list[str]:
     return [term for term, _ in chosen]
 
 
+def _name(terms: Sequence[str]) -> str:
+    """Terms as a name: those of two words first, for they say most."""
+    return ", ".join(sorted(terms, key=lambda term: " " not in term))
+
+
 def _names(words: Sequence[tuple[str, ...]]) -> list[str]:
     names: list[str] = []
     for label, terms in enumerate(words):
         length = 3
-        while ", ".join(terms[:length]) in names and length < len(terms):
+        while _name(terms[:length]) in names and length < len(terms):
             length += 1
-        names.append(", ".join(terms[:length]) or f"topic {label + 1}")
+        names.append(_name(terms[:length]) or f"topic {label + 1}")
     return names
 
 
