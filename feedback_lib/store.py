@@ -198,7 +198,8 @@ class Store:
         the end of a run; skips a table that somebody else is writing.
         """
         self._refuse_frozen("runs")
-        named = _named_versions(self.read("runs"))
+        with _errors("runs", "reading it failed", "Restore it from a backup"):
+            named = _named_versions(self._lazy("runs", None).select("inputs").collect()["inputs"])
         joined = []
         for table in TABLES:
             stored = self._open(table, None)
@@ -494,10 +495,10 @@ def _vacuum(stored: DeltaTable, hours: int, named: Sequence[int]) -> None:
         stored.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True, keep_versions=keep)
 
 
-def _named_versions(runs: pl.DataFrame) -> dict[str, list[int]]:
-    """Versions that runs read, by table."""
+def _named_versions(inputs_of_runs: pl.Series) -> dict[str, list[int]]:
+    """Versions that runs read, by table, from their ``inputs``."""
     named: dict[str, list[int]] = {}
-    for inputs in runs["inputs"].drop_nulls():
+    for inputs in inputs_of_runs.drop_nulls():
         for table, version in json.loads(inputs).items():
             if isinstance(version, int):
                 named.setdefault(table, []).append(version)
