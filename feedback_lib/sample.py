@@ -742,7 +742,7 @@ class _World:
             language, title, text = spoken
             return fill(title), self._dress(fill(text), self._around_other(language), channel)
         core = self._reword(fill(self._next(theme, "says")))
-        title = _opening(core) if self.dice.chance(0.5) else ""
+        title = _opening(core) if self.dice.chance(0.25) else ""
         title = title or self._reword(fill(self._next(theme, "titles")))
         body = self._dress(core, self._around(theme, person, channel), channel)
         if person.tone in ("terse", "casual") and self.dice.chance(0.35):
@@ -866,9 +866,8 @@ class _World:
         again = dataclasses.replace(first, copy_of=first)
         again.at = min(first.at + dt.timedelta(minutes=dice.whole(1, 40)), self._last_moment(first))
         if first.channel == "support" and dice.chance(0.4):
-            quoted = "\n".join(f"> {line}" for line in first.body.splitlines())
             again.channel, again.title = "mail", f"Fwd: {first.title}"
-            again.body = f"{dice.pick(FORWARDS)}\n\n---------- Forwarded message ----------\n{quoted}"
+            again.body = f"{dice.pick(FORWARDS)}\n\n{first.body}"
         else:
             again.body = dice.pick(
                 (first.body, first.body + "\n\n(sent again, the page showed an error)", first.body + "!")
@@ -1084,7 +1083,7 @@ def _sentences(parts: Sequence[str]) -> str:
 def _opening(text: str) -> str:
     """The first words of a text as a subject, where they make one; else empty."""
     first = re.split(r"[.,;:?!](?= |$)", text)[0]
-    return first if 3 <= len(first.split()) <= 12 else ""
+    return first if 3 <= len(first.split()) <= 9 else ""
 
 
 def _stamp(at: dt.datetime | None) -> str | None:
