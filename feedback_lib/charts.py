@@ -286,7 +286,7 @@ def svg(chart: alt.TopLevelMixin, *, alt: str) -> str:
     import vl_convert
 
     _know_fonts()
-    text = vl_convert.vegalite_to_svg(chart.to_dict(), vl_version=_vega_version())
+    text = vl_convert.vegalite_to_svg(chart.to_dict(validate=False), vl_version=_vega_version())
     text = re.sub(r'<path [^>]*opacity="0"[^>]*/>', "", text)  # there for tooltips only
     own = hashlib.sha256(text.encode()).hexdigest()[:8]
     text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{own}\2", text)

@@ -9,9 +9,9 @@ from typing import Any
 
 import nbformat
 from traitlets.config import Config
-from voila.app import Voila  # type: ignore[import-untyped]
-from voila.paths import collect_template_paths  # type: ignore[import-untyped]
-from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler  # type: ignore[import-untyped]
+from voila.app import Voila
+from voila.paths import collect_template_paths
+from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
 from feedback_lib import pages, runner
 from feedback_lib.charts import TEMPLATES

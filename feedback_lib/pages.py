@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
+import typst
 
 from feedback_lib import charts, privacy
 from feedback_lib.charts import FONTS, TEMPLATES, people, times
@@ -33,13 +34,23 @@ LANGUAGES = {
 }  # fmt: skip
 
 # How much goes on two pages, tried from the top until it fits.
-_FITS: tuple[dict[str, int], ...] = (
-    {"words": 25, "quoted": 2, "frictions": 5, "delights": 5, "suggestions": 8, "recurring": 5, "sources": 14},
-    {"words": 25, "quoted": 1, "frictions": 5, "delights": 5, "suggestions": 6, "recurring": 5, "sources": 12},
-    {"words": 25, "quoted": 1, "frictions": 5, "delights": 4, "suggestions": 5, "recurring": 4, "sources": 10},
-    {"words": 18, "quoted": 1, "frictions": 5, "delights": 3, "suggestions": 5, "recurring": 3, "sources": 8},
-    {"words": 12, "quoted": 1, "frictions": 5, "delights": 3, "suggestions": 4, "recurring": 2, "sources": 6},
-    {"words": 8, "quoted": 1, "frictions": 5, "delights": 2, "suggestions": 3, "recurring": 1, "sources": 4},
+_FIRST_PAGE: tuple[dict[str, int], ...] = (
+    {"words": 25, "quoted": 2, "frictions": 5, "delights": 5},
+    {"words": 25, "quoted": 1, "frictions": 5, "delights": 5},
+    {"words": 25, "quoted": 1, "frictions": 5, "delights": 4},
+    {"words": 18, "quoted": 1, "frictions": 5, "delights": 3},
+    {"words": 12, "quoted": 1, "frictions": 5, "delights": 3},
+    {"words": 8, "quoted": 1, "frictions": 5, "delights": 2},
+    {"words": 6, "quoted": 1, "frictions": 4, "delights": 1},
+)
+_SECOND_PAGE: tuple[dict[str, int], ...] = (
+    {"suggestions": 8, "recurring": 5, "sources": 14},
+    {"suggestions": 6, "recurring": 5, "sources": 12},
+    {"suggestions": 5, "recurring": 4, "sources": 10},
+    {"suggestions": 5, "recurring": 3, "sources": 8},
+    {"suggestions": 4, "recurring": 2, "sources": 6},
+    {"suggestions": 3, "recurring": 1, "sources": 4},
+    {"suggestions": 1, "recurring": 1, "sources": 3},
 )
 
 
@@ -57,41 +68,57 @@ def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
     Raises:
         ValueError: the report does not fit two pages even when cut as far as the layout allows.
     """
-    import typst
-
     at = dt.datetime.fromisoformat(report["as_of"])
     try:
-        return bytes(_fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
+        return _bytes(_fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
     except typst.TypstError as problem:
         if "could not be displayed" not in str(problem):
             raise
-    return bytes(_fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
+    return _bytes(_fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
 
 
 def png(report: Report, *, paper: Paper = "a4", ppi: float = 96) -> list[bytes]:
     """The two pages of `pdf` as pictures, for READMEs and for looking at."""
     made = _fitted(report, paper).compile(format="png", ppi=ppi)
-    return [made] if isinstance(made, bytes) else list(made)
+    return [made] if isinstance(made, bytes) else list(made or [])
 
 
-def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> Any:
+@functools.cache
+def _fonts(*, system: bool) -> typst.Fonts:
+    return typst.Fonts(include_system_fonts=system, font_paths=[str(FONTS)])
+
+
+def _bytes(made: bytes | list[bytes] | None) -> bytes:
+    assert isinstance(made, bytes)  # one PDF is one file
+    return made
+
+
+def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> typst.Compiler:
     """A compiler holding the report, cut until it fits two pages.
 
     Fonts of the machine are asked only when the bundled one is not enough, so that a report in Latin, Greek or
     Cyrillic letters has the same bytes everywhere.
     """
-    import typst
-
     foreign = any(not _covered(c) and not _nameable(c) for c in json.dumps(report, ensure_ascii=False))
-    template = (TEMPLATES / "signal_report.typ").read_bytes()
-    for fit in _FITS:
-        given: dict[str, Any] = {
-            "font_paths": [str(FONTS)],
-            "ignore_system_fonts": masked or not foreign,
-            "sys_inputs": _sheet(report, fit, paper, masked=masked),
-        }
-        if int(typst.Compiler(template, **given).query("<pages>", field="value", one=True)) <= 2:
-            return typst.Compiler(template, **given)
+    template: bytes = (TEMPLATES / "signal_report.typ").read_bytes()
+
+    def compiler(first: Mapping[str, int], second: Mapping[str, int]) -> typst.Compiler:
+        return typst.Compiler(
+            template,
+            font_paths=_fonts(system=foreign and not masked),
+            sys_inputs=_sheet(report, {**first, **second}, paper, masked=masked),
+        )
+
+    def page_of(place: str, made: typst.Compiler) -> int:
+        return int(made.query(f"<{place}>", field="value", one=True))
+
+    for first in _FIRST_PAGE:
+        if page_of("second", compiler(first, _SECOND_PAGE[-1])) > 2:
+            continue
+        for second in _SECOND_PAGE:
+            made = compiler(first, second)
+            if page_of("last", made) <= 2:
+                return made
     raise ValueError(f"the report of {report['week']['label']} does not fit two pages")
 
 
@@ -213,8 +240,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
 
 
 def _quiet_words(quiet: Mapping[str, Any]) -> str:
-    tested = f"{quiet['tested']} were tested" if quiet["tested"] else "none could be tested"
-    return f"Nothing new or growing passed q < {quiet['q']:g}; {tested}. For comparison: {quiet['power']}."
+    return f"{quiet['tested']} subjects were tested at q < {quiet['q']:g}. For comparison: {quiet['power']}."
 
 
 def _failed_words(source: Mapping[str, Any]) -> str:
@@ -379,7 +405,8 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]
     unread = [x for x in quality["languages"] if not x["read"]]
     names = ", ".join(f"{LANGUAGES.get(x['language'], x['language'] or 'unknown')} {x['signals']}" for x in unread)
     classes = "; ".join(
-        f"{c['label'].replace('_', ' ')} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})" for c in quality["classifier"]
+        f"{c['label'].replace('_', ' ')} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})"
+        for c in quality["classifier"]
     )
     rows = [
         ("Languages not read", f"{quality['unread']:,} of {processed:,} signals{f' ({names})' if names else ''}"),
@@ -419,14 +446,19 @@ def _sheet(report: Report, fit: Mapping[str, int], paper: Paper, *, masked: bool
     if masked:
         for row in rows:
             row["quoted"] = [_masked(v) for v in row["quoted"]]
-    words, drawing = (
-        charts.ratios_words(raw),
-        charts.svg(charts.ratios(raw), alt=charts.ratios_words(raw)) if raw else "",
-    )
+    words = charts.ratios_words(raw)
+    drawing = _forest(json.dumps(raw)) if raw else ""
     return {
         "data": json.dumps(_settable(shown | {"chart": drawing, "chart_words": words}), ensure_ascii=False),
         "paper": paper,
     }
+
+
+@functools.lru_cache(maxsize=4)
+def _forest(rows: str) -> str:
+    """The forest plot of rows given as JSON: drawn once while the rest of a page is fitted."""
+    raw = json.loads(rows)
+    return charts.svg(charts.ratios(raw), alt=charts.ratios_words(raw))
 
 
 def _masked(voice: dict[str, Any]) -> dict[str, Any]:
