@@ -91,7 +91,7 @@ def language(text: str, hint: str | None = None) -> str | None:
     languages than their settings say.
 
     Returns:
-        None when there are fewer than three words or two languages are as likely.
+        None when there are fewer than three words or it may as well be English.
 
     >>> language("nom des dossiers en anglais", hint="en-US")
     'fr'
@@ -116,8 +116,8 @@ def language(text: str, hint: str | None = None) -> str | None:
         scores[code] += 2 * sum(_folded(word) in functions for word in words) / len(words)
     if hint:
         scores[hint.lower().replace("_", "-").split("-")[0]] += 0.1
-    (score, best), (next_score, _) = sorted(((s, code) for code, s in scores.items()), reverse=True)[:2]
-    return best if score - next_score > 0.05 else None
+    (score, best), (next_score, other) = sorted(((s, code) for code, s in scores.items()), reverse=True)[:2]
+    return None if "en" in (best, other) and score - next_score < 0.05 else best
 
 
 @functools.cache
@@ -158,13 +158,13 @@ class _Language:
             self.forms.setdefault(form, english)
             self.longest = max(self.longest, len(form))
 
-    def known(self, word: str) -> str | None:
-        """English for a word: by its form, else by the longest stem it begins with."""
+    def known(self, word: str, ending: int = 7) -> str | None:
+        """English for a word: by its form, else by the longest stem it begins with; the ending at most so long."""
         if word in self.forms:
             return self.forms[word]
         for length in range(len(word), 1, -1):
             # a short stem may have a short ending only: "us*" is "usado", not "uskoro"
-            if word[:length] in self.stems and len(word) - length <= (3 if length < 4 else 7):
+            if word[:length] in self.stems and len(word) - length <= min(ending, 3 if length < 4 else 7):
                 return self.stems[word[:length]]
         return None
 
@@ -240,12 +240,12 @@ def _glossed(text: str, code: str) -> Iterator[tuple[str | None, bool]]:
             at += 1
             if fold in own.functions or fold.isdigit() or len(fold) == 1:
                 continue
-            if own.known(fold):
-                yield own.known(fold), True
+            # Ordner|namen is two words before it is a form of Ordner
+            compound = own.parts(fold) if code in _COMPOUNDING and not own.known(fold, ending=4) else None
+            if compound or own.known(fold):
+                yield compound or own.known(fold), True
             elif fold in english:
-                yield fold, True
-            elif code in _COMPOUNDING and own.parts(fold):
-                yield own.parts(fold), True
+                yield english[fold], True
             elif word.isascii() and (any(c.isdigit() for c in word) or any(c.isupper() for c in word[1:])):
                 yield (word if len(word) < 20 else None), False  # a product, a version, an abbreviation
             else:

@@ -36,7 +36,7 @@ _SUBGRAPH_NEIGHBOURS, _SUBGRAPH_RESOLUTION = 5, 1.0
 
 @dataclasses.dataclass(frozen=True)
 class TopicOptions:
-    """How topics are fitted. The defaults were measured on three sets of texts, see ``docs/decisions``.
+    """How topics are fitted. The defaults were tried on three sets of texts: short, long, and in many languages.
 
     Attributes:
         min_size: Fewest texts of a topic.
