@@ -215,11 +215,11 @@ def _threads(heads: list[_Head]) -> dict[str, str]:
             parent.setdefault(newer, older)
     roots: dict[str, str] = {}
     for head in heads:
-        key, passed = head.key, {head.key}
-        while (older := parent.get(key)) is not None and older not in passed:
-            passed.add(older)
-            key = older
-        roots[head.key] = key
+        root, passed = head.key, {head.key}
+        while (above := parent.get(root)) and above not in passed:
+            passed.add(above)
+            root = above
+        roots[head.key] = root
     return roots
 
 
