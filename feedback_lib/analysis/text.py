@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 LANGUAGE_MODEL = "py3langid+gloss.1"
-READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
+READABLE = 0.4  # share of content words the lexicon must know before a text in another language is understood at all
 MAX_CHARS = 4_000
 
 GLOSSED = ("de", "fr", "es", "it", "nl", "pt", "pl", "cs", "sv", "ru", "ja")
@@ -208,7 +208,7 @@ def gloss(text: str, language: str | None) -> tuple[str, float]:
         letters are Latin, comes back as it is with 1.0; a language without a column gives 0.0.
 
     >>> gloss("Les noms des dossiers sont en anglais", "fr")
-    ('name folder english', 1.0)
+    ('name folder English', 1.0)
     """
     if language == "en" or (language is None and not re.search(r"[^\W\d_\u0000-\u024f]", text)):
         return text, 1.0
