@@ -1,6 +1,6 @@
 """Feedback Workbench: what people and machines say about a product, found, counted and told to those who can act.
 
-The names an analyst types come from here; each is imported when first used, so that ``import feedback_lib`` stays light.
+The names an analyst types come from here; each is imported when first used, so ``import feedback_lib`` stays light.
 """
 
 from __future__ import annotations

@@ -255,11 +255,9 @@ def aggregator() -> NoReturn:
 
 def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
     try:
-        command.main(args=args, standalone_mode=False)
+        code = command.main(args=args, standalone_mode=False)  # what a command leaves with, see _leave
     except FeedbackError as problem:
         _say(str(problem), 2 if isinstance(problem, ConfigError) else 1)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except click.ClickException as problem:
         problem.show()
         sys.exit(2)
@@ -272,7 +270,7 @@ def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
             raise
         kind, text = type(fault).__name__, privacy.redact(str(fault))
         _say(f"unexpected fault ({kind}: {text}). Nothing stored was lost; --verbose shows where it happened.", 1)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _say(message: str, code: int) -> NoReturn:

@@ -91,7 +91,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return dataclasses.replace(
         config,
         path=str(path.resolve()),
-        **{name: resolve(getattr(config, name), base) for name in ("store", "reports", "notebook_folder")},
+        store=resolve(config.store, base),
+        reports=resolve(config.reports, base),
+        notebook_folder=resolve(config.notebook_folder, base),
         sources=tuple(_entry(e, base, f"{path} sources[{i}]") for i, e in enumerate(config.sources)),
         sinks=tuple(_entry(e, base, f"{path} sinks[{i}]") for i, e in enumerate(config.sinks)),
     )

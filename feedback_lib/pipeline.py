@@ -42,7 +42,8 @@ from feedback_lib.store import Store
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
-INPUTS = ("signals", "understanding", "topics", "suggestions")
+INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine")
+OUTPUTS = ("understanding", "topics", "findings", "suggestions")
 
 
 def _silent(_: str) -> None:
@@ -213,16 +214,9 @@ def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dic
     inputs = json.loads(row["inputs"])
     before = Report.from_dict(json.loads(row["report"]))
     gathered = [SourceResult(**s) for s in json.loads(row["counts"])["gathered"]]
-    again = _analyse(ready, row["as_of"], row["run_id"], inputs, gathered, progress)
-    rows = []
-    for name, frame in (
-        ("understanding", again.understanding),
-        ("topics", again.topics),
-        ("findings", again.findings),
-        ("suggestions", again.suggestions),
-    ):
-        stored = store.read(name, as_of=inputs["after"].get(name)).filter(pl.col("run_id") == row["run_id"])
-        rows.append(_compare(name, frame.filter(pl.col("run_id") == row["run_id"]), stored))
+    again = _analyse(ready, row["as_of"], row["run_id"], inputs["read"], gathered, progress)
+    written = store.at(inputs["written"])
+    rows = [_compare(name, getattr(again, name), written.read(name)) for name in OUTPUTS]
     shown, recorded = again.report.to_dict(), before.to_dict()
     changed = sorted(k for k in recorded if shown.get(k) != recorded[k])
     rows.append(
@@ -310,17 +304,10 @@ def _analysed(
             progress=progress,
         )
     versions = ready.store.versions()
-    inputs = {t: versions.get(t) for t in INPUTS}
+    inputs = {t: versions[t] for t in INPUTS if t in versions}
     made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
     with stages.stage("store"):
-        after = {}
-        for name, frame in (
-            ("understanding", made.understanding),
-            ("topics", made.topics),
-            ("findings", made.findings),
-            ("suggestions", made.suggestions),
-        ):
-            after[name] = ready.store.upsert(name, frame).version
+        written = {name: ready.store.upsert(name, getattr(made, name)).version for name in OUTPUTS}
         run = Run(
             run_id=run_id,
             recipe=ready.config.recipe,
@@ -330,7 +317,7 @@ def _analysed(
             stages=tuple(stages.done),
             params=_params(ready.config, at),
         )
-        _keep(ready.store, run, started, {**inputs, "after": after}, gathered)
+        _keep(ready.store, run, started, {"read": inputs, "written": written}, gathered)
     ready.store.optimize()
     return run
 
@@ -339,20 +326,20 @@ def _analyse(
     ready: Plan,
     as_of: dt.datetime,
     run_id: str,
-    inputs: Mapping[str, Any],
+    inputs: Mapping[str, int],
     gathered: Sequence[SourceResult],
     progress: Progress,
     stages: _Stages | None = None,
 ) -> Analysis:
     """Everything between the tables read (at the versions given) and the tables written. No writing, no clock."""
     stages = stages or _Stages(progress)
-    store = ready.store
+    store = ready.store.at(inputs)
     week = records.monday(as_of) - dt.timedelta(days=7)
     end = dt.datetime.combine(week + dt.timedelta(days=7), dt.time(), dt.UTC)
     first = end - dt.timedelta(weeks=ready.config.window_weeks)
     with stages.stage("understand"):
         signals = (
-            store.scan("signals", as_of=inputs["signals"])
+            store.scan("signals")
             .to_native()
             .filter((pl.col("created_at") >= first) & (pl.col("created_at") < end))
             .collect()
@@ -361,8 +348,8 @@ def _analyse(
         encoder = encoders.minilm(config.cache_dir(), threads=ready.config.threads)
         understood = understand.understand(
             signals,
-            store.read("understanding", as_of=inputs["understanding"]),
-            store.read("topics", as_of=inputs["topics"]),
+            store.read("understanding"),
+            store.read("topics"),
             encoder,
             ready.topics,
             as_of=as_of,
@@ -371,10 +358,13 @@ def _analyse(
         )
     with stages.stage("find"):
         joined = understand.join(signals, understood.understanding)
-        findings = trends.find(joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of)
+        failed = [(g.kind, g.origin) for g in gathered if g.status == "failed"]
+        findings = trends.find(
+            joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of, exclude=failed
+        )
     with stages.stage("suggest"):
         drafts = suggest.draft(findings, joined, understood.topics, week, run_id=run_id, as_of=as_of)
-        before = store.read("suggestions", as_of=inputs["suggestions"])
+        before = store.read("suggestions")
         merged = suggest.merge(drafts, before)
     with stages.stage("report"):
         made = reports.build(
@@ -392,7 +382,7 @@ def _analyse(
             recipe=ready.config.recipe,
             options=ready.trends,
             versions=_versions(),
-            inputs={t: inputs.get(t) for t in INPUTS},
+            inputs=dict(inputs),
             quarantined=store.read("quarantine").height,
         )
     return Analysis(understood.understanding, understood.topics, findings, merged, made)
@@ -524,9 +514,10 @@ def _run_row(store: Store, run_id: str) -> dict[str, Any]:
 
 
 def _compare(name: str, again: pl.DataFrame, stored: pl.DataFrame) -> dict[str, Any]:
-    """Whether two frames hold the same rows, in any order, and in which columns they differ."""
+    """Whether the stored rows of these keys say the same, whichever run wrote them first, and where they differ."""
     key = list(records.TABLES[name].key)
-    left, right = again.sort(key), stored.select(again.columns).sort(key)
+    left = again.drop("run_id").sort(key)
+    right = stored.select(left.columns).join(left.select(key), on=key, how="semi").sort(key)
     difference = None
     if left.height != right.height:
         difference = f"{left.height} rows against {right.height}"

@@ -112,7 +112,7 @@ class RawRow:
 class SignalRow(Signal):
     """A signal as stored: redacted, with its id, partition and the run that made it."""
 
-    uid: str  # type: ignore[assignment]  # stored here, derived in Signal
+    uid: str  # stored here, derived in Signal
     month: str
     run_id: str
 

@@ -496,11 +496,11 @@ def _vacuum(stored: DeltaTable, hours: int, named: Sequence[int]) -> None:
 
 
 def _named_versions(inputs_of_runs: pl.Series) -> dict[str, list[int]]:
-    """Versions that runs read, by table, from their ``inputs``."""
+    """Versions that runs read and wrote, by table, from their ``inputs`` (``{"read": {table: version}, …}``)."""
     named: dict[str, list[int]] = {}
     for inputs in inputs_of_runs.drop_nulls():
-        for table, version in json.loads(inputs).items():
-            if isinstance(version, int):
+        for versions in json.loads(inputs).values():
+            for table, version in versions.items():
                 named.setdefault(table, []).append(version)
     return named
 

@@ -60,7 +60,7 @@ def understand(
     progress(f"reading {signals.height:,} texts")
     vectors = encoder.encode(read["gloss"].to_list())
     judge = triage.train(encoder.encode, seed=options.seed)
-    judged = judge.predict(read["clean"].to_list(), vectors)
+    judged = judge.predict(read["gloss"].to_list(), vectors)
     judged = judged.with_columns(
         pl.when(read["readable"]).then(pl.col(c)).otherwise(None).alias(c) for c in judged.columns
     )
@@ -97,7 +97,8 @@ def understand(
         text_sha256=read["sha256"],
         run_id=pl.lit(run_id),
     )
-    understanding = understanding.select(records.schema("understanding").keys()).cast(records.schema("understanding"))
+    columns = records.schema("understanding")
+    understanding = understanding.select(pl.col(c).cast(t) for c, t in columns.items())
     return Understood(understanding, registry, _quality(understanding, read, judge, voice=voice))
 
 

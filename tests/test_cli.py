@@ -19,7 +19,12 @@ def feedback(*args, cwd=None, command="feedback"):
 @pytest.fixture
 def folder(tmp_path):
     rows = [
-        {"id": str(i), "at": f"2026-03-{2 + i:02}T09:00:00Z", "who": f"p{i}@example.com", "text": f"Search is slow, {i}"}
+        {
+            "id": str(i),
+            "at": f"2026-03-{2 + i:02}T09:00:00Z",
+            "who": f"p{i}@example.com",
+            "text": f"Search is slow, {i}",
+        }
         for i in range(5)
     ]
     lines = [json.dumps(r) for r in rows] + ["{not json"]
@@ -38,7 +43,7 @@ def test_help_imports_neither_polars_nor_any_model_code():
         "import sys; from feedback_lib import cli\n"
         "try: cli.feedback.main(['--help'], standalone_mode=True)\n"
         "except SystemExit: pass\n"
-        "heavy = {'polars', 'numpy', 'altair', 'bertopic', 'onnxruntime', 'deltalake', 'sklearn', 'papermill', 'yaml'}\n"
+        "heavy = {'polars', 'numpy', 'altair', 'bertopic', 'onnxruntime', 'deltalake', 'sklearn', 'papermill'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

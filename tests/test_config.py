@@ -82,9 +82,7 @@ def test_a_time_that_is_none_is_refused_with_an_example():
 def test_the_example_holds_every_key_with_its_default():
     text = (PARAMS / "example.yaml").read_text("utf-8")
     shown = yaml.safe_load(text)
-    defaults = {
-        f.name: f.default for f in dataclasses.fields(config.Config) if f.default is not dataclasses.MISSING
-    }
+    defaults = {f.name: f.default for f in dataclasses.fields(config.Config) if f.default is not dataclasses.MISSING}
     for name in defaults.keys() - {"path", "sources", "sinks"}:
         value = tuple(shown[name]) if isinstance(defaults[name], tuple) else shown[name]
         assert value == defaults[name], name

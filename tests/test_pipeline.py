@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from feedback_lib import config, pipeline, sample
+from feedback_lib import config, pipeline, records, sample
 from feedback_lib.errors import NotebookError
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +46,18 @@ def story(world, name):
     return next(s for s in world[1]["stories"] if s["id"] == name)
 
 
+def uids(story):
+    """Our ids of a story's signals; the key tells them apart by source name."""
+    return {
+        records.uid("mbox" if origin == "mail" else "files", origin, native_id)
+        for origin, ids in story["native_ids"].items()
+        for native_id in ids
+    }
+
+
 def rows_about(rows, story):
     """Rows that are mostly about a planted story: at least half of their evidence belongs to it."""
-    own = set(story["uids"])
+    own = uids(story)
     return [r for r in rows if r["evidence"] and len(own & set(r["evidence"])) >= len(r["evidence"]) / 2]
 
 
@@ -91,7 +100,7 @@ def test_the_stories_lead_the_suggestions_with_the_right_type(world, shown):
 
 
 def test_topics_outside_the_stories_raise_no_more_than_one_alarm(world, shown):
-    told = {u for s in world[1]["stories"] for u in s["uids"]}
+    told = {u for s in world[1]["stories"] for u in uids(s)}
     strangers = [
         f for f in shown["findings"]
         if f["subject_type"] == "topic" and f["kind"] in ("new", "growing") and not told & set(f["evidence"])
@@ -115,8 +124,7 @@ def test_no_planted_secret_is_in_any_byte_written(world, weekly):
     ]
     texts = [p.read_bytes() for p in written]
     store = pipeline.Store(world[0] / "data" / "store")
-    for table in ("raw", "signals", "understanding", "topics", "findings", "suggestions", "quarantine", "runs"):
-        texts.append(store.read(table).write_ndjson().encode())
+    texts.extend(store.read(table).write_ndjson().encode() for table in records.TABLES)
     for secret in planted:
         for text in texts:
             assert secret.encode() not in text, secret
@@ -140,9 +148,7 @@ def test_a_rerun_gives_equal_tables(params, weekly):
 
 
 def test_the_next_week_updates_the_same_suggestions(world, tmp_path):
-    cfg = config.load(
-        world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", "as_of=2026-11-09"]
-    )
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", "as_of=2026-11-09"])
     first = pipeline.aggregate(cfg).report.to_dict()
     second = pipeline.aggregate(dataclasses.replace(cfg, as_of=dt.datetime(2026, 11, 16, tzinfo=dt.UTC)))
     mine = rows_about(first["suggestions"], story(world, "upload-keyerror"))
@@ -198,7 +204,12 @@ def test_a_hundred_thousand_items_load_in_a_minute(tmp_path):
     with path.open("w", encoding="utf-8") as out:
         for i in range(100_000):
             at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=i * 4)
-            row = {"id": i, "at": at.isoformat(), "who": f"person{i % 7000}@example.com", "text": f"Upload {i} fails, mail me at a{i}@b.io"}
+            row = {
+                "id": i,
+                "at": at.isoformat(),
+                "who": f"person{i % 7000}@example.com",
+                "text": f"Upload {i} fails, mail me at a{i}@b.io",
+            }
             out.write(json.dumps(row) + "\n")
     code = f"""
 import datetime as dt, resource, time
@@ -217,12 +228,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
     first, second, peak_gb = done.stdout.splitlines()
     assert first.split()[:3] == ["100000", "100000", "0"]
     assert second.split()[:3] == ["100000", "0", "0"]
     assert float(first.split()[3]) <= 60
     assert float(peak_gb) <= 2
+
+
+def test_the_params_file_reads_what_the_sample_writes():
+    entries = config.load(ROOT / "params" / "weekly.yaml").sources
+    assert list(entries) == sample.sources(ROOT / "data" / "sample")
 
 
 def test_tables_name_the_run_that_made_each_row(params, weekly):

@@ -42,7 +42,10 @@ def checkout(tmp_path_factory):
     assert mine
     (home / "params" / "mine.yaml").write_text(mine.group(1), "utf-8")
     (home / "exports").mkdir()
-    rows = [f"{i},2026-11-{1 + i % 15:02}T10:00:00Z,Export fails,The export fails with code {i},u{i}@example.com" for i in range(60)]
+    rows = [
+        f"{i},2026-11-{1 + i % 15:02}T10:00:00Z,Export fails,The export fails with code {i},u{i}@example.com"
+        for i in range(60)
+    ]
     (home / "exports" / "tickets.csv").write_text("Ticket,Opened,Subject,Text,Requester\n" + "\n".join(rows), "utf-8")
     return home
 
@@ -64,7 +67,12 @@ def test_the_commands_run_in_the_order_of_the_page(checkout):
 
 def test_make_weekly_runs_those_commands():
     done = subprocess.run(
-        ["make", "-n", "weekly"], cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "MAKEFLAGS": ""}
+        ["make", "-n", "weekly"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "MAKEFLAGS": ""},
     )
     assert ".venv/bin/feedback report weekly --params params/weekly.yaml" in done.stdout
 

@@ -37,7 +37,7 @@ def signals(*uids, created=JANUARY, version=0, **fields):
 def run_row(run_id, inputs):
     at = {"as_of": JANUARY, "started_at": JANUARY, "updated_at": JANUARY}
     texts = dict.fromkeys(("params", "versions", "counts", "report"), "{}")
-    row = {"run_id": run_id, "recipe": "weekly", "seconds": 1.0, "status": "ok", "inputs": json.dumps(inputs)}
+    row = {"run_id": run_id, "recipe": "weekly", "seconds": 1.0, "status": "ok", "inputs": json.dumps({"read": inputs})}
     return records.frame("runs", [{**row, **at, **texts}])
 
 
