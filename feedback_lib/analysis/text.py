@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 LANGUAGE_MODEL = "py3langid+gloss.1"
-READABLE = 0.4  # share of content words the lexicon must know before a text in another language is understood at all
+READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
 MAX_CHARS = 4_000
 
 GLOSSED = ("de", "fr", "es", "it", "nl", "pt", "pl", "cs", "sv", "ru", "ja")

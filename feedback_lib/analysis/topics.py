@@ -52,7 +52,7 @@ class TopicOptions:
     """
 
     min_size: int = 5
-    neighbours: int = 10
+    neighbours: int = 12
     resolution: float = 8.0
     join: float = 0.12
     largest: float = 0.08
