@@ -54,14 +54,15 @@ class Files:
         for option, given in (("columns", self.columns), ("constants", self.constants)):
             for field in given:
                 if field not in _FIELDS:
-                    raise ConfigError(f"sources files: {option} has {field!r}; {nearest(field, list(_FIELDS))}")
+                    raise ConfigError(f"sources files: {option} has {field!r}; {nearest(str(field), list(_FIELDS))}")
         both = sorted(self.columns.keys() & self.constants.keys())
         if both:
             raise ConfigError(f"sources files: {both[0]!r} is in columns and in constants; keep one of them")
         if "author" in self.constants:
             raise ConfigError("sources files: constants cannot hold 'author'; leave it out when nobody is named")
         if self.type not in get_args(SignalType):
-            raise ConfigError(f"sources files: type {self.type!r}; {nearest(self.type, list(get_args(SignalType)))}")
+            known = nearest(str(self.type), list(get_args(SignalType)))
+            raise ConfigError(f"sources files: type {self.type!r}; {known}")
 
     @property
     def origin(self) -> str:
@@ -465,6 +466,8 @@ def _time(value: Any) -> dt.datetime:
         return dt.datetime(value.year, value.month, value.day, tzinfo=dt.UTC)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _epoch(value)
+    if not isinstance(value, str):
+        raise TypeError("no time")
     text = value.strip()
     try:
         return _in_utc(dt.datetime.fromisoformat(text))

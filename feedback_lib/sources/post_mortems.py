@@ -550,7 +550,7 @@ _NUMBER_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight",
 _NUMBERS: dict[str, float] = {word: number for number, word in enumerate(_NUMBER_WORDS, 1)}
 _NUMBERS |= {"a": 1, "an": 1, "half a": 0.5, "half an": 0.5, "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AMOUNT = rf"(?:[0-9]+(?:[.,][0-9]+)?|(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\b)"
+_AMOUNT = rf"(?:[0-9]+(?:[.,][0-9]+)?|\b(?:{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})\b)"
 _LONG_UNIT = r"(?:seconds?|secs?|minutes?|mins?|hours?|hrs?|h|days?|weeks?)(?![a-z])"
 _ANY_UNIT = r"(?:seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w)(?![a-z])"
 
@@ -561,7 +561,7 @@ def _span(unit: str) -> str:
 
 
 _SPAN = re.compile(_span(_ANY_UNIT), re.IGNORECASE)
-_PIECE = re.compile(rf"(?<![a-z.])({_AMOUNT})( and a half)?[ \t-]*({_ANY_UNIT})( and a half)?", re.IGNORECASE)
+_PIECE = re.compile(rf"(?<![0-9.])({_AMOUNT})( and a half)?[ \t-]*({_ANY_UNIT})( and a half)?", re.IGNORECASE)
 _ABOUT = (
     r"(?:(?:a total of|approximately|approx\.?|about|around|roughly|just|over|under|nearly|almost|up to|some|"
     r"more than|less than|circa|ca\.?|an? estimated)[ ]+|[~≈] ?)*"
