@@ -82,7 +82,9 @@ def times(ratio: float | None, low: float | None = None, high: float | None = No
 
 
 def _short(value: float) -> str:
-    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"
+    if value < 0.005:
+        return "0"
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 20 else f"{value:,.0f}"
 
 
 def weeks(report: Report, count: int = 13) -> list[str]:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from tornado.web import HTTPError
 from traitlets.config import Config
 from voila.app import Voila
+from voila.handler import BaseVoilaHandler
 from voila.paths import collect_template_paths
 from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
+from voila.static_file_handler import AllowListFileHandler
 
 from feedback_lib import pages, runner
 from feedback_lib.charts import TEMPLATES
 
 LOOPBACK = "127.0.0.1"
-IDLE_S = 600  # a kernel nobody asks anything for this long is stopped, even behind an open page
+ORPHAN_S = 60  # a kernel whose page went without a word (a crash, a lost network) is stopped after this
 EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8", "anywidget"]
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
@@ -75,7 +78,7 @@ def _settings(port: int, open_browser: bool) -> Config:
                 "file_allowlist": [],
                 "resources": {"page_css": pages.css()},
             },
-            "MappingKernelManager": {"cull_idle_timeout": IDLE_S, "cull_interval": 60, "cull_connected": True},
+            "MappingKernelManager": {"cull_idle_timeout": ORPHAN_S, "cull_interval": 20, "cull_connected": False},
         }
     )
 
@@ -104,10 +107,24 @@ class _Server(Voila):  # type: ignore[misc]  # voila has no types
         }
 
     def init_handlers(self) -> list[Any]:
-        """Let a closing page stop its kernel: browsers send that last message without the token Voila waits for."""
-        return [(h[0], _Closing, *h[2:]) if h[1] is VoilaShutdownKernelHandler else h for h in super().init_handlers()]
+        """Let a closing page stop its kernel, and answer every address but the page's with our own error page."""
+        kept: list[Any] = []
+        for pattern, handler, *rest in super().init_handlers():
+            if handler is VoilaShutdownKernelHandler:
+                kept.append((pattern, _Closing, *rest))
+            elif handler is AllowListFileHandler:
+                kept.append((pattern, _Missing, {"voila_configuration": self.voila_configuration}))
+            else:
+                kept.append((pattern, handler, *rest))
+        return kept
+
+
+class _Missing(BaseVoilaHandler):  # type: ignore[misc]
+    def get(self, *_: str) -> None:
+        """There are no files beside the page."""
+        raise HTTPError(404)
 
 
 class _Closing(VoilaShutdownKernelHandler):  # type: ignore[misc]
     def check_xsrf_cookie(self) -> None:
-        """Pass: the kernel's random id in the address is the secret."""
+        """Pass: browsers send this last message without the token; the random id in the address is the secret."""

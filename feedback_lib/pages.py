@@ -34,24 +34,20 @@ LANGUAGES = {
 }  # fmt: skip
 
 # How much goes on two pages, tried from the top until it fits.
-_FIRST_PAGE: tuple[dict[str, int], ...] = (
-    {"words": 25, "quoted": 2, "frictions": 5, "delights": 5},
-    {"words": 25, "quoted": 1, "frictions": 5, "delights": 5},
-    {"words": 25, "quoted": 1, "frictions": 5, "delights": 4},
-    {"words": 18, "quoted": 1, "frictions": 5, "delights": 3},
-    {"words": 12, "quoted": 1, "frictions": 5, "delights": 3},
-    {"words": 8, "quoted": 1, "frictions": 5, "delights": 2},
-    {"words": 6, "quoted": 1, "frictions": 4, "delights": 1},
-)
-_SECOND_PAGE: tuple[dict[str, int], ...] = (
-    {"suggestions": 8, "recurring": 5, "sources": 14},
-    {"suggestions": 6, "recurring": 5, "sources": 12},
-    {"suggestions": 5, "recurring": 4, "sources": 10},
-    {"suggestions": 5, "recurring": 3, "sources": 8},
-    {"suggestions": 4, "recurring": 2, "sources": 6},
-    {"suggestions": 3, "recurring": 1, "sources": 4},
-    {"suggestions": 1, "recurring": 1, "sources": 3},
-)
+_FIRST_PAGE: tuple[dict[str, int], ...] = tuple(
+    {"words": words, "twice": twice, "frictions": frictions, "delights": delights}
+    for words, twice, frictions, delights in (
+        (25, 5, 5, 5), (25, 3, 5, 5), (25, 2, 5, 5), (25, 1, 5, 5), (25, 0, 5, 5), (25, 0, 5, 4),
+        (18, 0, 5, 3), (12, 0, 5, 3), (8, 0, 5, 2), (6, 0, 4, 1),
+    )
+)  # fmt: skip
+_SECOND_PAGE: tuple[dict[str, int], ...] = tuple(
+    {"suggestions": suggestions, "recurring": recurring, "sources": sources}
+    for suggestions, recurring, sources in (
+        (8, 5, 14), (7, 4, 12), (6, 4, 10), (5, 3, 10), (5, 3, 8), (4, 3, 8), (4, 2, 8), (4, 2, 6), (3, 1, 4),
+        (1, 1, 3),
+    )
+)  # fmt: skip
 
 
 def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
@@ -244,9 +240,13 @@ def _quiet_words(quiet: Mapping[str, Any]) -> str:
 
 
 def _failed_words(source: Mapping[str, Any]) -> str:
-    where = "" if source["origin"] in (source["name"], None) else f" ({source['origin']})"
     upto = f" It was last read up to {source['watermark'][:10]}." if source["watermark"] else ""
-    return f"{source['name']}{where} could not be read: {(source['error'] or 'no reason given').rstrip('.')}.{upto}"
+    return f"{_source_name(source)} could not be read: {(source['error'] or 'no reason given').rstrip('.')}.{upto}"
+
+
+def _source_name(source: Mapping[str, Any]) -> str:
+    name, origin = source["name"], source["origin"] or ""
+    return name if origin in name else f"{name} ({origin})"
 
 
 def _number(number: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def _topic(row: Mapping[str, Any], fit: Mapping[str, int]) -> dict[str, Any]:
         "since": f"since {since.day} {since:%b}" if since else "",
         "sources": ", ".join(row["sources"]),
         "spark": charts.sparkline(row["spark"], alt=said, label=label, hue=charts.hue(row)),
-        "quoted": voices[: fit.get("quoted", 1)],
+        "quoted": voices[: 2 if row["rank"] <= fit.get("twice", 0) else 1],
         "voices": voices,
         "dissenting": [_voice(v, fit.get("words", 60)) for v in row["dissenting"]],
         "evidence": _evidence(row["evidence"]),
@@ -391,8 +391,7 @@ def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     counts = {k: f"{source[k]:,}" if source[k] is not None else "–" for k in ("read", "new", "updated", "rejected")}
     failed = source["status"] == "failed"
     return counts | {
-        "name": source["name"],
-        "origin": source["origin"],
+        "name": _source_name(source),
         "status": {"ok": "read", "empty": "nothing new"}.get(source["status"], source["status"]),
         "failed": failed,
         "error": source["error"] or "",
@@ -419,7 +418,7 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]
     revised = quality.get("revised")
     if revised is not None:
         rows.append(("Revised", _revised_words(revised)))
-    rows.append(("Models", "; ".join(f"{k}: {v}" for k, v in quality["models"].items()) or "–"))
+    rows.append(("Models", "; ".join(f"{k.removesuffix('_model')}: {v}" for k, v in quality["models"].items()) or "–"))
     return [{"name": n, "text": t} for n, t in rows]
 
 

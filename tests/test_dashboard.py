@@ -1,0 +1,325 @@
+import contextlib
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from feedback_lib import dashboard, records
+from feedback_lib.store import Store
+
+ROOT = Path(__file__).parents[1]
+MONDAY = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def report():
+    shown = json.loads((Path(__file__).parent / "data" / "report.json").read_text("utf-8"))
+    return shown | {"inputs": {}}
+
+
+def signal_row(n, *, weeks_ago=0, **given):
+    at = MONDAY - dt.timedelta(weeks=weeks_ago) + dt.timedelta(hours=n % 100)
+    row = dict.fromkeys(records.schema("signals"))
+    row |= {"uid": f"{n:032x}", "kind": "files", "origin": "forum", "native_id": str(n), "type": "ticket"}
+    row |= {"title": "t", "body": "b", "author": f"anon-{n:012x}", "created_at": at, "updated_at": at, "labels": []}
+    return row | {"product_area": "api", "month": records.month(at), "run_id": "r"} | given
+
+
+def understood(signal, topic):
+    row = dict.fromkeys(records.schema("understanding"))
+    row |= {k: signal[k] for k in ("uid", "created_at", "month", "run_id")}
+    return row | {"topic_id": topic, "language_model": "l", "triage_model": "t", "text_sha256": "x"}
+
+
+@pytest.fixture
+def store(tmp_path, report):
+    """Topic 41: this week 2 people of the forum and 1 of support, 3 signals of one more forum person last week."""
+    kept = report["frictions"][0]["verbatims"][1]["uid"]
+    signals = [
+        signal_row(1, uid=kept),
+        signal_row(2),
+        signal_row(3, origin="support", product_area="cli"),
+        *(signal_row(10 + n, weeks_ago=1, author="anon-1") for n in range(3)),
+        signal_row(20, type="error"),
+        signal_row(21, weeks_ago=13),
+        signal_row(22, weeks_ago=-1),
+    ]
+    made = Store(tmp_path / "store")
+    made.upsert("signals", records.frame("signals", signals))
+    made.upsert("understanding", records.frame("understanding", [understood(s, 41) for s in signals]))
+    return made
+
+
+class TestNarrow:
+    def test_members_are_peoples_signals_of_the_thirteen_weeks(self, store, report):
+        found = dashboard.members(store, report)
+        assert found.height == 6
+        assert set(found.columns) == {"uid", "author", "created_at_us", "origin", "product_area", "topic_id"}
+
+    def test_a_choice_counts_its_own_people_per_week(self, store, report):
+        shown = dashboard.narrow(report, dashboard.members(store, report), source="forum")
+        assert shown["frictions"][0]["spark"] == [0.0] * 11 + [1.0, 2.0]
+        assert shown["frictions"][0]["people"] == 2
+        assert shown["numbers"][0]["spark"] == [0.0] * 11 + [1.0, 2.0]
+        assert shown["numbers"][0]["text"] == "2"
+
+    def test_a_topic_nobody_of_the_choice_speaks_of_has_zeros(self, store, report):
+        shown = dashboard.narrow(report, dashboard.members(store, report), area="cli")
+        assert shown["frictions"][0]["spark"][-2:] == [0.0, 1.0]
+        assert shown["frictions"][1]["spark"] == [0.0] * 13
+
+    def test_a_choice_keeps_only_its_own_words_and_claims_no_rate(self, store, report):
+        row = dashboard.narrow(report, dashboard.members(store, report), source="forum")["frictions"][0]
+        assert (
+            [v["uid"] for v in row["verbatims"]] == row["evidence"] == [report["frictions"][0]["verbatims"][1]["uid"]]
+        )
+        assert (row["ratio"], row["low"], row["high"], row["q"]) == (None,) * 4
+        assert row["badge"] == report["frictions"][0]["badge"]
+
+    def test_no_choice_is_the_report_itself_and_a_choice_leaves_it_alone(self, store, report):
+        before = json.dumps(report)
+        signals = dashboard.members(store, report)
+        assert dashboard.narrow(report, signals) is report
+        dashboard.narrow(report, signals, source="forum")
+        assert json.dumps(report) == before
+
+    def test_members_come_from_the_tables_the_report_was_made_of(self, store, report):
+        report["inputs"] = {"signals": store.version("signals")}
+        store.upsert("signals", records.frame("signals", [signal_row(99)]))
+        assert dashboard.members(store, report).height == 6
+
+
+class TestAge:
+    @pytest.mark.parametrize(
+        ("hours", "said"), [(3, "The data is 3 hours old"), (72, "The data is 3 days old"), (-5, "")]
+    )
+    def test_is_said_in_words(self, report, hours, said):
+        now = dt.datetime.fromisoformat(report["data_as_of"]) + dt.timedelta(hours=hours)
+        assert said in dashboard.age(report, now)
+
+    def test_old_data_is_a_warning_unless_it_is_made_up(self, report):
+        now = dt.datetime.fromisoformat(report["data_as_of"]) + dt.timedelta(days=9)
+        assert "alarm" not in dashboard.age(report, now)
+        assert "a weekly run seems to be missing" in dashboard.age(report | {"synthetic": False}, now)
+
+
+class TestBoard:
+    def test_offers_what_there_is(self, store, report):
+        board = dashboard.Board(report, store)
+        assert board.source.options == ("all", "forum", "support")
+        assert board.area.options == ("all", "api", "cli")
+
+    def test_a_choice_redraws_charts_and_tables_and_says_what_is_counted(self, store, report):
+        board = dashboard.Board(report, store)
+        before = board.topics.spec, board.frictions.value
+        board.source.value = "forum"
+        assert (board.topics.revision, board.people.revision, board.rates.revision) == (1, 1, 0)
+        assert board.topics.spec != before[0]
+        assert board.frictions.value != before[1]
+        assert "badges compare everybody" in board.message.value
+        board.source.value = "all"
+        assert (board.topics.spec, board.frictions.value) == before
+
+    def test_a_fault_in_a_callback_is_a_sentence_on_the_page_and_a_traceback_in_the_log(self, store, report, caplog):
+        board = dashboard.Board(report, store)
+        shown = board.frictions.value
+        board.signals = board.signals.drop("topic_id")
+        board.source.value = "forum"
+        assert "This choice could not be shown" in board.message.value
+        assert "ColumnNotFound" not in board.message.value
+        assert board.frictions.value == shown
+        assert "Traceback" in caplog.text
+
+    def test_an_empty_store_still_makes_a_page(self, tmp_path, report):
+        board = dashboard.Board(report, Store(tmp_path / "nothing"))
+        assert board.source.options == ("all",)
+        assert isinstance(board.signals, pl.DataFrame)
+
+
+# The page itself, in a browser
+
+
+def free_port():
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def children(pid):
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def server(cache):
+    """The dashboard of the bundled sample, served as `feedback dashboards` does it."""
+    port = free_port()
+    code = (
+        "import sys, pathlib; from feedback_lib import dashboard_server, pipeline; pipeline.sample_store(); "
+        "dashboard_server.serve(pathlib.Path(sys.argv[1]), port=int(sys.argv[2]))"
+    )
+    notebook = ROOT / "notebooks" / "dashboards" / "feedback.ipynb"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(notebook), str(port)], env=os.environ | {"JUPYTER_PLATFORM_DIRS": "1"}
+    )
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert process.poll() is None, "the server stopped"
+            time.sleep(0.2)
+        else:
+            pytest.fail("the server did not start in two minutes")
+        yield f"http://127.0.0.1:{port}/", process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture
+def browser(chromium, tmp_path):
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(chromium[0])
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "window-size=1200,900"):
+        options.add_argument(f"--{flag}")
+    for flag in ("disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(chromium[1])))
+    driver.set_page_load_timeout(120)
+    try:
+        yield driver
+        driver.get("about:blank")  # a page that is left tells its kernel
+    finally:
+        driver.quit()
+
+
+CHARTS = """return [...document.querySelectorAll('.feedback-chart')].map(e => {
+  const box = e.getBoundingClientRect(), svg = e.querySelector('svg');
+  return {width: box.width, height: box.height, paths: e.querySelectorAll('svg path').length,
+          drawn: svg ? svg.getBoundingClientRect().width : 0, words: e.getAttribute('aria-label'),
+          revision: e.dataset.revision};
+})"""
+
+
+def wait_for(driver, script, good, seconds=60):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = driver.execute_script(script)
+        if good(value):
+            return value
+        time.sleep(0.1)
+    pytest.fail(f"not in {seconds} s: {value}")
+
+
+def all_drawn(found):
+    return len(found) == 3 and all(c["revision"] is not None for c in found)
+
+
+def requests(driver):
+    """Addresses asked for since the last look."""
+    events = [json.loads(e["message"])["message"] for e in driver.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated")]
+    return [p["request"]["url"] if "request" in p else p["url"] for p in sent]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_dashboard_draws_every_chart_and_asks_nobody_but_its_own_server(server, browser):
+    address, _ = server
+    browser.get("about:blank")
+    requests(browser)
+    browser.get(address)
+    found = wait_for(browser, CHARTS, all_drawn)
+    for chart in found:
+        assert chart["width"] > 150
+        assert chart["drawn"] > 150
+        assert chart["height"] > 60
+        assert chart["paths"] > 3
+        assert len(chart["words"]) > 20
+    said = browser.find_element("tag name", "main").text
+    for words in ("data as of", "old.", "people heard", "Top frictions", "Suggestions", "How far to trust this"):
+        assert words in said
+    assert "open_report" not in browser.page_source
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+    ours = (address, address.replace("http", "ws"), "data:", "blob:", "chrome://")
+    assert [u for u in requests(browser) if not u.startswith(ours)] == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_filter_redraws_the_charts_and_the_words(server, browser):
+    from selenium.webdriver.support.ui import Select
+
+    browser.get(server[0])
+    wait_for(browser, CHARTS, all_drawn)
+    before = browser.execute_script(CHARTS)[0]["words"]
+    choices = Select(browser.find_element("css selector", ".widget-dropdown select"))
+    choices.select_by_index(1)
+    found = wait_for(browser, CHARTS, lambda cs: [c["revision"] for c in cs[:2]] == ["1", "1"], seconds=20)
+    assert found[0]["words"] != before
+    assert all(c["paths"] > 3 and c["drawn"] > 150 for c in found)
+    assert "badges compare everybody heard" in browser.find_element("tag name", "main").text
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_page_fits_a_phone(server, browser):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    browser.get(server[0])
+    found = wait_for(browser, CHARTS, all_drawn)
+    assert all(150 < c["drawn"] <= 375 for c in found)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 376
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_closed_page_leaves_no_kernel(server, browser):
+    address, process = server
+    before = set(children(process.pid))
+    browser.get(address)
+    wait_for(browser, CHARTS, all_drawn)
+    ours = set(children(process.pid)) - before
+    assert len(ours) == 1
+    browser.get("about:blank")
+    until = time.monotonic() + 5
+    while ours & set(children(process.pid)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not ours & set(children(process.pid))
+
+
+@pytest.mark.slow
+def test_the_server_shows_its_own_error_page_and_refuses_other_hosts(server):
+    address, _ = server
+
+    def asked(path, **headers):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(address + path, headers=headers), timeout=60) as answer:
+                return answer.status, answer.read().decode(), answer.headers
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode(), refused.headers
+
+    status, text, headers = asked("no/such/page")
+    assert status == 404
+    assert "There is no such page" in text
+    assert "'unsafe-eval'" not in headers["Content-Security-Policy"]
+    assert asked("voila/files/feedback.ipynb")[0] == 404
+    status, text, _ = asked("", Host="evil.example")
+    assert status == 403
+    assert "This page could not be shown" in text

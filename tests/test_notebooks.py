@@ -1,0 +1,88 @@
+import ast
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from feedback_lib import pages, pipeline, runner
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+REPORTS = ("weekly_trends", "suggestions", "signal_report")
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4), request.param
+
+
+def code(book):
+    return [c for c in book.cells if c.cell_type == "code"]
+
+
+def test_all_the_notebooks_are_there():
+    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback"}
+
+
+def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
+    book, _ = notebook
+    assert book.cells[0].cell_type == "markdown"
+    assert book.cells[0].source.startswith("# ")
+    assert book.metadata.title
+    tagged = [c for c in book.cells if "parameters" in c.metadata.get("tags", [])]
+    assert tagged == [code(book)[0]]
+
+
+def test_parameters_have_defaults_that_need_nothing_from_outside(notebook):
+    _, path = notebook
+    given = runner.parameters(path)
+    assert given["store"].default == ""
+    assert given["run_id"].default == ""
+
+
+def test_a_notebook_is_committed_without_outputs(notebook):
+    book, _ = notebook
+    assert [c.id for c in code(book) if c.outputs or c.execution_count is not None] == []
+
+
+def test_a_notebook_defines_nothing_and_loops_over_nothing(notebook):
+    """What needs a function is a function of the package, with a test."""
+    book, _ = notebook
+    refused = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.For, ast.While, ast.Try)
+    found = [type(n).__name__ for c in code(book) for n in ast.walk(ast.parse(c.source)) if isinstance(n, refused)]
+    assert found == []
+    assert max(len(c.source.splitlines()) for c in code(book)) <= 15
+
+
+def test_every_result_stands_under_a_sentence_or_heading(notebook):
+    """No more than three code cells follow each other without words, the set-up left out."""
+    book, _ = notebook
+    kinds = "".join("c" if c.cell_type == "code" else " " for c in book.cells[3:])
+    assert max(len(run) for run in kinds.split()) <= 3
+
+
+def test_a_notebook_and_its_script_say_the_same(notebook):
+    book, path = notebook
+    assert book.metadata.jupytext.formats == "ipynb,py:percent"
+    script = jupytext.read(path.with_suffix(".py"))
+
+    def cells(one):
+        return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in one.cells]
+
+    assert cells(script) == cells(book)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_runs_anywhere_and_its_page_is_small_and_stands_alone(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = str(pipeline.sample_store().path)
+    done = tmp_path / f"{name}.ipynb"
+    runner.run_notebook(ROOT / "notebooks" / f"{name}.ipynb", {"store": store}, done, timeout_s=300)
+    text = pages.export_html(done, done.with_suffix(".html")).read_text("utf-8")
+    assert len(text.encode()) <= 150_000
+    assert "<script" not in text
+    assert "could not be computed" not in text
+    assert "open_report" not in text
+    assert "How far to trust this" in text or name == "suggestions"
