@@ -23,7 +23,7 @@ test: $(VENV)/.dev  ## build what the tests need and run them
 lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/explore.ipynb
 
-dashboards: $(VENV)/.runtime data/sample  ## show the dashboard in the browser, on this machine only
+dashboards: $(VENV)/.runtime data/store  ## show the dashboard in the browser, on this machine only
 	$(BIN)/feedback dashboards
 
 docs: $(VENV)/.runtime  ## write the generated pages under docs/
@@ -53,6 +53,9 @@ environment-dev: $(VENV)/.dev
 
 data/sample: | $(VENV)/.runtime
 	$(BIN)/feedback sample --out data/sample
+
+data/store: | data/sample
+	$(BIN)/feedback report weekly --params params/weekly.yaml
 
 # A stamp is written when its step is done, so the second run installs nothing.
 $(VENV)/.uv: requirements/uv.txt

@@ -23,10 +23,8 @@ from feedback_lib import (
     config,
     encoders,
     ingest,
-    pages,
     plugins,
     records,
-    runner,
     suggest,
     understand,
 )
@@ -260,7 +258,7 @@ def sample_store(progress: Progress = _silent) -> Store:
     store = Store(home / "store")
     if store.version("runs") is None:
         home.mkdir(parents=True, exist_ok=True)
-        with store.lock():
+        with store.lock(timeout_s=600):  # several notebooks may ask for it at once
             if store.version("runs") is None:
                 sample.generate(home / "data")
                 ready = plan(sample_config(home))
@@ -390,6 +388,8 @@ def _analyse(
 
 def _published(ready: Plan, run: Run, progress: Progress) -> Run:
     """Run the notebooks and write everything of the run into its folder, all or none."""
+    from feedback_lib import pages, runner
+
     cfg = ready.config
     target = cfg.folder("reports") / cfg.recipe / f"{run.as_of:%Y-%m-%d}"
     stages = _Stages(progress)

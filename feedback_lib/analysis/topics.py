@@ -6,23 +6,19 @@ The only module that knows BERTopic. It hands BERTopic the vectors and the group
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import bertopic
 import graspologic_native
 import numpy as np
 import numpy.typing as npt
 import scipy.optimize
 import scipy.sparse
-from bertopic import BERTopic
-from bertopic.dimensionality import BaseDimensionalityReduction
-from bertopic.vectorizers import ClassTfidfTransformer
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 
-VERSION = f"bertopic-{bertopic.__version__}+knn-leiden.1"
+VERSION = f"bertopic-{importlib.metadata.version('bertopic')}+knn-leiden.1"
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -379,6 +375,11 @@ def _named(
     The weight is class-based TF-IDF times the share of members that use the term, since one member's rare word names
     nothing; two words make a term only where they usually stand together.
     """
+    from bertopic import BERTopic  # takes two seconds, so only where topics are named
+    from bertopic.dimensionality import BaseDimensionalityReduction
+    from bertopic.vectorizers import ClassTfidfTransformer
+    from sklearn.feature_extraction.text import CountVectorizer
+
     token = re.compile(_TOKEN)
     lower = [" ".join(token.findall(text.lower())) for text in texts]
     terms_of = _Terms(lower)
@@ -421,6 +422,8 @@ class _Terms:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
         count = Counter(word for text in texts for word in set(text.split()))
         usual = {word for word, texts_with in count.items() if texts_with > 0.3 * len(texts)}
         self.stop_words = (ENGLISH_STOP_WORDS - set(_MEANT.split())) | set(_NOISE.split()) | usual
