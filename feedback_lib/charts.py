@@ -306,9 +306,6 @@ class Picture:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         return {"image/svg+xml": self.text, "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
 
-    def _repr_html_(self) -> str:
-        return self.text
-
 
 def show(chart: alt.TopLevelMixin, *, alt: str, render: Literal["svg", "widget"] = "svg") -> Picture | ChartWidget:
     """The one way a chart reaches a reader.
