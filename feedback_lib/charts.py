@@ -331,12 +331,12 @@ class ChartWidget(anywidget.AnyWidget):
 
     def __init__(self, chart: alt.TopLevelMixin, alt: str) -> None:
         _engine()
-        super().__init__(spec=chart.to_dict(), words=alt)
+        super().__init__(spec=chart.to_dict(validate=False), words=alt)
 
     def redraw(self, chart: alt.TopLevelMixin, alt: str) -> None:
         """Show another chart in the same place."""
         with self.hold_sync():
-            self.spec, self.words = chart.to_dict(), alt
+            self.spec, self.words = chart.to_dict(validate=False), alt
             self.revision += 1
 
 

@@ -22,6 +22,17 @@ WEEKS = 13
 EVERY = "all"
 
 
+def wait_for_reader() -> None:
+    """Return when somebody opens the page.
+
+    Voila keeps one kernel that has run the notebook up to here, imports and all; what comes after reads the store as
+    it is then, so that a page made ready in advance shows no old data. Anywhere else this returns at once.
+    """
+    from voila.utils import wait_for_request
+
+    wait_for_request()
+
+
 def members(store: Store, report: Report) -> pl.DataFrame:
     """The people's signals behind the report's thirteen weeks, from the tables as they stood when it was made.
 

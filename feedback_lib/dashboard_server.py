@@ -76,6 +76,8 @@ def _settings(port: int, open_browser: bool) -> Config:
                 "show_tracebacks": False,
                 "extension_allowlist": EXTENSIONS,
                 "file_allowlist": [],
+                "preheat_kernel": True,
+                "default_pool_size": 1,
                 "resources": {"page_css": pages.css()},
             },
             "MappingKernelManager": {"cull_idle_timeout": ORPHAN_S, "cull_interval": 20, "cull_connected": False},

@@ -25,6 +25,8 @@ import datetime as dt
 
 from feedback_lib import Store, dashboard, open_report, pages
 
+dashboard.wait_for_reader()
+
 if not store:
     from feedback_lib.pipeline import sample_store
 
