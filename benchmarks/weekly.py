@@ -1,8 +1,8 @@
 """Seconds and peak memory of the whole weekly run, by stage: first on an empty store, then again.
 
 ``python -m benchmarks.weekly [--data PARAMS.yaml] [--json]``. Without ``--data`` it runs the bundled sample; with it,
-the params file given (its store and reports are replaced by a temporary folder). Each run is a process of its own, with the
-embeddings cached by the first for the second. One JSON object per stage; there is no peer to compare with.
+the params file given (its store and reports are replaced by a temporary folder). Each run is a process of its own; the
+embeddings cached by the first serve the second. One JSON object per stage; there is no peer to compare with.
 """
 
 from __future__ import annotations

@@ -42,6 +42,8 @@ _TOKEN_SHAPES = {  # a literal that must be there: the shape of the token
     "sk-": r"sk-(?:[A-Za-z0-9]{20,}|(?=[\w-]{0,200}?[0-9])[\w-]{16,})[\w-]*",
     "k_live_": r"[rsp]k_live_[A-Za-z0-9]{8,}",
     "k_test_": r"[rsp]k_test_[A-Za-z0-9]{8,}",
+    "_live_": r"[A-Za-z][A-Za-z0-9]{1,11}_live_[A-Za-z0-9]{16,}",  # the habit that many services took over
+    "_test_": r"[A-Za-z][A-Za-z0-9]{1,11}_test_(?=[A-Za-z]*[0-9])[A-Za-z0-9]{16,}",
     "xox": r"xox[abceoprs]-[A-Za-z0-9-]{8,}",
     "xapp-": r"xapp-[A-Za-z0-9-]{8,}",
     "AKIA": r"AKIA[A-Z0-9]{12,}",
