@@ -17,7 +17,7 @@ weekly: $(VENV)/.runtime data/sample  ## build .venv, make the sample, run the w
 	$(BIN)/feedback report weekly --params params/weekly.yaml
 
 test: $(VENV)/.dev  ## build what the tests need and run them
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --nbmake --nbmake-timeout=300 --ignore-glob='notebooks/*.py' \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbmake --nbmake-timeout=300 --ignore-glob='notebooks/*.py' \
 	  tests feedback_lib notebooks $(PYTEST_ARGS)
 
 lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab

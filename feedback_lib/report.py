@@ -214,7 +214,7 @@ def open_report(store: Store | str | Path, run_id: str = "") -> Report:
 
 def summary_text(report: Report) -> str:
     """The report as a short plain text, for a terminal, a mail or a chat."""
-    lines = [f"{report.product} · {report.week['label']}", report.verdict, ""]
+    lines = [" · ".join(filter(None, (report.product, report.week["label"]))), report.verdict, ""]
     lines += [f"NOT READ: {s['name']}: {s['error']}" for s in report.sources if s["status"] == "failed"]
     lines += [f"{n['text']:>7}  {n['label']}{_change(n)}" for n in report.numbers]
     for title, rows in (("Frictions", report.frictions), ("Delights", report.delights)):

@@ -106,7 +106,7 @@ def draft(
         weights: Of the parts of priority.
 
     Returns:
-        New and growing first, then by priority.
+        Most urgent first. When there are more than ``limit``, what is new or growing is kept before what is not.
     """
     start = monday(week)
     window = understood.filter(
@@ -125,7 +125,7 @@ def draft(
     heard = window.filter("now", "voice")
     made = [_suggestion(p, heard, start, weeks, weights, run_id, as_of) for p in problems]
     order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in ("new", "growing"), -made[i].priority, i))
-    return [made[i] for i in order][:limit]
+    return sorted((made[i] for i in order[:limit]), key=lambda s: -s.priority)
 
 
 def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[SuggestionRow]) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from feedback_lib import config, pipeline, records, sample
 from feedback_lib.errors import NotebookError
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sample")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

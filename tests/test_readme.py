@@ -25,7 +25,7 @@ COMMANDS = [
 ]
 ONCE = [c for c in COMMANDS if c.startswith(".venv/bin/feedback")]
 SERVERS = {"make lab": "/lab", "make dashboards": "/"}
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

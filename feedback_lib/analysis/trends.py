@@ -33,7 +33,6 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from feedback_lib import privacy, records
 from feedback_lib.records import MONDAY_US, WEEK_US, FindingKind, FindingRow, SubjectType, monday
@@ -220,6 +219,8 @@ def rate_ratio(
 
     Source: Clopper & Pearson 1934 on the conditional binomial of Przyborowski & Wilenski 1940.
     """
+    from scipy import special
+
     if exposure <= 0 or baseline_exposure <= 0:
         raise ValueError(f"exposures must be more than 0, got {exposure} and {baseline_exposure}")
     if x < 0 or b < 0:
@@ -247,6 +248,8 @@ def tails(x: Floats, b: Floats, share: float | Floats, spread: Floats) -> tuple[
     Returns:
         up and down, (subjects,), which add up to 1.
     """
+    from scipy import special
+
     xs, bs = x / spread, b / spread
     tiny = 1e-12
     at_least = np.where(x > 0, special.betainc(np.maximum(xs, tiny), bs + 1, share), 1.0)
@@ -271,6 +274,8 @@ def dispersion(people: Floats, heard: Floats) -> Floats:
     Returns:
         (subjects,) factors, at least 1.
     """
+    from scipy import special
+
     weeks = people.shape[1]
     free = weeks - 1
     share = people.sum(axis=1) / heard.sum()
@@ -293,6 +298,8 @@ def dispersion(people: Floats, heard: Floats) -> Floats:
 
 def _line(mean: Floats, factors: Floats, usable: NDArray[np.bool_]) -> Floats:
     """1 + a + c * mean with a, c >= 0, fitted to the usable factors with weights 1 / fit."""
+    from scipy import optimize
+
     design = np.stack([np.ones(usable.sum()), mean[usable]], axis=1)
     excess = factors[usable] - 1
     fit = np.ones(len(excess))
@@ -440,6 +447,8 @@ def power(
     Raises:
         ValueError: ``people`` is not more than 0 or more than ``heard``.
     """
+    from scipy import special
+
     if not 0 < people <= heard:
         raise ValueError(f"people must be more than 0 and at most heard, got {people} of {heard}")
     limit = options.q / max(1, tests) / 2  # the two windows share it
@@ -816,6 +825,8 @@ def _why_not(heard: Floats, options: TrendOptions) -> str:
     if not heard[-1] > 0:
         return "nobody was heard this week"
     have = int((heard[-1 - options.weeks : -1] > 0).sum())
+    if not have:
+        return f"no earlier week has data, {options.least_weeks} are needed"
     return f"only {have} earlier {'week has' if have == 1 else 'weeks have'} data, {options.least_weeks} are needed"
 
 
