@@ -110,7 +110,8 @@ def _gather_one(
                     continue
                 signals.append(_signal_row(signal, key, run_id))
                 raws.append(_raw_row(signal, payload, fetched_at, run_id))
-                watermark = max(watermark or signal.updated_at, signal.updated_at)
+                seen = min(signal.updated_at, until)  # an item may have been updated since
+                watermark = max(watermark or seen, seen)
             if raws:
                 store.upsert("raw", records.frame("raw", raws))
                 written = store.upsert("signals", records.frame("signals", signals))

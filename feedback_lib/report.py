@@ -272,7 +272,7 @@ def _data_as_of(sources: Sequence[Row], read: pl.DataFrame, as_of: dt.datetime) 
     marks = [s["watermark"] for s in sources if s["watermark"] and s["status"] != "failed"]
     if marks:
         newest_mark: dt.datetime = max(marks)
-        return newest_mark
+        return min(newest_mark, as_of)  # a run that looks back says so
     newest = read.filter(pl.col("updated_at") <= as_of)["updated_at"].max()
     return newest if isinstance(newest, dt.datetime) else None
 

@@ -23,6 +23,7 @@ VERSION = f"bertopic-{importlib.metadata.version('bertopic')}+knn-leiden.1"
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
+_PHRASE = 1.5  # in a name two words say more than one: "credit card", not "card"
 _GRID = (
     2048  # vectors are rounded to this many steps: inner products are then whole numbers below 2^24, exact in float32
 )
@@ -406,7 +407,10 @@ def _named(
         share = {term: float(used[column[term]]) for term, _ in weighted if term}
         least = max(0.1, 1 / (labels == label).sum())
         telling = [
-            (" ".join(case.get(word, word) for word in term.split()), weight * share[term])
+            (
+                " ".join(case.get(word, word) for word in term.split()),
+                weight * share[term] * (_PHRASE if " " in term else 1),
+            )
             for term, weight in weighted
             if term and share[term] >= 0.3 * max(used[column[word]] for word in term.split())
         ]
