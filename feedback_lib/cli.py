@@ -284,9 +284,13 @@ def _leave(status: str) -> None:
 
 
 def _progress(obj: Mapping[str, bool]) -> Callable[[str], None]:
+    """One line per step; what begins with "…" is passing and shown on a terminal only, in one line that changes."""
+    passing = sys.stderr.isatty()
+
     def show(line: str) -> None:
-        if not obj["quiet"]:
-            click.echo(line, err=True)
+        if obj["quiet"] or (line.startswith("…") and not passing):
+            return
+        click.echo(f"\r\x1b[K{line}" if passing else line, err=True, nl=not line.startswith("…"))
 
     return show
 

@@ -402,7 +402,7 @@ def _published(ready: Plan, run: Run, progress: Progress) -> Run:
                     {"store": str(ready.store.path), "run_id": run.run_id},
                     done,
                     timeout_s=cfg.notebook_timeout_s,
-                    progress=progress,
+                    progress=lambda line: progress(f"… {line}"),
                 )
                 pages.export_html(done, done.with_suffix(".html"))
         with stages.stage("pdf"):

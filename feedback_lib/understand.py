@@ -57,19 +57,19 @@ def understand(
     if signals.is_empty():
         return Understood(records.frame("understanding", []), registry, _quality(None, None, None))
     read = _read(signals)
-    progress(f"reading {signals.height:,} texts")
+    progress(f"… reading {signals.height:,} texts")
     vectors = encoder.encode(read["gloss"].to_list())
     judge = triage.train(encoder.encode, seed=options.seed)
     judged = judge.predict(read["gloss"].to_list(), vectors)
     judged = judged.with_columns(
         pl.when(read["readable"]).then(pl.col(c)).otherwise(None).alias(c) for c in judged.columns
     )
-    progress("finding near-duplicates")
+    progress("… finding near-duplicates")
     voice = signals["type"].is_in(VOICES).to_numpy()
     readable = read["readable"].to_numpy()
     uids = signals["uid"].to_list()
     copies = text.near_duplicates(uids, read["clean"].to_list(), vectors)
-    progress("fitting topics")
+    progress("… fitting topics")
     fit = np.flatnonzero(voice & readable)[-options.max_fit :]
     labels, scores, registry = _topics(
         [uids[i] for i in fit],
