@@ -251,10 +251,10 @@ def quarantine(cfg: Config) -> list[dict[str, Any]]:
 
 
 def sample_store(progress: Progress = _silent) -> Store:
-    """The store of the bundled sample after its newest weekly run, made once per version in the cache."""
+    """The store of the bundled sample after its newest weekly run, made once per version of the package."""
     from feedback_lib import sample
 
-    home = config.cache_dir() / "sample" / f"{__version__}-{sample.fingerprint()}"
+    home = config.cache_dir() / "sample" / _own_fingerprint()
     store = Store(home / "store")
     if store.version("runs") is None:
         home.mkdir(parents=True, exist_ok=True)
@@ -264,6 +264,13 @@ def sample_store(progress: Progress = _silent) -> Store:
                 ready = plan(sample_config(home))
                 _analysed(ready, None, None, None, progress)
     return store
+
+
+def _own_fingerprint() -> str:
+    """A short hash of this package's code and data: another one may make another sample run."""
+    here = Path(__file__).parent
+    files = sorted(p for p in here.rglob("*") if p.suffix in (".py", ".txt", ".md", ".csv", ".jsonl"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:12]
 
 
 def sample_config(home: Path) -> Config:

@@ -66,10 +66,6 @@ SPECS: tuple[tuple[str, str, int], ...] = (
 
 
 POST_MORTEMS = ("registry-outage", "invoice-pdf", "runner-pool")
-TEXTS = (
-    *("background.txt", "stories.txt", "tracebacks.txt", "frames.txt", "people.txt"),
-    *(f"post_mortems/{name}.md" for name in POST_MORTEMS),
-)
 # file -> type of its signals, our field -> its column
 COLUMNS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "support.jsonl": (
@@ -360,12 +356,6 @@ def sources(folder: Path) -> list[dict[str, Any]]:
         {"kind": "spec_reports", "folder": str(reports / "production-monitoring")},
         {"kind": "post_mortems", "folder": str(reports / "post-mortems")},
     ]
-
-
-def fingerprint() -> str:
-    """A short hash of everything the sample world is made from: another one means another world."""
-    made_from = [Path(__file__).read_text("utf-8"), *(_text(name) for name in TEXTS)]
-    return hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:12]
 
 
 def _remove_earlier(folder: Path) -> None:

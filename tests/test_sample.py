@@ -287,12 +287,6 @@ def test_about_one_signal_in_twelve_is_in_another_language(key):
     assert 0.05 < 1 - languages["en"] / languages.total() < 0.12
 
 
-def test_the_fingerprint_is_that_of_the_texts_on_disk():
-    data = Path(sample.__file__).parent / "data" / "sample"
-    assert {p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()} == set(sample.TEXTS)
-    assert re.fullmatch("[0-9a-f]{12}", sample.fingerprint())
-
-
 def test_most_people_speak_once_and_a_few_often(folder):
     spoken = Counter(Counter(t["requester"] for t in tickets(folder)).values())
     assert spoken[1] > sum(n for times, n in spoken.items() if times > 1)
