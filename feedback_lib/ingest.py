@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import polars as pl
+
 from feedback_lib import privacy, records
 from feedback_lib.errors import SourceError
 from feedback_lib.records import Item, Rejected, Signal
@@ -23,12 +25,15 @@ BATCH = 20_000
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceResult:
-    """What one source gave in one run. ``watermark`` is where it stands after the run, unmoved when it failed."""
+    """What one source gave in one run.
+
+    ``watermark`` is where it stands after the run, unmoved when it failed or was left out (``not_read``).
+    """
 
     name: str
     kind: str
     origin: str
-    status: Literal["ok", "empty", "failed"]
+    status: Literal["ok", "empty", "failed", "not_read"]
     read: int = 0
     new: int = 0
     updated: int = 0
@@ -92,6 +97,7 @@ def _gather_one(
     name = f"{kind}:{origin}"
     read = new = updated = rejected = 0
     watermark = before = store.watermark(name)
+    refused: set[str] = set()
     try:
         for batch in _batches(source.fetch(since, until), BATCH):
             raws, signals, bad = [], [], []
@@ -118,6 +124,7 @@ def _gather_one(
                 new, updated = new + written.inserted, updated + written.updated
             if bad:
                 rejected += len(bad)
+                refused.update(where for where, _ in bad)
                 rows = [_quarantine_row(kind, origin, where, reason, fetched_at, run_id) for where, reason in bad]
                 store.upsert("quarantine", records.frame("quarantine", rows))
             progress(f"{name}: {read:,} read, {new:,} new, {rejected:,} quarantined")
@@ -126,6 +133,8 @@ def _gather_one(
             name=name, kind=kind, origin=origin, status="failed", read=read, new=new, updated=updated,
             rejected=rejected, error=privacy.redact(str(problem)), watermark=before,
         )  # fmt: skip
+    if since is None:
+        _resolve(store, kind, origin, refused, fetched_at, run_id)
     if watermark and watermark != before:
         row = records.WatermarkRow(source=name, watermark=watermark, rows=read, updated_at=fetched_at, run_id=run_id)
         store.upsert("watermarks", records.frame("watermarks", [row]))
@@ -133,6 +142,25 @@ def _gather_one(
         name=name, kind=kind, origin=origin, status="ok" if read else "empty", read=read, new=new, updated=updated,
         rejected=rejected, watermark=watermark,
     )  # fmt: skip
+
+
+def left_out(sources: Sequence[tuple[str, Source]], store: Store) -> list[SourceResult]:
+    """Results for sources that a run does not read: where they stand."""
+    return [
+        SourceResult(
+            name=f"{kind}:{source.origin}", kind=kind, origin=source.origin, status="not_read",
+            watermark=store.watermark(f"{kind}:{source.origin}"),
+        )
+        for kind, source in sources
+    ]  # fmt: skip
+
+
+def _resolve(store: Store, kind: str, origin: str, refused: set[str], at: dt.datetime, run_id: str) -> None:
+    """Mark what stood in quarantine and loads, or is gone, now that the whole source was read."""
+    mine = (pl.col("kind") == kind) & (pl.col("origin") == origin) & pl.col("resolved_at").is_null()
+    done = store.read("quarantine").filter(mine & ~pl.col("where").is_in(list(refused)))
+    if done.height:
+        store.upsert("quarantine", done.with_columns(resolved_at=pl.lit(at), seen_at=pl.lit(at), run_id=pl.lit(run_id)))
 
 
 def _batches(items: Iterator[Item | Rejected], size: int) -> Iterator[list[Item | Rejected]]:
@@ -183,5 +211,6 @@ def _quarantine_row(kind: str, origin: str, where: str, reason: str, at: dt.date
         "where": where,
         "reason": privacy.redact(reason),
         "seen_at": at,
+        "resolved_at": None,
         "run_id": run_id,
     }

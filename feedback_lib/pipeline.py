@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import resource
 import secrets
 import time
@@ -24,6 +25,7 @@ from feedback_lib import (
     encoders,
     ingest,
     plugins,
+    privacy,
     records,
     suggest,
     understand,
@@ -31,16 +33,17 @@ from feedback_lib import (
 from feedback_lib import report as reports
 from feedback_lib.analysis import topics, trends
 from feedback_lib.config import Config
-from feedback_lib.errors import ConfigError, DeliveryError, NotebookError, nearest
+from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, nearest
 from feedback_lib.ingest import SourceResult
 from feedback_lib.report import Report
 from feedback_lib.sinks import Message, Sink
 from feedback_lib.sources import Source
-from feedback_lib.store import Store
+from feedback_lib.store import VOLATILE, Store
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine")
+LOCK_WAIT_S = 900.0  # as long as another run may take
 OUTPUTS = ("understanding", "topics", "findings", "suggestions")
 
 
@@ -127,13 +130,17 @@ def plan(cfg: Config) -> Plan:
     """
     place = cfg.path or "params"
     options = {"seed": cfg.seed} | dict(cfg.topics)
+    looked_at = config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends")
+    least = trends.SPARK_WEEKS + looked_at.weeks + 1
+    if cfg.window_weeks < least:
+        raise ConfigError(f"{place}: window_weeks = {cfg.window_weeks}: trends need at least {least} weeks.")
     return Plan(
         config=cfg,
         store=Store(cfg.folder("store")),
         sources=tuple((str(e.get("kind")), plugins.build("sources", e)) for e in cfg.sources),
         sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
         topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
-        trends=config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends"),
+        trends=looked_at,
     )
 
 
@@ -163,9 +170,9 @@ def aggregate(
         FeedbackError: the run could not be made at all.
     """
     ready = plan(cfg)
-    with ready.store.lock():
+    with ready.store.lock(LOCK_WAIT_S):
         run = _analysed(ready, as_of, only, since, progress)
-        return _delivered(ready, run, progress, quiet_sinks)
+        return _marked(ready.store, _delivered(ready, run, progress, quiet_sinks))
 
 
 def weekly(
@@ -186,15 +193,10 @@ def weekly(
         NotebookError: a notebook failed; names the notebook kept with its traceback.
     """
     ready = plan(cfg)
-    with ready.store.lock():
+    with ready.store.lock(LOCK_WAIT_S):
         run = _analysed(ready, as_of, only, since, progress)
-        try:
-            run = _published(ready, run, progress)
-        except NotebookError:
-            row = ready.store.read("runs").filter(pl.col("run_id") == run.run_id)
-            ready.store.upsert("runs", row.with_columns(status=pl.lit("failed")))
-            raise
-        return _delivered(ready, run, progress, quiet_sinks)
+        _marked(ready.store, dataclasses.replace(run, status="failed"))  # until everything of it is there
+        return _marked(ready.store, _delivered(ready, _published(ready, run, progress), progress, quiet_sinks))
 
 
 def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dict[str, Any]]:
@@ -214,7 +216,7 @@ def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dic
     gathered = [SourceResult(**s) for s in json.loads(row["counts"])["gathered"]]
     again = _analyse(ready, row["as_of"], row["run_id"], inputs["read"], gathered, progress)
     written = store.at(inputs["written"])
-    rows = [_compare(name, getattr(again, name), written.read(name)) for name in OUTPUTS]
+    rows = [_compare(name, getattr(again, name), written.read(name), run_id) for name in inputs["written"]]
     shown, recorded = again.report.to_dict(), before.to_dict()
     changed = sorted(k for k in recorded if shown.get(k) != recorded[k])
     rows.append(
@@ -246,8 +248,8 @@ def suggestions(cfg: Config) -> list[dict[str, Any]]:
 
 
 def quarantine(cfg: Config) -> list[dict[str, Any]]:
-    """The items that did not load, in the order of their files."""
-    return Store(cfg.folder("store")).read("quarantine").sort("kind", "origin", "where").to_dicts()
+    """The items that do not load, in the order of their files."""
+    return _unresolved(Store(cfg.folder("store"))).sort("kind", "origin", "where").to_dicts()
 
 
 def sample_store(progress: Progress = _silent) -> Store:
@@ -291,16 +293,20 @@ def sample_config(home: Path) -> Config:
 def _analysed(
     ready: Plan, as_of: dt.datetime | None, only: str | None, since: dt.datetime | None, progress: Progress
 ) -> Run:
-    """Gather, analyse, and write every table; the run's own row comes last, so a killed run leaves no report."""
+    """Gather, analyse, and write every table; the run's own row comes last, so a killed run leaves no report.
+
+    A run that looks back (a newer one is there) leaves topics, understanding and suggestions as they are.
+    """
     started = dt.datetime.now(dt.UTC)
     at = as_of or ready.config.as_of or started
     if since and since >= at:
         raise ConfigError(f"since {since:%Y-%m-%d} is not before as_of {at:%Y-%m-%d}.")
     run_id = secrets.token_hex(4)
     stages = _Stages(progress)
+    chosen = _chosen(ready.sources, only)
     with stages.stage("gather"):
         gathered = ingest.gather(
-            _chosen(ready.sources, only),
+            chosen,
             ready.store,
             since=since,
             until=at,
@@ -308,11 +314,13 @@ def _analysed(
             run_id=run_id,
             progress=progress,
         )
+    gathered += ingest.left_out([s for s in ready.sources if s not in chosen], ready.store)
     versions = ready.store.versions()
     inputs = {t: versions[t] for t in INPUTS if t in versions}
     made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
     with stages.stage("store"):
-        written = {name: ready.store.upsert(name, getattr(made, name)).version for name in OUTPUTS}
+        tables = ("findings",) if _looks_back(ready.store, at) else OUTPUTS
+        written = {name: ready.store.upsert(name, getattr(made, name)).version for name in tables}
         run = Run(
             run_id=run_id,
             recipe=ready.config.recipe,
@@ -363,12 +371,12 @@ def _analyse(
         )
     with stages.stage("find"):
         joined = understand.join(signals, understood.understanding)
-        failed = [(g.kind, g.origin) for g in gathered if g.status == "failed"]
-        findings = trends.find(
-            joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of, exclude=failed
-        )
+        gaps = [(g.kind, g.origin) for g in gathered if _has_gap(g, end)]
+        findings = trends.find(joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of, exclude=gaps)
     with stages.stage("suggest"):
-        drafts = suggest.draft(findings, joined, understood.topics, week, run_id=run_id, as_of=as_of)
+        drafts = suggest.draft(
+            findings, joined, understood.topics, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks
+        )
         before = store.read("suggestions")
         merged = suggest.merge(drafts, before)
     with stages.stage("report"):
@@ -377,7 +385,7 @@ def _analyse(
             topics=understood.topics,
             findings=findings,
             suggestions=merged,
-            sources=[dataclasses.asdict(g) for g in gathered],
+            sources=[dataclasses.asdict(g) | {"left_out": _has_gap(g, end)} for g in gathered],
             quality=understood.quality,
             week=week,
             as_of=as_of,
@@ -388,7 +396,7 @@ def _analyse(
             options=ready.trends,
             versions=_versions(),
             inputs=dict(inputs),
-            quarantined=store.read("quarantine").height,
+            quarantined=_unresolved(store).height,
         )
     return Analysis(understood.understanding, understood.topics, findings, merged, made)
 
@@ -411,6 +419,7 @@ def _published(ready: Plan, run: Run, progress: Progress) -> Run:
                     timeout_s=cfg.notebook_timeout_s,
                     progress=lambda line: progress(f"… {line}"),
                 )
+                _portable_notebook(done, ready.store.path, target)
                 pages.export_html(done, done.with_suffix(".html"))
         with stages.stage("pdf"):
             (folder / "signal_report.pdf").write_bytes(pages.pdf(run.report.to_dict()))
@@ -418,11 +427,26 @@ def _published(ready: Plan, run: Run, progress: Progress) -> Run:
         for name, value in (
             ("suggestions", run.report.to_dict()["suggestions"]),
             ("summary", run.report.to_dict()),
-            ("run", run.record()),
+            ("run", _portable(run.record(), target)),
         ):
             text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
             (folder / f"{name}.json").write_text(text + "\n", "utf-8")
     return run
+
+
+def _portable(value: Any, folder: Path) -> Any:
+    """The value with absolute paths made relative to a folder: a report that is passed on names no home folder."""
+    if isinstance(value, Mapping):
+        return {k: _portable(v, folder) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(v, folder) for v in value]
+    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") else value
+
+
+def _portable_notebook(path: Path, store: Path, folder: Path) -> None:
+    """Name the store in an executed notebook relative to its folder, from where it can be run again."""
+    text = path.read_text("utf-8")
+    path.write_text(text.replace(str(store), os.path.relpath(store, folder)), "utf-8")
 
 
 def _delivered(ready: Plan, run: Run, progress: Progress, quiet: bool) -> Run:
@@ -433,7 +457,7 @@ def _delivered(ready: Plan, run: Run, progress: Progress, quiet: bool) -> Run:
             continue
         try:
             receipt = sink.deliver(_message(run))
-        except DeliveryError as problem:
+        except (DeliveryError, PrivacyError) as problem:
             failed.append(str(problem))
             logger.warning("%s", problem)
             continue
@@ -445,14 +469,16 @@ def _delivered(ready: Plan, run: Run, progress: Progress, quiet: bool) -> Run:
 def _message(run: Run) -> Message:
     """The summary; its key is made of what it says, so the same window run twice is sent once."""
     shown = run.report.to_dict()
-    said = {k: shown[k] for k in ("week", "verdict", "numbers", "frictions", "delights", "findings")}
+    said = {k: shown[k] for k in ("week", "verdict", "frictions", "delights", "findings")}
     for finding in said["findings"]:
-        finding.pop("run_id", None)
+        del finding["run_id"], finding["updated_at"]  # the same week looked at a day later says the same
     digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    text = reports.summary_text(run.report)
+    privacy.assert_anonymous(text, "summary")
     return Message(
         key=f"{run.recipe}-{shown['week']['iso']}-{digest}",
         title=f"{shown['title']} · {shown['week']['label']}",
-        text=reports.summary_text(run.report),
+        text=text,
         attachments=(str(run.folder / "signal_report.pdf"),) if run.folder else (),
     )
 
@@ -475,6 +501,30 @@ def _keep(
         updated_at=started,
     )
     store.upsert("runs", records.frame("runs", [row]))
+
+
+def _marked(store: Store, run: Run) -> Run:
+    """The run, with its status and duration so far written into its row."""
+    row = store.read("runs").filter(pl.col("run_id") == run.run_id)
+    seconds = sum(s["seconds"] for s in run.stages)
+    store.upsert("runs", row.with_columns(status=pl.lit(run.status), seconds=pl.lit(seconds)))
+    return run
+
+
+def _looks_back(store: Store, as_of: dt.datetime) -> bool:
+    newest = store.read("runs")["as_of"].max()
+    return isinstance(newest, dt.datetime) and newest > as_of
+
+
+def _has_gap(result: SourceResult, end: dt.datetime) -> bool:
+    """Whether a source may lack signals of the report week: it is then left out of every week, and is no fall."""
+    if result.status == "not_read":
+        return result.watermark is None or result.watermark < end - dt.timedelta(days=1)
+    return result.status == "failed"
+
+
+def _unresolved(store: Store) -> pl.DataFrame:
+    return store.read("quarantine").filter(pl.col("resolved_at").is_null())
 
 
 def _counts(made: Report) -> dict[str, int]:
@@ -520,15 +570,18 @@ def _run_row(store: Store, run_id: str) -> dict[str, Any]:
     return found.row(0, named=True)
 
 
-def _compare(name: str, again: pl.DataFrame, stored: pl.DataFrame) -> dict[str, Any]:
+def _compare(name: str, again: pl.DataFrame, stored: pl.DataFrame, run_id: str) -> dict[str, Any]:
     """Whether the stored rows of these keys say the same, whichever run wrote them first, and where they differ."""
     key = list(records.TABLES[name].key)
-    left = again.drop("run_id").sort(key)
-    right = stored.select(left.columns).join(left.select(key), on=key, how="semi").sort(key)
+    content = [c for c in again.columns if c not in VOLATILE]
+    left = again.select(content).sort(key)
+    mine = stored.filter(pl.col("run_id") == run_id).select(key)  # what the run wrote must be found again, too
+    expected = pl.concat([left.select(key), mine]).unique()
+    right = stored.join(expected, on=key, how="semi").select(content).sort(key)
     difference = None
     if left.height != right.height:
         difference = f"{left.height} rows against {right.height}"
     elif not left.equals(right):
-        columns = [c for c in left.columns if not left[c].equals(right[c])]
+        columns = [c for c in content if not left[c].equals(right[c])]
         difference = f"other values in {', '.join(columns)}"
     return {"table": name, "rows": left.height, "equal": difference is None, "difference": difference}

@@ -138,6 +138,7 @@ class UnderstandingRow:
     triage_model: str
     topic_model: str | None
     text_sha256: str
+    inferred_at: dt.datetime
     month: str
     run_id: str
 
@@ -220,6 +221,7 @@ class QuarantineRow:
     where: str
     reason: str
     seen_at: dt.datetime
+    resolved_at: dt.datetime | None  # when the whole source was read again without it
     run_id: str
 
 
@@ -265,7 +267,7 @@ class Table:
 TABLES: dict[str, Table] = {
     "raw": Table(RawRow, ("uid",), partitioned=True),
     "signals": Table(SignalRow, ("uid",), partitioned=True),
-    "understanding": Table(UnderstandingRow, ("uid",), version="created_at", partitioned=True),
+    "understanding": Table(UnderstandingRow, ("uid",), version="inferred_at", partitioned=True),
     "topics": Table(TopicRow, ("topic_id",)),
     "findings": Table(FindingRow, ("finding_id",)),
     "suggestions": Table(SuggestionRow, ("suggestion_id",)),

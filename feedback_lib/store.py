@@ -30,7 +30,9 @@ from feedback_lib.records import TABLES, Table, schema
 
 logger = logging.getLogger(__name__)
 
-VOLATILE = frozenset({"run_id", "fetched_at", "seen_at"})  # say who wrote a row and when, not what it says
+VOLATILE = frozenset(
+    {"run_id", "fetched_at", "seen_at", "inferred_at"}
+)  # say who wrote a row and when, not what it says
 KEEP_DAYS = 180  # how long files that no run names stay readable
 ATTEMPTS = 50  # tries to commit, up to half a second apart
 _OLD = "__stored"

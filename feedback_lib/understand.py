@@ -70,7 +70,7 @@ def understand(
     uids = signals["uid"].to_list()
     copies = text.near_duplicates(uids, read["clean"].to_list(), vectors)
     progress("… fitting topics")
-    fit = np.flatnonzero(voice & readable)[-options.max_fit :]
+    fit = np.flatnonzero(voice & readable)
     labels, scores, registry = _topics(
         [uids[i] for i in fit],
         [read["gloss"][int(i)] for i in fit],
@@ -95,6 +95,7 @@ def understand(
         triage_model=pl.lit(judge.version),
         topic_model=pl.lit(f"{topics.VERSION}+{encoder.name}"),
         text_sha256=read["sha256"],
+        inferred_at=pl.lit(as_of),
         run_id=pl.lit(run_id),
     )
     columns = records.schema("understanding")
@@ -148,7 +149,7 @@ def _topics(
         known.filter(pl.col("topic_id").is_not_null()).select("uid", "topic_id").iter_rows()
     )
     next_id = int(registry["topic_id"].max() or 0) + 1 if registry.height else 1  # type: ignore[arg-type]
-    stable = topics.keep_ids(model.labels, uids, previous, next_id)
+    stable = _returned(topics.keep_ids(model.labels, uids, previous, next_id), next_id, model.labels, uids, registry)
     central, dissenting = topics.representatives(model, vectors)
     created = dict(signals.select("uid", "created_at").iter_rows())
     born = dict(registry.select("topic_id", "born_on").iter_rows())
@@ -171,12 +172,28 @@ def _topics(
             )
         )
     fresh = records.frame("topics", rows)
-    gone = registry.filter(~pl.col("topic_id").is_in(fresh["topic_id"].implode())).with_columns(
-        retired_on=pl.coalesce("retired_on", pl.lit(as_of.date())), updated_at=pl.lit(as_of), run_id=pl.lit(run_id)
+    others = registry.filter(~pl.col("topic_id").is_in(fresh["topic_id"].implode()))
+    leaving = others.filter(pl.col("retired_on").is_null()).with_columns(
+        retired_on=pl.lit(as_of.date()), updated_at=pl.lit(as_of), run_id=pl.lit(run_id)
     )
-    merged = pl.concat([fresh, gone.cast(records.schema("topics"))]).sort("topic_id")  # type: ignore[arg-type]
+    merged = pl.concat([fresh, leaving, others.filter(pl.col("retired_on").is_not_null())]).sort("topic_id")
     ids = [stable.get(int(label)) for label in model.labels]
     return ids, [float(s) if i is not None else None for s, i in zip(model.scores, ids, strict=True)], merged
+
+
+def _returned(
+    stable: Mapping[int, int], next_id: int, labels: np.ndarray[Any, Any], uids: list[str], registry: pl.DataFrame
+) -> dict[int, int]:
+    """The ids, where a topic that would be new but holds most examples of a retired one takes that one's id back."""
+    retired = registry.filter(pl.col("retired_on").is_not_null()).select("topic_id", "examples").rows()
+    label_of = dict(zip(uids, labels.tolist(), strict=True))
+    kept = dict(stable)
+    for topic_id, examples in retired:
+        found = [label_of.get(uid, -1) for uid in examples]
+        label = max(set(found), key=found.count, default=-1)
+        if kept.get(label, 0) >= next_id and 2 * found.count(label) > len(found):
+            kept[label] = topic_id
+    return kept
 
 
 def _quality(

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from feedback_lib import config, pipeline, records, sample
-from feedback_lib.errors import NotebookError
+from feedback_lib.errors import ConfigError, NotebookError
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -248,3 +248,57 @@ def test_tables_name_the_run_that_made_each_row(params, weekly):
     known = set(store.read("runs")["run_id"])
     for table in ("findings", "topics", "suggestions", "understanding"):
         assert set(store.read(table).select(pl.col("run_id").unique())["run_id"]) <= known, table
+
+
+def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_again(world, tmp_path):
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
+    pipeline.aggregate(cfg)
+    store = pipeline.Store(tmp_path / "store")
+    before = {t: store.version(t) for t in ("understanding", "topics", "suggestions")}
+    older = pipeline.aggregate(cfg, as_of=dt.datetime(2026, 10, 19, tzinfo=dt.UTC))
+    assert {t: store.version(t) for t in before} == before
+    assert older.report.to_dict()["week"]["start"] == "2026-10-12"
+    assert [r for r in pipeline.rerun(cfg, older.run_id) if not r["equal"]] == []
+
+
+def test_a_source_left_out_of_a_run_is_named_and_makes_no_fall(world, tmp_path):
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
+    pipeline.aggregate(cfg, as_of=dt.datetime(2026, 11, 9, tzinfo=dt.UTC))
+    shown = pipeline.aggregate(cfg, only="reviews").report.to_dict()
+    by_name = {s["name"]: s["status"] for s in shown["sources"]}
+    assert by_name["files:reviews"] == "ok"
+    assert by_name["files:support"] == "not_read"
+    assert not [f for f in shown["findings"] if f["kind"] == "falling"]
+    heard = next(n for n in shown["numbers"] if n["label"] == "people heard")
+    assert heard["value"] is None or heard["ratio"] is None or heard["ratio"] > 0.4
+
+
+def test_a_repaired_line_leaves_the_quarantine(tmp_path):
+    path = tmp_path / "box.jsonl"
+    good = '{"native_id": "1", "created_at": "2026-11-10", "title": "a"}\n'
+    path.write_text(good + "{broken\n", "utf-8")
+    (tmp_path / "run.yaml").write_text(
+        "store: store\nas_of: 2026-11-16\nsinks: []\nsources: [{kind: files, path: box.jsonl}]\n", "utf-8"
+    )
+    cfg = config.load(tmp_path / "run.yaml")
+    assert pipeline.aggregate(cfg).report.to_dict()["quality"]["quarantined"] == 1
+    assert len(pipeline.quarantine(cfg)) == 1
+    path.write_text(good + good.replace('"1"', '"2"'), "utf-8")
+    assert pipeline.aggregate(cfg).report.to_dict()["quality"]["quarantined"] == 0
+    assert pipeline.quarantine(cfg) == []
+
+
+def test_a_day_later_the_same_week_is_not_sent_again(world, params, weekly):
+    outbox = sorted((world[0] / "outbox").iterdir())
+    pipeline.aggregate(params, as_of=params.as_of + dt.timedelta(days=1))
+    assert sorted((world[0] / "outbox").iterdir()) == outbox
+
+
+def test_a_report_that_is_passed_on_names_no_folder_of_this_machine(world, weekly):
+    for path in weekly.folder.iterdir():
+        assert str(world[0]).encode() not in path.read_bytes(), path.name
+
+
+def test_a_window_too_short_for_trends_is_refused(params):
+    with pytest.raises(ConfigError, match="at least 22 weeks"):
+        pipeline.plan(dataclasses.replace(params, window_weeks=12))
