@@ -3,6 +3,7 @@
 Definitions, the same for every report:
 
 - people: distinct authors; a signal without an author is one person. What machines report is nobody's voice.
+- a suggestion moves when a topic or error behind it is new or growing this week; those come first.
 - answered within 48 h: of the signals received at least 48 hours before ``as_of``, the share with a first response
   within 48 hours. Only origins that ever tell a first response count; an open one past the limit is not answered.
 - friction: a signal labelled DX Friction or Documentation Gap, or a bug report, or about usability or documentation.
@@ -32,7 +33,7 @@ import polars as pl
 from feedback_lib import __version__, privacy, suggest
 from feedback_lib.analysis import trends
 from feedback_lib.errors import StoreError, nearest
-from feedback_lib.records import MONDAY_US, WEEK_US, monday
+from feedback_lib.records import monday
 from feedback_lib.store import Store
 from feedback_lib.suggest import people_words
 
@@ -87,8 +88,14 @@ class Report:
     title: str = TITLE
 
     def to_dict(self) -> Row:
-        """Everything as JSON values; a copy, safe to change."""
-        shown: Row = json.loads(json.dumps(dataclasses.asdict(self), ensure_ascii=False, default=_json))
+        """Everything as JSON values; a copy, safe to change.
+
+        Raises:
+            ValueError: a number is infinite or not a number, which JSON does not know; `build` makes no such report.
+        """
+        shown: Row = json.loads(
+            json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, default=_json)
+        )
         return shown | {
             "suggestions_generated": len(self.suggestions),
             "trends_identified": json.loads(json.dumps(shown["findings"])),
@@ -134,7 +141,7 @@ def build(
         understood: As for `trends.analyse`.
         topics: The registry, for names, words, examples and first days.
         findings: Rows of the table ``findings`` of that week; they decide the badges.
-        suggestions: Rows of the table ``suggestions`` to show, in this order.
+        suggestions: Rows of the table ``suggestions`` to show.
         sources: Per source: name, kind, origin, status (ok, failed, empty), read, new, updated, rejected, error,
             watermark.
         quality: languages, unread, no_topic_ratio, duplicates, models, classifier, abstained_ratio.
@@ -151,34 +158,34 @@ def build(
     """
     start = monday(week)
     given = [_source(s) for s in sources]
-    failed = [s for s in given if s["status"] == "failed"]
+    failed = [g for g, s in zip(given, sources, strict=True) if s.get("left_out", g["status"] == "failed")]
     read = understood
     for source in failed:
         read = read.filter(~((pl.col("kind") == source["kind"]) & (pl.col("origin") == source["origin"])))
     told = trends.analyse(read, start, topics, options, run_id=run_id, as_of=as_of)
     mine = [f for f in findings.to_dicts() if f["week"] == start and f["kind"] != "steady"]
     rows = _prepared(read, start)
-    frictions, delights = _rankings(rows, read, topics, told, mine)
+    frictions, delights, weights = _rankings(read, topics, told, mine)
     quiet = _quiet(told, mine)
     names = [s["name"] for s in failed]
     made = {
         "run_id": run_id,
         "version": __version__,
         "recipe": recipe,
-        "status": "degraded" if failed else "ok",
+        "status": "degraded" if any(s["status"] == "failed" for s in given) else "ok",
         "product": product,
         "synthetic": synthetic,
         "as_of": as_of,
         "data_as_of": _data_as_of(given, read, as_of),
         "week": _week(start),
-        "verdict": _verdict(told, mine, frictions, delights, names, start.isocalendar().week),
+        "verdict": _verdict(told, mine, frictions, weights, failed, start.isocalendar().week),
         "feedback_items_processed": understood.height,
         "numbers": _numbers(rows, read, told, mine, as_of, _Missing(names, _prepared(understood, start))),
         "frictions": frictions,
         "delights": delights,
         "findings": mine,
-        "suggestions": suggestions.to_dicts(),
-        "recurring": _recurring(told),
+        "suggestions": _suggestions(suggestions, mine),
+        "recurring": _recurring(told, rows),
         "sources": given,
         "quality": dict(quality) | {"quarantined": quarantined},
         "quiet": quiet,
@@ -187,7 +194,7 @@ def build(
         "workflow": WORKFLOW,
         "title": TITLE,
     }
-    return Report.from_dict(json.loads(json.dumps(made, ensure_ascii=False, default=_json)))
+    return Report.from_dict(json.loads(json.dumps(_finite(made), ensure_ascii=False, allow_nan=False, default=_json)))
 
 
 def open_report(store: Store | str | Path, run_id: str = "") -> Report:
@@ -242,6 +249,15 @@ def _json(value: Any) -> Any:
     raise TypeError(f"a report cannot hold {type(value).__name__}")
 
 
+def _finite(value: Any) -> Any:
+    """The same with None for every number without an end: the upper end of an interval may have none."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _week(start: dt.date) -> Row:
     end = start + dt.timedelta(days=6)
     year, number, _ = start.isocalendar()
@@ -279,23 +295,19 @@ def _data_as_of(sources: Sequence[Row], read: pl.DataFrame, as_of: dt.datetime) 
 
 def _prepared(read: pl.DataFrame, start: dt.date) -> pl.DataFrame:
     """The voices of the last 13 weeks: with person, place of the week (the report week is last), friction, praise."""
-    week_us = (start - dt.date(1970, 1, 1)).days * 86_400_000_000
-    monday_us = pl.col("created_at_us") - (pl.col("created_at_us") - MONDAY_US) % WEEK_US
     last = trends.SPARK_WEEKS - 1
     return (
-        read.filter(~pl.col("type").is_in(trends.MACHINES))
+        suggest.seen(read, start, last)
+        .filter("voice")
         .with_columns(
-            person=pl.coalesce("author", pl.format("signal {}", "uid")),
-            place=last - (week_us - monday_us) // WEEK_US,
+            place=pl.col("place") + last,
             friction=pl.col("dx_label").is_in(FRICTION_LABELS).fill_null(False)
             | (
                 pl.col("category").is_in(FRICTION_CATEGORIES).fill_null(False)
                 & (pl.col("dx_label") != "DX Delight").fill_null(True)
             ),
-            praise=(pl.col("dx_label") == "DX Delight").fill_null(False)
-            | (pl.col("category") == "praise").fill_null(False),
+            praise=suggest.praises(),
         )
-        .filter(pl.col("place").is_between(0, last))
     )
 
 
@@ -407,9 +419,7 @@ def _number(
         "value": value,
         "text": text,
         "baseline": baseline,
-        "ratio": ratio[0],
-        "low": ratio[1],
-        "high": ratio[2],
+        **dict(zip(("ratio", "low", "high"), _finite(ratio), strict=True)),
         "spark": spark,
         "better": better,
         "note": ", ".join(part for part in (note, without) if part),
@@ -463,34 +473,42 @@ def share_ratio(good: float, n: float, usual: float, usual_n: float) -> tuple[fl
 # Frictions and delights
 
 
+@dataclasses.dataclass(frozen=True)
+class _Weight:
+    """What the verdict needs of a topic: whether it is praise, people × pain (or joy), who owns it."""
+
+    delight: bool
+    weight: float
+    owner: str | None
+
+
 def _rankings(
-    rows: pl.DataFrame, read: pl.DataFrame, topics: pl.DataFrame, told: trends.Trends, findings: Sequence[Row]
-) -> tuple[list[Row], list[Row]]:
-    """The top five of each: people × pain (or joy) × growth of this week's topics."""
+    read: pl.DataFrame, topics: pl.DataFrame, told: trends.Trends, findings: Sequence[Row]
+) -> tuple[list[Row], list[Row], dict[str, _Weight]]:
+    """The top five of each: people × pain (or joy) × growth of this week's topics; and the weight of every topic."""
     registry = {t["topic_id"]: t for t in topics.to_dicts()}
     repeated = set(told.recurring["subject"])
     ranked: dict[bool, list[tuple[float, Row]]] = {True: [], False: []}
-    window = rows.filter(pl.col("topic_id").is_not_null(), pl.col("place") >= trends.SPARK_WEEKS - 1 - 8)
+    weights = {}
+    window = suggest.seen(read, told.week, told.options.weeks).filter("voice", pl.col("topic_id").is_not_null())
     parts = {int(k[0]): part for k, part in window.partition_by("topic_id", as_dict=True).items()}
     for stats in told.table.filter(pl.col("subject_type") == "topic", pl.col("people") > 0).to_dicts():
         topic_id = int(stats["subject"])
         part = parts[topic_id]
-        now = part.filter(pl.col("place") == trends.SPARK_WEEKS - 1)
-        delight = suggest.is_praise(now if now.filter(_labelled()).height >= 3 else part)
+        now = part.filter(pl.col("place") == 0)
+        delight = suggest.is_praise(now if now.filter(suggest.labelled()).height >= 3 else part)
         badge = _badge(stats, findings, now, repeated)
         mood = float(now["sentiment"].mean() or 0.0)  # type: ignore[arg-type]
         feeling = (1 + mood) / 2 if delight else (suggest.severity(now) + (1 - mood) / 2) / 2
         row = _topic(topic_id, stats, badge, now, part, read, registry.get(topic_id))
-        ranked[delight].append((stats["people"] * feeling * _growth(badge, stats["ratio"]), row))
+        weight = stats["people"] * feeling
+        weights[stats["subject"]] = _Weight(delight, weight, suggest.owner(now))
+        ranked[delight].append((weight * _growth(badge, stats["ratio"]), row))
     top = {}
     for delight, found in ranked.items():
         found.sort(key=lambda pair: (-pair[0], pair[1]["topic_id"]))
         top[delight] = [{"rank": n} | row for n, (_, row) in enumerate(found[:TOP], start=1)]
-    return top[False], top[True]
-
-
-def _labelled() -> pl.Expr:
-    return pl.col("category").is_not_null() | pl.col("dx_label").is_not_null()
+    return top[False], top[True], weights
 
 
 def _badge(stats: Row, findings: Sequence[Row], now: pl.DataFrame, repeated: set[str]) -> str:
@@ -603,14 +621,25 @@ def verbatim(title: str, body: str, words: int = 25) -> str:
 # Findings in words
 
 
-def _recurring(told: trends.Trends) -> list[Row]:
+def _recurring(told: trends.Trends, rows: pl.DataFrame) -> list[Row]:
+    """The errors that keep coming back; mentions are of machines too, people are not."""
     evidence = {r.subject: list(r.evidence) for r in told.rows if r.kind == "recurring"}
-    columns = ("name", "people", "mentions", "baseline_mentions", "weeks_seen", "spark")
+    now = rows.filter(pl.col("place") == trends.SPARK_WEEKS - 1)
+    people = dict(now.group_by("fingerprint").agg(pl.col("person").n_unique()).iter_rows())
+    columns = ("name", "mentions", "baseline_mentions", "weeks_seen", "spark")
     return [
         {"fingerprint": r["subject"], **{c: r[c] for c in columns}, "since": r["first_week"]}
-        | {"evidence": evidence[r["subject"]]}
+        | {"people": people.get(r["subject"], 0), "evidence": evidence[r["subject"]]}
         for r in told.recurring.to_dicts()
     ]
+
+
+def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row]) -> list[Row]:
+    """What moved this week first, then what is always there; the most urgent first in each."""
+    moving = _moving(findings)
+    ids = {f["finding_id"] for f in moving} | {f"{f['subject_type']}:{f['subject']}" for f in moving}
+    rows = [s | {"moving": not ids.isdisjoint([s["subject"], *s["findings"]])} for s in suggestions.to_dicts()]
+    return sorted(rows, key=lambda s: (not s["moving"], -s["priority"]))
 
 
 def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:
@@ -638,29 +667,32 @@ def _verdict(
     told: trends.Trends,
     findings: Sequence[Row],
     frictions: Sequence[Row],
-    delights: Sequence[Row],
-    missing: Sequence[str],
+    weights: Mapping[str, _Weight],
+    missing: Sequence[Row],
     week: int,
 ) -> str:
-    """One sentence of at most 30 words: what moved, else what stands, else why nothing can be said."""
-    names = (" and " if len(missing) == 2 else ", ").join(privacy.excerpt(n, 2) for n in missing[:2])
+    """One sentence of at most 30 words: what moved, else what stands, else why nothing can be said.
+
+    Of what moved the worst comes first, by people × pain, and praise after it; each with its owner where one is known.
+    """
+    names = (" and " if len(missing) == 2 else ", ").join(privacy.excerpt(s["name"], 2) for s in missing[:2])
     more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
-    prefix = f"Without {names}{more}, which could not be read: " if missing else ""
+    tried = all(s["status"] == "failed" for s in missing)
+    why = "could not be read" if tried else "was not read" if len(missing) == 1 else "were not read"
+    prefix = f"Without {names}{more}, which {why}: " if missing else ""
     heard = told.heard[-1]
     if heard is None:
         return _sentence([f"{prefix}nobody was heard in week {week}, so nothing can be said about it"])
     if told.abstained:
         said = f"{prefix}{people_words(int(heard))} were heard; {told.abstained} to say what is new"
         return _sentence([said, *_standing(frictions)])
-    order = {("topic", str(r["topic_id"])): n for n, r in enumerate([*frictions, *delights])}
-    moving = sorted(
-        _moving(findings),
-        key=lambda f: (f["subject_type"] != "topic", order.get((f["subject_type"], f["subject"]), 99), f["q"]),
-    )
-    topics = [f for f in moving if f["subject_type"] == "topic"] or moving
-    if topics:
-        loved = {str(r["topic_id"]) for r in delights}
-        clauses = [_moved(f, praise=f["subject_type"] == "topic" and f["subject"] in loved) for f in topics]
+    moving = _moving(findings)
+    topics = [f for f in moving if f["subject_type"] == "topic"]
+    unknown = _Weight(delight=False, weight=0.0, owner=None)
+    known = [(f, weights.get(f["subject"], unknown) if topics else unknown) for f in topics or moving]
+    if known:
+        known.sort(key=lambda k: (k[1].delight, -k[1].weight, -k[0]["people"], k[0]["subject"]))
+        clauses = [_moved(f, about) for f, about in known]
         return _sentence([prefix + clauses[0], *clauses[1:3]], rest=len(clauses))
     nothing = f"nothing new or growing passed q < {told.options.q:g} among {told.tested} subjects"
     return _sentence([prefix + nothing, *_standing(frictions)])
@@ -670,9 +702,12 @@ def _standing(frictions: Sequence[Row]) -> list[str]:
     return [f"{_name(r)} stays first with {people_words(r['people'])}" for r in frictions[:1]]
 
 
-def _moved(finding: Row, *, praise: bool) -> str:
+def _moved(finding: Row, about: _Weight) -> str:
     name, people = _name(finding), people_words(finding["people"])
-    name = f"praise for {name}" if praise else name
+    name = f"praise for {name}" if about.delight else name
+    owner = privacy.excerpt((about.owner or "").replace("_", " "), 2)
+    if owner and not about.delight and owner.casefold() not in finding["name"].casefold():
+        name = f"{owner}: {name}"
     if finding["kind"] == "new":
         return f"{name} is new with {people}"
     times = f" ×{finding['ratio']:.1f}" if finding["ratio"] else ""

@@ -2,12 +2,15 @@
 
 Priority is a weighted mean of three parts, each 0 to 1 and each shown (weights are a parameter, `Weights`):
 
-- severity: how bad. The mean over this week's evidence of the severity a person wrote on the signal, else of the
-  inferred one; 0.5 where neither is known.
+- severity: how bad. The mean over this week's evidence: of what a person reports, the severity written on the signal,
+  else the inferred one; of what a machine reports, the mean of the two, or the one there is (a traceback sounds bad
+  whatever it is about). 0.5 where nothing is known. Written words stand for the numbers of `SEVERITIES`.
 - impact: how many. The square root of the share of all people heard, or of all customer value heard where sources
-  give one, whichever is larger. The root keeps small topics apart: 1 % is 0.1, 4 % is 0.2, 25 % is 0.5.
+  give one, whichever is larger. The root keeps small topics apart: 1 % is 0.1, 4 % is 0.2, 25 % is 0.5. Machines are
+  no people: what only they report has impact 0.
 - frequency: how often. Half is the share of the last weeks in which it was said; half is growth: 1 for what is new,
-  the lower end of the rate ratio's interval on a log scale for what grows (×4 is 1), else 0.
+  the lower end of the rate ratio's interval on a log scale for what grows (×4 is 1), else 0; or the volume of what
+  machines reported this week, where that is more: 10 times is a third, 100 two thirds, 1,000 is 1.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import narwhals as nw
 import polars as pl
 
 from feedback_lib import records
@@ -27,9 +31,13 @@ from feedback_lib.analysis import trends
 from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
+TITLE_LETTERS = 90
+LEAST_NAME = 24  # letters of a name that a title keeps before it says less about the numbers
 FEW = 5  # fewer people than this are not counted out in front of stakeholders
 
 SEVERITIES = {
+    "fatal": 1.0, "emergency": 1.0, "alert": 1.0, "error": 0.5, "warning": 0.25, "warn": 0.25, "notice": 0.1,
+    "info": 0.1, "debug": 0.1,  # levels of log lines: "error" is the usual one, so it says nothing special
     "blocker": 1.0, "critical": 1.0, "urgent": 1.0, "highest": 1.0, "sev1": 1.0, "p0": 1.0,
     "major": 0.75, "high": 0.75, "sev2": 0.75, "p1": 0.75,
     "medium": 0.5, "normal": 0.5, "moderate": 0.5, "sev3": 0.5, "p2": 0.5,
@@ -60,19 +68,47 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Problem:
-    """What a suggestion is made of: one subject, its finding if there is one, and the signals behind it."""
+    """What a suggestion is made of: one subject, its findings if there are any, and the signals behind it."""
 
     subject_type: str
     subject: str
     name: str
-    finding: FindingRow | None
-    signals: pl.DataFrame  # this week's, best evidence first; the window's when there are none this week
-    people: int
-    weeks_seen: int
+    findings: tuple[FindingRow, ...]  # strongest first
+    window: pl.DataFrame  # its signals of all weeks looked at, this week's first, best evidence first
+    twin: str = ""  # the topic whose signals are mostly this error's, as "topic:5"
+
+    @property
+    def now(self) -> pl.DataFrame:
+        return self.window.filter(pl.col("place") == 0)
+
+    @property
+    def signals(self) -> pl.DataFrame:
+        """This week's; the window's when there are none this week."""
+        return self.now if self.now.height else self.window
+
+    @property
+    def people(self) -> int:
+        return self.now.filter("voice")["person"].n_unique()
+
+    @property
+    def weeks_seen(self) -> int:
+        return self.window["place"].n_unique()
+
+    @property
+    def finding(self) -> FindingRow | None:
+        return self.findings[0] if self.findings else None
 
     @property
     def kind(self) -> str:
         return self.finding.kind if self.finding else "steady"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Draft(SuggestionRow):
+    """A suggestion of one week, with that by which `merge` knows its problem under another subject."""
+
+    twin: str = ""  # the topic it speaks for besides its own subject
+    said: tuple[tuple[dt.date, str], ...] = ()  # Monday and uid of every signal of the problem in the weeks looked at
 
 
 def draft(
@@ -87,11 +123,12 @@ def draft(
     steady: int = 3,
     weeks: int = 8,
     weights: Weights = Weights(),
-) -> list[SuggestionRow]:
+) -> list[Draft]:
     """Suggestions for one week: what is new, what grows, what recurs, then the worst of what is always there.
 
     Topics and errors make suggestions; a category or a product area names no problem that somebody could fix. What
-    falls and what is praised makes none. A recurring error whose signals are a topic's makes one with it.
+    falls and what is praised makes none. An error and a topic with mostly the same signals make one, carried by the
+    error: its fingerprint stays the same when topics are made anew.
 
     Args:
         findings: Rows of the table ``findings`` of that week.
@@ -106,26 +143,18 @@ def draft(
         weights: Of the parts of priority.
 
     Returns:
-        Most urgent first. When there are more than ``limit``, what is new or growing is kept before what is not.
+        What is new or growing first, then the rest; the most urgent first in each.
     """
     start = monday(week)
-    window = understood.filter(
-        pl.col("created_at_us").is_between(
-            _micros(start - dt.timedelta(weeks=weeks)), _micros(start + dt.timedelta(weeks=1)), closed="left"
-        )
-    ).with_columns(
-        person=pl.coalesce("author", pl.format("signal {}", "uid")),
-        now=pl.col("created_at_us") >= _micros(start),
-        voice=~pl.col("type").is_in(trends.MACHINES),
-    )
+    window = seen(understood, start, weeks)
     rows = [FindingRow(**r) for r in findings.to_dicts()] if isinstance(findings, pl.DataFrame) else list(findings)
     rows = [r for r in rows if r.week == start and r.subject_type in ("topic", "error") and r.kind != "steady"]
     names = dict(topics.select("topic_id", "name").iter_rows())
     problems = _problems(rows, window, {str(k): str(v) for k, v in names.items()}, steady)
-    heard = window.filter("now", "voice")
+    heard = window.filter(pl.col("place") == 0, "voice")
     made = [_suggestion(p, heard, start, weeks, weights, run_id, as_of) for p in problems]
     order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in ("new", "growing"), -made[i].priority, i))
-    return sorted((made[i] for i in order[:limit]), key=lambda s: -s.priority)
+    return [made[i] for i in order[:limit]]
 
 
 def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[SuggestionRow]) -> pl.DataFrame:
@@ -135,17 +164,59 @@ def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[Sug
     again adds none. Once a person has taken it (its state is not ``open``), its words and type stay as they are.
     Numbers of an older week than the newest known only fill the history.
 
+    A draft continues the row with its subject, else with its id. Without one, an error continues the row of its topic
+    (and a topic that of an error) when they are one problem: this week, or when that row was last written, at least
+    half of the signals of both were signals of both. The row is the error's from then on.
+
     Args:
         drafts: As `draft` makes them.
         existing: The table ``suggestions``, or rows of it.
 
     Returns:
-        One row per draft, in their order, columns of the table ``suggestions``. A row that says nothing new is
-        exactly the one that was there.
+        One row per draft, in their order, columns of the table ``suggestions``; a draft that would continue the row of
+        another draft is left out. A row that says nothing new is exactly the one that was there.
     """
     before = existing.to_dicts() if isinstance(existing, pl.DataFrame) else [_as_dict(r) for r in existing]
-    known = {r["suggestion_id"]: r for r in before}
-    return records.frame("suggestions", [_merged(_as_dict(d), known.get(d.suggestion_id)) for d in drafts])
+    continued: dict[int, str | None] = {}  # place among the drafts: id of the row before
+    for same in (_same_subject, _same_id, _same_problem):
+        for n, made in enumerate(drafts):
+            if n not in continued:
+                old = next((r["suggestion_id"] for r in before if same(made, r)), None)
+                if old is not None:
+                    continued[n] = None if old in continued.values() else old
+    by_id = {r["suggestion_id"]: r for r in before}
+    rows = [
+        _merged(_as_dict(made), by_id.get(continued.get(n) or ""))
+        for n, made in enumerate(drafts)
+        if continued.get(n, "") is not None
+    ]
+    return records.frame("suggestions", rows)
+
+
+def _same_subject(made: SuggestionRow, old: dict[str, Any]) -> bool:
+    return bool(made.subject == old["subject"])
+
+
+def _same_id(made: SuggestionRow, old: dict[str, Any]) -> bool:
+    return bool(made.suggestion_id == old["suggestion_id"])
+
+
+def _same_problem(made: SuggestionRow, old: dict[str, Any]) -> bool:
+    """Whether a topic's draft and an error's row, or the other way round, are the same problem."""
+    if not isinstance(made, Draft) or {made.subject[:6], old["subject"][:6]} != {"topic:", "error:"}:
+        return False
+    if made.twin == old["subject"] or not old["history"]:
+        return bool(made.twin == old["subject"])
+    written = dt.date.fromisoformat(max(old["history"])[:10])
+    evidence = set(old["evidence"])
+    that_week = {uid for week, uid in made.said if week == written}
+    until_then = {uid for week, uid in made.said if week <= written}  # the evidence when it was silent that week
+    return _alike(evidence, that_week) or _alike(evidence, until_then)
+
+
+def _alike(one: set[str], two: set[str]) -> bool:
+    """Whether at least half of all signals of the two are signals of both (Jaccard)."""
+    return bool(one & two) and len(one & two) >= 0.5 * len(one | two)
 
 
 def suggestion_id(subject_type: str, subject: str) -> str:
@@ -160,9 +231,11 @@ def suggestion_id(subject_type: str, subject: str) -> str:
 def people_words(count: int) -> str:
     """A number of people as stakeholders see it.
 
-    >>> people_words(14), people_words(3)
-    ('14 people', 'fewer than 5 people')
+    >>> people_words(14), people_words(3), people_words(0)
+    ('14 people', 'fewer than 5 people', '0 people')
     """
+    if count == 0:
+        return "0 people"
     return f"fewer than {FEW} people" if count < FEW else f"{count:,} people"
 
 
@@ -171,96 +244,139 @@ def _micros(day: dt.date) -> int:
 
 
 def _as_dict(row: SuggestionRow) -> dict[str, Any]:
-    return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+    return {f.name: getattr(row, f.name) for f in dataclasses.fields(SuggestionRow)}
+
+
+def seen(understood: pl.DataFrame, week: dt.date, weeks: int) -> pl.DataFrame:
+    """The signals of one week and of the weeks before it, with who spoke and when.
+
+    Args:
+        understood: As for `trends.analyse`.
+        week: Any day of the report week.
+        weeks: How many weeks before it.
+
+    Returns:
+        The rows with three columns more: person · voice, whether a person said it (not a machine) · place, 0 in the
+        report week, -1 in the week before it, and so on.
+    """
+    made = nw.from_native(understood, eager_only=True).with_columns(person=trends.person(), place=trends.week_us())
+    return (
+        made.to_native()
+        .with_columns(
+            voice=~pl.col("type").is_in(trends.MACHINES),
+            place=(pl.col("place") - _micros(monday(week))) // records.WEEK_US,
+        )
+        .filter(pl.col("place").is_between(-weeks, 0))
+    )
+
+
+def praises() -> pl.Expr:
+    """Whether a signal praises: labelled DX Delight, or of category praise."""
+    return (pl.col("category") == "praise").fill_null(False) | (pl.col("dx_label") == "DX Delight").fill_null(False)
+
+
+def labelled() -> pl.Expr:
+    """Whether a signal has a category or a DX label."""
+    return pl.col("category").is_not_null() | pl.col("dx_label").is_not_null()
 
 
 def _problems(
     findings: Sequence[FindingRow], window: pl.DataFrame, names: dict[str, str], steady: int
 ) -> list[_Problem]:
-    strongest = ("falling", "recurring", "growing", "new")  # the strongest row of a subject comes last and wins
-    by_subject = {(f.subject_type, f.subject): f for f in sorted(findings, key=lambda f: strongest.index(f.kind))}
-    found = [_problem(*k, f.name, f, window) for k, f in by_subject.items() if f.kind != "falling"]
+    strongest = ("new", "growing", "recurring", "falling")
+    by_subject: dict[tuple[str, str], list[FindingRow]] = {}
+    for row in sorted(findings, key=lambda f: strongest.index(f.kind)):
+        by_subject.setdefault((row.subject_type, row.subject), []).append(row)
+    known = {k: [r for r in rows if r.kind != "falling"] for k, rows in by_subject.items()}
+    spoken = window.filter(pl.col("place") == 0)["topic_id"].drop_nulls().unique().sort().cast(pl.String)
+    topics = dict.fromkeys([s for t, s in known if t == "topic"] + list(spoken))
+    errors = dict.fromkeys(s for t, s in known if t == "error")
+    twins = _twins(window)
+    found = []
+    for topic in topics:
+        mine = known.get(("topic", topic), [])
+        if ("topic", topic) in by_subject and not mine:
+            continue  # it falls
+        name = mine[0].name if mine else names.get(topic, f"topic {topic}")
+        error = twins.get(topic)
+        if error is None:
+            found.append(_problem("topic", topic, name, mine, window, pl.col("topic_id") == int(topic)))
+            continue
+        errors.pop(error, None)
+        rows = sorted(mine + known.get(("error", error), []), key=lambda f: strongest.index(f.kind))
+        both = (pl.col("topic_id") == int(topic)) | (pl.col("fingerprint") == error)
+        made = _problem("error", error, name, rows, window, both)
+        found.append(dataclasses.replace(made, twin=f"topic:{topic}"))
+    alone = [(error, rows) for error in errors if (rows := known["error", error])]
+    found += [_problem("error", e, rows[0].name, rows, window, pl.col("fingerprint") == e) for e, rows in alone]
     found = [p for p in found if not is_praise(p.signals)]
-    moving = [p for p in found if p.subject_type == "topic"]
-    standing = _standing(window, {s for t, s in by_subject if t == "topic"}, names)
-    # an error and the topic that its signals make are one problem; the topic carries it
-    for error in [p for p in found if p.subject_type == "error"]:
-        twin = next((p for p in [*moving, *standing] if _same(error, p)), None)
-        if twin is None:
-            moving.append(error)
-        elif any(twin is p for p in standing):
-            standing = [p for p in standing if p is not twin]
-            moving.append(dataclasses.replace(twin, finding=error.finding))
-    return moving + standing[:steady]
+    # without a finding, the most people × pain first
+    standing = sorted(
+        (p for p in found if not p.findings and p.people), key=lambda p: (-p.people * severity(p.signals), p.subject)
+    )
+    return [p for p in found if p.findings] + standing[:steady]
 
 
-def _problem(subject_type: str, subject: str, name: str, finding: FindingRow | None, window: pl.DataFrame) -> _Problem:
-    column = trends.SUBJECTS[subject_type]  # type: ignore[index]
-    mine = window.filter(pl.col(column).cast(pl.String) == subject).sort(
+def _problem(
+    subject_type: str, subject: str, name: str, findings: Sequence[FindingRow], window: pl.DataFrame, rule: pl.Expr
+) -> _Problem:
+    mine = window.filter(rule).sort(
+        pl.col("place") == 0,
         pl.col("duplicate_of").is_null(),
         pl.col("topic_score").fill_null(0),
         "created_at_us",
         "uid",
-        descending=[True, True, False, False],
+        descending=[True, True, True, False, False],
     )
-    now = mine.filter("now")
-    return _Problem(
-        subject_type=subject_type,
-        subject=subject,
-        name=name,
-        finding=finding,
-        signals=now if now.height else mine,
-        people=now.filter("voice")["person"].n_unique() or now["person"].n_unique(),
-        weeks_seen=mine.select(_week_us()).n_unique(),
-    )
+    return _Problem(subject_type, subject, name, tuple(findings), mine)
 
 
-def _week_us() -> pl.Expr:
-    return pl.col("created_at_us") - (pl.col("created_at_us") - records.MONDAY_US) % records.WEEK_US
-
-
-def _standing(window: pl.DataFrame, known: set[str], names: dict[str, str]) -> list[_Problem]:
-    """Frictions without a finding, the most people × pain first."""
-    ids = window.filter("now", pl.col("topic_id").is_not_null())["topic_id"].unique().sort().cast(pl.String)
-    found = [_problem("topic", i, names.get(i, f"topic {i}"), None, window) for i in ids if i not in known]
-    found = [p for p in found if p.people > 0 and not is_praise(p.signals)]
-    return sorted(found, key=lambda p: (-p.people * severity(p.signals), p.subject))
-
-
-def _same(error: _Problem, topic: _Problem) -> bool:
-    """Whether at least half of all signals of the two are signals of both (Jaccard)."""
-    if topic.subject_type != "topic":
-        return False
-    one, two = set(error.signals["uid"]), set(topic.signals["uid"])
-    return len(one & two) >= 0.5 * len(one | two)
+def _twins(window: pl.DataFrame) -> dict[str, str]:
+    """The error of each topic that is one problem with it: the same signals (`_alike`) this week or in all weeks."""
+    pairs: dict[tuple[str, str], float] = {}
+    for rows in (window, window.filter(pl.col("place") == 0)):
+        topics = dict(rows.group_by(pl.col("topic_id").cast(pl.String)).len().iter_rows())
+        errors = dict(rows.group_by("fingerprint").len().iter_rows())
+        both = rows.drop_nulls(["topic_id", "fingerprint"]).group_by(pl.col("topic_id").cast(pl.String), "fingerprint")
+        for topic, error, shared in both.len().iter_rows():
+            alike = shared / (topics[topic] + errors[error] - shared)
+            pairs[topic, error] = max(alike, pairs.get((topic, error), 0.0))
+    twins: dict[str, str] = {}
+    for (topic, error), alike in sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0])):
+        if alike >= 0.5 and topic not in twins and error not in twins.values():
+            twins[topic] = error
+    return twins
 
 
 def is_praise(signals: pl.DataFrame) -> bool:
     """Whether most of the labelled signals praise; where none is labelled, whether they sound glad on average."""
-    told = signals.filter(pl.col("category").is_not_null() | pl.col("dx_label").is_not_null())
+    told = signals.filter(labelled())
     if told.height:
-        praise = (pl.col("category") == "praise").fill_null(False) | (pl.col("dx_label") == "DX Delight").fill_null(
-            False
-        )
-        return told.filter(praise).height * 2 > told.height
+        return told.filter(praises()).height * 2 > told.height
     return float(signals["sentiment"].mean() or 0.0) > 0.2  # type: ignore[arg-type]
 
 
 def severity(signals: pl.DataFrame) -> float:
-    """0 to 1: what people wrote as severity, else what was inferred, else 0.5; the mean over signals."""
+    """0 to 1: the mean over signals of what was written or inferred, see the module; 0.5 where nothing is known."""
     written = pl.col("severity").str.to_lowercase().replace_strict(SEVERITIES, default=None, return_dtype=pl.Float64)
-    known = signals.select(pl.coalesce(written, "severity_score")).to_series().drop_nulls()
+    machine = pl.col("type").is_in(trends.MACHINES)
+    each = (
+        pl.when(machine)
+        .then(pl.mean_horizontal(written, "severity_score"))
+        .otherwise(pl.coalesce(written, "severity_score"))
+    )
+    known = signals.select(each.alias("severity")).to_series().drop_nulls()
     return float(known.mean()) if known.len() else 0.5  # type: ignore[arg-type]
 
 
 def _impact(problem: _Problem, heard: pl.DataFrame) -> float:
     everybody = heard["person"].n_unique()
-    now = problem.signals.filter("now")
-    share = now["person"].n_unique() / everybody if everybody else 0.0
+    mine = problem.now.filter("voice")["person"].unique()
+    share = len(mine) / everybody if everybody else 0.0
     worth = heard.group_by("person").agg(pl.col("customer_value").max()).drop_nulls()
     total = float(worth["customer_value"].sum())
-    mine = float(worth.filter(pl.col("person").is_in(now["person"].implode()))["customer_value"].sum())
-    return math.sqrt(min(1.0, max(share, mine / total if total > 0 else 0.0)))
+    theirs = float(worth.filter(pl.col("person").is_in(mine.implode()))["customer_value"].sum())
+    return math.sqrt(min(1.0, max(share, theirs / total if total > 0 else 0.0)))
 
 
 def _frequency(problem: _Problem, weeks: int) -> float:
@@ -269,7 +385,9 @@ def _frequency(problem: _Problem, weeks: int) -> float:
         growth = 1.0
     elif problem.kind == "growing" and problem.finding and problem.finding.low:
         growth = min(1.0, max(0.0, math.log2(problem.finding.low) / 2))
-    return (min(1.0, problem.weeks_seen / (weeks + 1)) + growth) / 2
+    reported = problem.now.filter(~pl.col("voice")).height
+    volume = min(1.0, math.log10(reported) / 3) if reported else 0.0
+    return (min(1.0, problem.weeks_seen / (weeks + 1)) + max(growth, volume)) / 2
 
 
 def suggestion_type(problem_type: str, name: str, signals: pl.DataFrame) -> SuggestionType:
@@ -347,12 +465,8 @@ def _suggestion(
     weights: Weights,
     run_id: str,
     as_of: dt.datetime,
-) -> SuggestionRow:
-    made = suggestion_type(
-        "error" if problem.finding and problem.finding.subject_type == "error" else problem.subject_type,
-        problem.name,
-        problem.signals,
-    )
+) -> Draft:
+    made = suggestion_type(problem.subject_type, problem.name, problem.signals)
     parts = severity(problem.signals), _impact(problem, heard), _frequency(problem, weeks)
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
@@ -363,10 +477,10 @@ def _suggestion(
         since=f"{week.day} {week:%B}",
         version=_version(problem.signals),
     )
-    return SuggestionRow(
+    return Draft(
         suggestion_id=suggestion_id(problem.subject_type, problem.subject),
         type=made,
-        title=f"{_TITLES[made].format(name=problem.name)}: {_said(problem, weeks)}",
+        title=_title(made, problem, week, weeks),
         action=action,
         priority=priority,
         severity=parts[0],
@@ -374,33 +488,66 @@ def _suggestion(
         frequency=parts[2],
         people=problem.people,
         evidence=tuple(problem.signals["uid"]),
-        findings=(problem.finding.finding_id,) if problem.finding else (),
+        findings=tuple(f.finding_id for f in problem.findings),
         subject=f"{problem.subject_type}:{problem.subject}",
         state=OPEN,
         history=(f"{week} run {run_id[:4]}: {problem.people} people, priority {priority:.2f}",),
         created_at=as_of,
         updated_at=as_of,
         run_id=run_id,
+        twin=problem.twin,
+        said=tuple(
+            (week + dt.timedelta(weeks=place), uid) for place, uid in problem.window.select("place", "uid").iter_rows()
+        ),
     )
 
 
-def _said(problem: _Problem, weeks: int) -> str:
+def _title(made: SuggestionType, problem: _Problem, week: dt.date, weeks: int) -> str:
+    """What to do about what, and how often it was said in which week; it stays true when it is read later."""
+    full = _TITLES[made].format(name="")
+    said = _said(problem, week, weeks)
+    room = [TITLE_LETTERS - len(f"{full}: {words}") for words in said]
+    enough = min(LEAST_NAME, len(problem.name))
+    best = next((i for i, letters in enumerate(room) if letters >= enough), len(said) - 1)
+    name = problem.name
+    if len(name) > room[best]:
+        name = f"{name[: room[best] - 1].rstrip()}…"
+    return f"{_TITLES[made].format(name=name)}: {said[best]}"
+
+
+def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
+    """How often it was said, at length and shorter."""
+    when = f"in week {week.isocalendar().week}"
     count = people_words(problem.people)
+    if not problem.people:
+        times = problem.now.height
+        count = f"0 people, seen {'once' if times == 1 else f'{times:,} times'}"
+    often = f"in {problem.weeks_seen} of the last {weeks + 1} weeks"
     if problem.kind == "new":
-        return f"new, {count} this week"
+        return [f"new, {count} {when}"]
     if problem.kind == "growing" and problem.finding and problem.finding.ratio:
-        return f"{count} this week, ×{problem.finding.ratio:.1f} the usual share"
-    if problem.kind == "recurring" or not problem.people:
-        return f"seen in {problem.weeks_seen} of the last {weeks + 1} weeks"
-    return f"{count} this week"
+        return [f"{count} {when}, ×{problem.finding.ratio:.1f} the usual share", f"{count} {when}"]
+    if not problem.now.height:
+        return [f"seen {often} to week {week.isocalendar().week}"]
+    if problem.kind == "recurring" and problem.people:
+        return [f"seen {often} to week {week.isocalendar().week}", f"{count} {when}"]
+    if problem.kind == "recurring":
+        return [f"{count} {when}, {often}", f"{count} {when}"]
+    return [f"{count} {when}"]
 
 
-def _who(signals: pl.DataFrame) -> str:
+def owner(signals: pl.DataFrame) -> str | None:
+    """The service, else the product area, that more than half of the signals name."""
     for column in ("service", "product_area"):
         common = signals[column].drop_nulls()
         if common.len() * 2 > signals.height:
-            return f"The owner of {common.mode().sort()[0]}"
-    return "Whoever owns this (no product area is recorded)"
+            return str(common.mode().sort()[0])
+    return None
+
+
+def _who(signals: pl.DataFrame) -> str:
+    known = owner(signals)
+    return f"The owner of {known}" if known else "Whoever owns this (no product area is recorded)"
 
 
 def _version(signals: pl.DataFrame) -> str:
@@ -424,6 +571,8 @@ def _merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
         numbers = ("priority", "severity", "impact", "frequency", "people", "evidence", "findings")
         words = ("type", "title", "action") if old["state"] == OPEN else ()
         merged |= {c: new[c] for c in (*numbers, *words)}
+    if new["subject"].startswith("error:"):
+        merged["subject"] = new["subject"]
     unchanged = all(_plain(merged[c]) == _plain(old[c]) for c in old if c not in ("updated_at", "run_id"))
     return old if unchanged else merged
 

@@ -1,11 +1,15 @@
 """The report as data: its numbers, rankings, verbatims and words, and what it says when data are missing."""
 
+import dataclasses
 import datetime as dt
 import json
+import re
 
 import fake_world as world
+import hypothesis.strategies as st
 import polars as pl
 import pytest
+from hypothesis import example, given, settings
 
 from feedback_lib import records, suggest
 from feedback_lib import report as reports
@@ -27,19 +31,27 @@ def source(name: str, status: str = "ok") -> dict:
     }  # fmt: skip
 
 
-def build(frame: pl.DataFrame, *, failed: tuple[str, ...] = (), names: pl.DataFrame | None = None) -> reports.Report:
+def build(
+    frame: pl.DataFrame,
+    *,
+    failed: tuple[str, ...] = (),
+    names: pl.DataFrame | None = None,
+    quality: dict = QUALITY,
+    options: trends.TrendOptions = reports.USUAL_OPTIONS,
+) -> reports.Report:
     names = world.topics(frame) if names is None else names
-    given = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
+    told = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
     stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
-    findings = trends.find(frame, world.WEEK, names, exclude=[("files", n) for n in failed], **stamp)
-    drafts = suggest.draft(findings, frame, names, world.WEEK, **stamp)
+    findings = trends.find(frame, world.WEEK, names, options, exclude=[("files", n) for n in failed], **stamp)
+    drafts = suggest.draft(findings, frame, names, world.WEEK, weeks=options.weeks, **stamp)
     return reports.build(
         understood=frame,
         topics=names,
         findings=findings,
         suggestions=suggest.merge(drafts, []),
-        sources=given,
-        quality=QUALITY,
+        sources=told,
+        quality=quality,
+        options=options,
         week=world.WEEK,
         product="Harbour",
         synthetic=True,
@@ -76,6 +88,7 @@ def test_the_shape_is_the_one_readers_know(report):
         "rank", "topic_id", "name", "words", "badge", "people", "mentions", "baseline_people", "ratio", "low", "high",
         "q", "spark", "dx_label", "category", "severity", "verbatims", "dissenting", "evidence", "sources", "since",
     }  # fmt: skip
+    assert set(shown["suggestions"][0]) == {*records.schema("suggestions"), "moving"}
     assert shown["trends_identified"] == shown["findings"]
     assert shown["suggestions_generated"] == len(shown["suggestions"]) > 0
     assert shown["rerun"] == "feedback report rerun 8f3c21d0"
@@ -113,6 +126,28 @@ def test_a_week_is_named_by_its_iso_number_and_its_days(monday, label, iso):
         run_id="1", product="Harbour",
     )  # fmt: skip
     assert (made.week["label"], made.week["iso"]) == (label, iso)
+
+
+def no_constant(name: str) -> float:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_nothing_without_an_end_leaves_a_report(report):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dataclasses.replace(report, quality={"abstained_ratio": float("nan")}).to_dict()
+    broken = build(world.understood(), quality=QUALITY | {"abstained_ratio": float("inf"), "models": {"x": [1e999]}})
+    assert broken.quality["abstained_ratio"] is None
+    assert broken.quality["models"] == {"x": [None]}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.none() | st.integers(0, 400).map(float), min_size=13, max_size=13))
+@example([0.0, 0.0, 300.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 5.0])
+def test_a_number_is_json_whatever_the_weeks_before(spark):
+    made = reports._counted("people", "people heard", spark, "none", "", "")
+    assert json.loads(json.dumps(made), parse_constant=no_constant) == made
+    if None not in (made["ratio"], made["low"], made["high"]):
+        assert made["low"] <= made["ratio"] <= made["high"]
 
 
 # The five numbers
@@ -209,6 +244,36 @@ def test_a_delight_that_broke_this_week_is_a_friction():
     assert build(frame).delights == []
 
 
+def test_the_weeks_looked_back_at_are_the_ones_asked_for():
+    """What was said six weeks ago is quoted with a window of eight weeks and not with one of four."""
+    plan = {1: [8] * 13, 2: [9] * 7 + [0] * 5 + [1]}
+    frame = distinct(world.understood(plan)).with_columns(topic_score=pl.lit(0.5))
+    bare = world.topics(frame).with_columns(pl.lit([], pl.List(pl.String)).alias(c) for c in ("examples", "dissenting"))
+    quoted = {}
+    for weeks in (4, 8, 16):
+        made = build(frame, names=bare, options=trends.TrendOptions(weeks=weeks))
+        quoted[weeks] = len(next(r for r in made.frictions if r["topic_id"] == 2)["verbatims"])
+    assert quoted == {4: 1, 8: 3, 16: 3}
+
+
+def test_what_moved_this_week_stands_before_what_is_always_there(frame):
+    worse = pl.when(pl.col("topic_id") == 2).then(1.0).when(pl.col("topic_id") == 1).then(0.0)
+    made = build(frame.with_columns(severity_score=worse.otherwise("severity_score")))
+    assert [s["moving"] for s in made.suggestions] == [True, False, False, False, False]
+    assert made.suggestions[0]["subject"] == "topic:1"
+    assert made.suggestions[1]["priority"] > made.suggestions[0]["priority"]
+    rest = [s["priority"] for s in made.suggestions[1:]]
+    assert rest == sorted(rest, reverse=True)
+
+
+def test_a_recurring_error_is_as_many_people_as_spoke_of_it(frame):
+    hit = frame.filter(pl.col("topic_id") == 5).with_columns(
+        uid=pl.format("machine {}", "uid"), type=pl.lit("error"), author=pl.lit(None, pl.String)
+    )
+    (error,) = build(pl.concat([frame, hit])).recurring
+    assert (error["people"], error["mentions"]) == (4, 8)
+
+
 # Verbatims
 
 
@@ -266,6 +331,26 @@ def test_markup_is_left_out_of_a_verbatim_and_an_error_line_stays():
 
 def test_the_verdict_names_what_grew_and_how_many_people(report):
     assert report.verdict == "“export slow timeout” grew ×4.8 to 40 people."
+
+
+def test_the_verdict_names_the_worst_first_with_its_owner():
+    """Forty people who are a little annoyed weigh less than thirty who are stuck; praise comes last."""
+    frame = world.understood(world.steady(12, t5=[30], t6=[40], t3=[60]))
+    assert re.sub(r"×\d+\.\d", "×", build(frame).verdict) == (
+        "Cli: “region missing” grew × to 30 people; console: “settings hidden” grew × to 40 people; "
+        "praise for “live logs” grew × to 60 people."
+    )
+
+
+def test_the_verdict_says_which_source_was_not_read(frame):
+    stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    made = reports.build(
+        understood=frame, topics=world.topics(frame), findings=records.frame("findings", []),
+        suggestions=records.frame("suggestions", []), quality=QUALITY, week=world.WEEK, product="Harbour",
+        sources=[source("forum", "not_read") | {"left_out": True}, source("support")], **stamp,
+    )  # fmt: skip
+    assert made.status == "ok"
+    assert made.verdict.startswith("Without forum, which was not read: ")
 
 
 def test_a_quiet_week_says_so_with_what_was_tested_and_what_would_have_been_seen():

@@ -36,7 +36,7 @@ def test_each_kind_of_problem_asks_for_its_kind_of_work(grown):
         "topic:1": "performance investigation",
         "topic:2": "documentation",
         "topic:4": "feature spec",
-        "topic:5": "bug fix",
+        "error:f00d5eed": "bug fix",  # topic 5 is its error
         "topic:6": "refactor",
         "topic:7": "documentation",  # people ask, so nobody told them
     }
@@ -77,7 +77,7 @@ def test_one_slow_signal_of_five_is_no_performance_investigation(grown):
 def test_what_grows_comes_first_and_says_by_how_much(grown):
     first = drafts(grown)[0]
     assert first.subject == "topic:1"
-    assert first.title == "Find out why it is slow: “export slow timeout”: 40 people this week, ×5.0 the usual share"
+    assert first.title == "Find out why it is slow: “export slow timeout”: 40 people in week 46, ×5.0 the usual share"
     assert first.action.startswith("The owner of export should first compare latency before and after 9 November")
     assert first.people == len(first.evidence) == 40
     assert len(first.findings) == 1
@@ -85,7 +85,7 @@ def test_what_grows_comes_first_and_says_by_how_much(grown):
 
 def test_few_people_are_not_counted_out_in_a_title():
     made = by_topic(drafts(world.understood(world.steady(12, t4=[4])), steady=9))
-    assert made["topic:4"].title == "Write a spec for “rename a project”: fewer than 5 people this week"
+    assert made["topic:4"].title == "Write a spec for “rename a project”: fewer than 5 people in week 46"
 
 
 def test_praise_and_what_falls_make_no_suggestion():
@@ -98,9 +98,9 @@ def test_praise_and_what_falls_make_no_suggestion():
 
 def test_a_recurring_error_and_the_topic_it_makes_are_one_suggestion(grown):
     made = by_topic(drafts(grown))
-    assert "error:f00d5eed" not in made
-    assert made["topic:5"].title == "Fix “region missing”: seen in 9 of the last 9 weeks"
-    assert len(made["topic:5"].findings) == 1
+    assert "topic:5" not in made
+    assert made["error:f00d5eed"].title == "Fix “region missing”: seen in 9 of the last 9 weeks to week 46"
+    assert len(made["error:f00d5eed"].findings) == 1
 
 
 def test_a_recurring_error_without_a_topic_makes_its_own(grown):
@@ -108,8 +108,85 @@ def test_a_recurring_error_without_a_topic_makes_its_own(grown):
     assert by_topic(drafts(frame))["error:f00d5eed"].type == "bug fix"
 
 
+def test_titles_say_the_week_and_the_window_they_speak_of_and_fit_on_a_line(grown):
+    long = grown.with_columns(product_area=pl.lit(None, pl.String))
+    names = world.topics(long).with_columns(name=pl.format("{} and a very long tail of words nobody reads", "name"))
+    stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    findings = trends.find(long, world.WEEK, names, trends.TrendOptions(weeks=4), **stamp)
+    made = suggest.draft(findings, long, names, world.WEEK, steady=9, weeks=4, **stamp)
+    assert len(made) == 6
+    for s in made:
+        assert len(s.title) <= 90
+        assert "this week" not in s.title
+        assert "week 46" in s.title
+    assert by_topic(made)["error:f00d5eed"].title.endswith("…”: seen in 5 of the last 5 weeks to week 46")
+
+
+def test_what_grows_stands_before_what_is_worse_and_always_there(grown):
+    worse = pl.when(pl.col("topic_id") == 2).then(1.0).when(pl.col("topic_id") == 1).then(0.0)
+    made = drafts(grown.with_columns(severity_score=worse.otherwise("severity_score")), steady=9)
+    assert made[0].subject == "topic:1"
+    assert by_topic(made)["topic:2"].priority > made[0].priority
+    rest = [s.priority for s in made[1:]]
+    assert rest == sorted(rest, reverse=True)
+
+
+# Machines are no people
+
+
+def errors(frame: pl.DataFrame, count: int, fingerprint: str = "deadbeef", **columns) -> pl.DataFrame:
+    """``count`` error reports of a machine in each of the weeks of the frame, without a topic and an author."""
+    first = frame.filter(pl.col("topic_id") == 6).group_by("created_at_us").first().select(frame.columns)
+    weeks = [first.filter(pl.col("created_at").dt.date().is_between(m, m + dt.timedelta(days=6))).head(1)
+             for m in world.weeks_before(13, NEXT)]  # fmt: skip
+    made = pl.concat([w for w in weeks for _ in range(count)]).with_row_index("n")
+    given = {
+        "type": "error", "author": None, "topic_id": None, "fingerprint": fingerprint, "category": "bug_report",
+        "title": "ValueError: bad digest", "body": "ValueError: bad digest", "origin": "crashes",
+    } | columns  # fmt: skip
+    made = made.with_columns(
+        *(pl.lit(v, frame.schema[c]).alias(c) for c, v in given.items()),
+        uid=pl.format("{}-{}", pl.lit(fingerprint), "n"),
+    )
+    return made.select(frame.columns)
+
+
+def test_forty_errors_of_a_machine_are_no_people_and_do_not_stand_before_people():
+    frame = world.understood({6: [10] * 13}, week=NEXT)
+    frame = pl.concat([frame, errors(frame, 40)])
+    made = by_topic(drafts(frame))
+    machine = made["error:deadbeef"]
+    assert (machine.people, machine.impact) == (0, 0)
+    assert len(machine.evidence) == 40
+    assert machine.title == (
+        "Fix “ValueError: bad digest”: 0 people, seen 40 times in week 46, in 9 of the last 9 weeks"
+    )
+    assert machine.history[0].endswith(f"0 people, priority {machine.priority:.2f}")
+    assert made["topic:6"].people == 10
+    assert made["topic:6"].impact == 1
+    assert made["topic:6"].priority > machine.priority
+
+
+def test_the_volume_of_what_machines_report_is_in_its_frequency():
+    base = world.understood({6: [10] * 13}, week=NEXT)
+    parts = {n: by_topic(drafts(pl.concat([base, errors(base, n)])))["error:deadbeef"].frequency for n in (1, 10, 100)}
+    assert parts == {1: pytest.approx(1 / 2), 10: pytest.approx((1 + 1 / 3) / 2), 100: pytest.approx((1 + 2 / 3) / 2)}
+
+
+def test_customers_of_machines_reports_make_no_impact(grown):
+    frame = pl.concat([grown, errors(grown, 3, customer_value=1000.0, author="anon-000000000000")])
+    assert by_topic(drafts(frame))["error:deadbeef"].impact == 0
+
+
+def test_what_only_machines_say_about_a_topic_is_no_steady_friction(grown):
+    frame = pl.concat([grown, errors(grown, 5, topic_id=2, fingerprint="0")]).filter(
+        (pl.col("topic_id") != 2) | (pl.col("type") == "error")
+    )
+    assert "topic:2" not in by_topic(drafts(frame.with_columns(fingerprint=pl.lit(None, pl.String)), steady=9))
+
+
 def test_steady_frictions_and_all_suggestions_are_capped(grown):
-    assert {s.subject for s in drafts(grown, steady=0)} == {"topic:1", "topic:5"}
+    assert {s.subject for s in drafts(grown, steady=0)} == {"topic:1", "error:f00d5eed"}
     assert [s.subject for s in drafts(grown, limit=1)] == ["topic:1"]
 
 
@@ -137,6 +214,16 @@ def test_a_severity_that_a_person_wrote_counts_before_the_inferred_one(grown):
     assert suggest.severity(one(grown, severity="Critical", severity_score=0.1)) == 1
     assert suggest.severity(one(grown, severity="purple", severity_score=0.1)) == pytest.approx(0.1)
     assert suggest.severity(one(grown, severity=None, severity_score=None)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("level", "score", "expected"),
+    [("fatal", 0.9, 0.95), ("error", 0.9, 0.7), ("WARNING", 0.95, 0.6), ("info", 0.9, 0.5), ("low", None, 0.25),
+     (None, 0.9, 0.9), ("purple", 0.9, 0.9), (None, None, 0.5)],
+)  # fmt: skip
+def test_how_bad_a_machine_sounds_counts_only_half_where_its_level_is_known(grown, level, score, expected):
+    reported = one(grown, type="error", severity=level, severity_score=score)
+    assert suggest.severity(reported) == pytest.approx(expected)
 
 
 def test_customers_who_pay_most_of_it_make_an_impact_though_they_are_few(grown):
@@ -188,3 +275,68 @@ def test_looking_again_at_an_older_week_leaves_the_newer_numbers(grown):
     row = merged.filter(pl.col("subject") == "topic:1").row(0, named=True)
     assert row["people"] == 44
     assert [line[:10] for line in row["history"]] == ["2026-11-09", "2026-11-16"]
+
+
+# An error and its topic are one problem, week after week
+
+
+def share_of_errors(frame: pl.DataFrame, shares: list[float]) -> pl.DataFrame:
+    """Topic 5 with its error in so large a part of its signals, week by week up to the last."""
+    rules = pl.lit(False)
+    for monday, share in zip(world.weeks_before(len(shares), NEXT), shares, strict=True):
+        week = frame.filter(
+            pl.col("topic_id") == 5, pl.col("created_at").dt.date().is_between(monday, monday + dt.timedelta(days=6))
+        )
+        rules = rules | pl.col("uid").is_in(week["uid"][: round(share * week.height)].implode())
+    return frame.with_columns(fingerprint=pl.when(rules).then(pl.lit("f00d5eed")))
+
+
+def kept(tables: pl.DataFrame, frame: pl.DataFrame, week: dt.date) -> pl.DataFrame:
+    """The table suggestions after a run of that week."""
+    rows = suggest.merge(drafts(frame, week=week, run_id=f"{week:%m%d}aaaa", steady=9), tables)
+    assert rows["suggestion_id"].is_unique().all()
+    return pl.concat([rows, tables.join(rows, on="suggestion_id", how="anti")])
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        [0.6, 0.4] * 6 + [0.6],  # now most of the topic's signals, now not
+        [0.3] * 7 + [0.9] * 6,  # they become one
+        [0.9] * 7 + [0.45] * 6,  # they come apart a little
+        [0.0] * 8 + [0.7] * 5,  # a new error, not yet recurring
+    ],
+    ids=["flip", "join", "part", "new"],
+)
+def test_an_error_and_its_topic_stay_one_suggestion_over_many_weeks(shares):
+    frame = share_of_errors(world.understood({1: [8] * 13, 5: [10] * 13}, week=NEXT), shares)
+    table = records.frame("suggestions", [])
+    ids = []
+    for week in world.weeks_before(6, NEXT):
+        table = kept(table, frame, week)
+        (row,) = table.filter(pl.col("subject").is_in(["topic:5", "error:f00d5eed"])).to_dicts()
+        ids.append(row["suggestion_id"])
+    assert len(set(ids)) == 1
+    assert [line[:10] for line in row["history"]] == [str(w) for w in world.weeks_before(6, NEXT)]
+
+
+def test_a_suggestion_of_the_topic_alone_is_continued_by_its_error(grown):
+    (made,) = [s for s in drafts(grown) if s.subject == "error:f00d5eed"]
+    plain = {f.name: getattr(made, f.name) for f in dataclasses.fields(records.SuggestionRow)}
+    old = records.SuggestionRow(
+        **plain | {"subject": "topic:5", "suggestion_id": suggest.suggestion_id("topic", "5"), "state": "accepted"}
+    )
+    merged = suggest.merge(drafts(grown, week=NEXT), [old])
+    (row,) = merged.filter(pl.col("suggestion_id") == old.suggestion_id).to_dicts()
+    assert (row["subject"], row["state"], len(row["history"])) == ("error:f00d5eed", "accepted", 2)
+    assert suggest.suggestion_id("error", "f00d5eed") not in set(merged["suggestion_id"])
+    assert suggest.merge(drafts(grown, week=NEXT), merged).equals(merged)
+
+
+def test_an_error_inside_a_large_topic_keeps_a_suggestion_of_its_own():
+    frame = share_of_errors(world.understood({1: [8] * 13, 5: [20] * 13}, week=NEXT), [0.2] * 13)
+    table = records.frame("suggestions", [])
+    for week in world.weeks_before(4, NEXT):
+        table = kept(table, frame, week)
+    assert {"topic:5", "error:f00d5eed"} <= set(table["subject"])
+    assert table.height == 3
