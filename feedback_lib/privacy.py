@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import unicodedata
+import urllib.parse
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,11 @@ def redact(text: str) -> str:
     return text
 
 
-def _redact_once(text: str) -> str:
+def _redact_once(text: str, *, queries: bool = True) -> str:
     """One pass; each rule runs only where a cheap look says that it might find something."""
     if "-----BEGIN" in text:
         text = _PEM.sub("[token]", text)
-    if "://" in text:
+    if queries and "://" in text:
         text = _URL_LOGIN.sub("[token]@", text)
         text = _URL_QUERY.sub(r"\1?[query]", text)
         text = _URL_FRAGMENT.sub(r"\1#[query]", text)
@@ -217,6 +218,104 @@ def _redact_once(text: str) -> str:
         for shape in _PHONES:
             text = shape.sub(_phone, text)
     return text
+
+
+# Part by part: what stands between the marks of an address, and a name with its value.
+_PART = re.compile(r"(?<=[/?&;#=:@])[^/?&;#=:@\s<>\"']{1,4000}")
+_LOGIN = re.compile(rf"(?<=//){_NOT_MARKED}[^\s/?#<>\"']{{1,300}}@")
+_PAIR = re.compile(r"(?<=[?&;#])([^=&;#?\s<>\"']{1,200})=([^&;#\s<>\"']{1,4000})")
+_ALONE = re.compile(r"(?<=[?&;#])[^=&;#?/\s<>\"']{16,4000}(?![^&;#\s<>\"'])")
+_AFTER_SECRET = re.compile(
+    r"(/[\w.-]{0,40}(?:reset|verif|confirm|invit|activat|unsubscri|magic|token|secret|password|login|signin|sign-in|"
+    r"auth|session|share)[\w.-]{0,40}/)([^/?#\s<>\"']{12,4000})",
+    re.IGNORECASE,
+)
+_ID_NAME = re.compile(
+    r"(?!.*(?:session|sess|client|auth|user|customer|account|device))(?:.*[_-])?(?:id|ids)", re.IGNORECASE
+)
+_SECRET_PARAMETER = re.compile(
+    r".*(?:token|secret|passw|passphrase|pwd|auth|signature|session|sessid|credential|jwt|saml|otp|api.?key|nonce|"
+    r"invit).*|.*[_-]key|(?:pass|key|sig|sid|code|hmac|pin)",
+    re.IGNORECASE,
+)
+_PERSONAL_PARAMETER = re.compile(
+    r".*(?:mail|phone|mobile|user|login|customer|contact|(?:first|last|full|real|display|nick).?name).*|"
+    r"name|tel|fax|ip|to|cc|bcc|author|account|recipient",
+    re.IGNORECASE,
+)
+_OPAQUE = re.compile(
+    r"(?<![A-Za-z0-9])(?=[A-Za-z]{0,60}[0-9])(?=[0-9]{0,60}[A-Za-z])[A-Za-z0-9]{16,}|"
+    r"(?<![A-Za-z0-9])(?=[a-z0-9]{0,60}[A-Z])(?=[A-Z0-9]{0,60}[a-z])[A-Za-z0-9]{24,}|"
+    r"(?<![0-9a-f])[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?![0-9a-f])"
+)
+
+
+def redact_address(text: str) -> str:
+    """An address that still opens what it names where it can: only what is personal or secret in it is replaced.
+
+    As `redact`, but of what follows ``?`` or ``#`` the harmless parts stay. A login, the values of parameters with
+    telling names, values that look like keys, and what stands after ``/reset/`` and the like become markers; encoded
+    characters are decoded first. Redacting twice equals redacting once.
+
+    >>> redact_address("https://jane@x.example/reset?token=abcd1234efgh5678&to=jane%40example.org&id=17#top")
+    'https://[token]@x.example/reset?token=[token]&to=[email]&id=17#top'
+    """
+    for _ in range(10):
+        once = _redact_address_once(text)
+        if once == text:
+            return text
+        text = once
+    return redact(text)
+
+
+def _redact_address_once(text: str) -> str:
+    text = _LOGIN.sub("[token]@", text)
+    text = _redact_once(text, queries=False)
+    if "%" in text or "+" in text:
+        text = _PART.sub(_part, text)
+    text = _PAIR.sub(_pair, text)
+    text = _ALONE.sub(lambda found: "[token]" if _OPAQUE.search(found[0]) else found[0], text)
+    return _AFTER_SECRET.sub(lambda found: found[1] + ("[token]" if _OPAQUE.search(found[2]) else found[2]), text)
+
+
+def _part(found: re.Match[str]) -> str:
+    decoded = found[0]
+    for _ in range(4):  # encoded twice or more often
+        decoded, before = urllib.parse.unquote_plus(decoded), decoded
+        if decoded == before:
+            break
+    else:
+        return "[query]"
+    clean = redact_address(decoded) if decoded != found[0] else decoded
+    return found[0] if clean == decoded else urllib.parse.quote(clean, safe="[]")
+
+
+def _pair(found: re.Match[str]) -> str:
+    name, value = urllib.parse.unquote_plus(found[1]), found[2]
+    if re.fullmatch(_MARKER, value) or _ID_NAME.fullmatch(name):
+        return found[0]
+    if _SECRET_PARAMETER.fullmatch(name) or _OPAQUE.search(value):
+        return f"{found[1]}=[token]"
+    return f"{found[1]}=[query]" if _PERSONAL_PARAMETER.fullmatch(name) else found[0]
+
+
+def redact_id(text: str) -> str:
+    """An id; its SHA-256 as 64 hex digits when `redact` would change it, so that it stays one of its own.
+
+    >>> redact_id("ticket-17"), redact_id("jane@example.org")[:8]
+    ('ticket-17', '13d855ce')
+    """
+    return text if redact(text) == text else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def redact_version(text: str) -> str:
+    """As `redact`, for a text known to be a version: four numbers with dots are no IP address.
+
+    >>> redact_version("4.2.1.17")
+    '4.2.1.17'
+    """
+    word = "version "
+    return redact(word + text).removeprefix(word)
 
 
 def _may_tell_a_secret(lower: str) -> bool:

@@ -1,10 +1,12 @@
 """Redaction, pseudonyms and the last check before something leaves."""
 
 import json
+import re
 import stat
 import subprocess
 import sys
 import time
+import urllib.parse
 
 import pytest
 from hypothesis import given
@@ -117,6 +119,99 @@ def test_redacting_twice_equals_redacting_once(text):
     once = redact(text)
     assert redact(once) == once
     privacy.assert_anonymous(once, "text")
+
+
+ADDRESSES = {
+    "https://x.example/reset?token=abcd1234efgh5678&mail=jane@example.org": (
+        "https://x.example/reset?token=[token]&mail=[email]"
+    ),
+    "https://jane:p@ss@x.example/a": "https://[token]@x.example/a",
+    "https://x.example/reset-password/abcd1234efgh5678": "https://x.example/reset-password/[token]",
+    "https://x.example/users/jane%40example.org/posts": "https://x.example/users/[email]/posts",
+    "https://x.example/users/jane%2540example.org?page=2": "https://x.example/users/[email]?page=2",
+    "https://x.example/?next=https%3A%2F%2Fy.example%2F%3Ftoken%3Dabc": (
+        "https://x.example/?next=https%3A%2F%2Fy.example%2F%3Ftoken%3D[token]"
+    ),
+    "https://x.example/#/reset?code=123456": "https://x.example/#/reset?code=[token]",
+    "https://x.example/#access_token=abc&state=open": "https://x.example/#access_token=[token]&state=open",
+    "https://x.example/?abcd1234efgh5678ijkl": "https://x.example/?[token]",
+    "https://x.example/?t=550e8400-e29b-41d4-a716-446655440000": "https://x.example/?t=[token]",
+    "https://x.example/?user=jane&session_id=17&sig=a%2Bb": "https://x.example/?user=[query]&session_id=[token]&sig=[token]",
+    "https://203.0.113.9:8443/a": "https://[ip]:8443/a",
+    "mailto:jane@example.org?subject=Help": "mailto:[email]?subject=Help",
+}
+HARMLESS_ADDRESSES = [
+    "https://x.example/?id=17",
+    "https://x.example/issues?state=open&page=2&sort=created-desc&q=is%3Aissue+label%3Abug",
+    "https://x.example/o/r/issues/17#issuecomment-1234567890",
+    "https://x.example/o/r/commit/02110870507abdeb93dfd6205c70f82145f8993c#L10",
+    "https://x.example/view?ticket_id=550e8400-e29b-41d4-a716-446655440000",
+    "https://x.example/docs/how-to-reset-your-password-in-2026",
+    "ticket 17",
+    "",
+]
+
+
+@pytest.mark.parametrize(("address", "expected"), ADDRESSES.items())
+def test_an_address_loses_what_is_personal_or_secret_and_keeps_the_rest(address, expected):
+    assert privacy.redact_address(address) == expected
+    assert privacy.redact_address(expected) == expected
+
+
+@pytest.mark.parametrize("address", HARMLESS_ADDRESSES)
+def test_a_harmless_address_stays_word_for_word(address):
+    assert privacy.redact_address(address) == address
+
+
+ADDRESS_PIECES = st.one_of(
+    PIECES,
+    st.sampled_from([*ADDRESSES, *ADDRESSES.values(), *HARMLESS_ADDRESSES]),
+    st.sampled_from(
+        ["https://", "/", "?", "&", "#", "=", "token", "id", "%40", "%25", "%2B", "+", "a1" * 8, "/reset/"]
+    ),
+)
+
+
+@given(st.lists(ADDRESS_PIECES, max_size=8).map("".join))
+def test_redacting_an_address_twice_equals_redacting_it_once(text):
+    once = privacy.redact_address(text)
+    assert privacy.redact_address(once) == once
+    assert "jane@example.org" not in once
+
+
+@given(
+    st.sampled_from(["jane.doe@mail.example", "ghp_0123456789abcdefghijABCDEFGHIJ012345"]),
+    st.sampled_from(["/{}", "/a/{}/b", "?{}", "?x={}", "?id={}&page=2", "#{}", "#x={}", "?next=https://y.example/{}"]),
+    st.integers(0, 3),
+)
+def test_an_address_never_keeps_an_e_mail_address_or_a_key_however_often_it_is_encoded(planted, where, times):
+    for _ in range(times):
+        planted = "".join(c if c.isalnum() and times < 2 else f"%{ord(c):02X}" for c in planted)
+    clean = privacy.redact_address("https://x.example" + where.format(planted))
+    assert planted not in clean
+    assert "doe" not in urllib.parse.unquote(urllib.parse.unquote(clean))
+
+
+@pytest.mark.parametrize("piece", ["%25", "?a=", "/reset/", "https://", "&", "#a1", "=", "a1", "%2540", "+"])
+def test_no_address_takes_long(piece):
+    start = time.process_time()
+    privacy.redact_address(f"https://x.example/{piece * (20_000 // len(piece))}")
+    assert time.process_time() - start < 2
+
+
+def test_an_id_with_personal_data_becomes_a_hash_of_its_own():
+    ids = ["jane@example.org", "jane@example.org-1", "4111111111111111"]
+    hashed = [privacy.redact_id(i) for i in ids]
+    assert all(re.fullmatch("[0-9a-f]{64}", h) for h in hashed)
+    assert len(set(hashed)) == 3
+    assert [privacy.redact_id(h) for h in hashed] == hashed
+    assert privacy.redact_id("BEACON-17") == "BEACON-17"
+
+
+def test_four_numbers_of_a_version_are_no_ip_address():
+    assert [privacy.redact_version(v) for v in ("4.2.1.17", "v4.2", "4.2 by jane@example.org")] == [
+        *("4.2.1.17", "v4.2", "4.2 by [email]")
+    ]
 
 
 WORDS = st.text("noxyz", max_size=8)  # words that announce no secret

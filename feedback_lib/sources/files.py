@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from feedback_lib import privacy
 from feedback_lib.errors import ConfigError, SourceError, nearest
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Signal, SignalType
+from feedback_lib.sources import DEEPEST, real_time, too_deep
 
 BATCH_ROWS = 5_000
 CSV_FIELD_BYTES = 16 * 2**20  # the standard library stops at 128 KiB, less than a pasted log
@@ -25,6 +27,12 @@ CSV_FIELD_BYTES = 16 * 2**20  # the standard library stops at 128 KiB, less than
 _TIMES = ("created_at", "updated_at", "first_response_at", "closed_at")
 _PLAIN = ("native_id", "url", *_TIMES, "state", "spec_id", "version", "severity", "locale", "type")
 _NUMBERS = ("rating", "reactions", "customer_value", "thread_count")
+_CLEANERS: Mapping[str, Callable[[str], str]] = {  # `_PLAIN` fields are not redacted later on
+    **dict.fromkeys(_PLAIN, privacy.redact),
+    "url": privacy.redact_address,
+    "version": privacy.redact_version,
+    "native_id": privacy.redact_id,  # last, since its column may be that of another field
+}
 _FIELDS = tuple(f.name for f in dataclasses.fields(Signal) if f.name not in ("kind", "origin"))
 _REQUIRED = ("native_id", "created_at")
 _PEOPLE = (  # columns that name a person in any export, whether or not they are mapped
@@ -109,6 +117,7 @@ class Files:
                     yield Rejected(where, str(error))
                     continue
                 if _within(created, since, until) or _within(updated, since, until):
+                    self._clean(row)
                     yield Item(row, where)
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
@@ -117,7 +126,7 @@ class Files:
         Raises:
             ValueError: a required value is missing or a value is not what its field needs.
         """
-        native_id = _text(self._value(payload, "native_id"))
+        native_id = self._plain(payload, "native_id")
         if not native_id:
             raise ValueError(f"native_id is missing (column {self._column('native_id')!r})")
         created = self._time(payload, "created_at")
@@ -138,19 +147,19 @@ class Files:
             body=body or "",
             created_at=created,
             updated_at=self._time(payload, "updated_at") or created,
-            url=_text(self._value(payload, "url")),
+            url=self._plain(payload, "url"),
             author=_text(self._value(payload, "author")),
-            state=_text(self._value(payload, "state")),
+            state=self._plain(payload, "state"),
             labels=_labels(self._value(payload, "labels")),
             product_area=_text(self._value(payload, "product_area")),
             service=_text(self._value(payload, "service")),
-            spec_id=_text(self._value(payload, "spec_id")),
-            version=_text(self._value(payload, "version")),
-            severity=_text(self._value(payload, "severity")),
+            spec_id=self._plain(payload, "spec_id"),
+            version=self._plain(payload, "version"),
+            severity=self._plain(payload, "severity"),
             rating=self._number(payload, "rating"),
             reactions=self._count(payload, "reactions"),
             customer_value=self._number(payload, "customer_value"),
-            locale=_text(self._value(payload, "locale")),
+            locale=self._plain(payload, "locale"),
             thread_count=self._count(payload, "thread_count"),
             first_response_at=self._time(payload, "first_response_at"),
             closed_at=self._time(payload, "closed_at"),
@@ -164,14 +173,38 @@ class Files:
             return self.constants[field]
         return _look_up(row, self.columns.get(field, field))
 
+    def _plain(self, row: Mapping[str, Any], field: str) -> str | None:
+        text = _text(self._value(row, field))
+        return _CLEANERS[field](text) if text else None
+
+    def _clean(self, row: dict[str, Any]) -> None:
+        """Take personal data out of the columns that redaction leaves alone, in place."""
+        taken = {self._column(field) for field in _PLAIN if field != "native_id"}
+        for field, clean in _CLEANERS.items():
+            column = self._column(field)
+            if field == "native_id" and column in taken:
+                continue  # cleaned as what else it is; ``parse`` makes the id of that
+            holder, key = _holder(row, column)
+            if holder is None or field in self.constants:
+                continue
+            value = holder[key]
+            if isinstance(value, str):
+                holder[key] = clean(value)
+            elif field == "native_id":
+                text = _text(value)
+                holder[key] = value if text is None or clean(text) == text else clean(text)
+            elif isinstance(value, list | tuple | dict):
+                holder[key] = _each(value, clean)
+
     def _time(self, row: Mapping[str, Any], field: str) -> dt.datetime | None:
-        return self._convert(row, field, _time, "is no time; write ISO 8601, or seconds or milliseconds since 1970")
+        problem = "is no time of the years 1970 to 2199; write ISO 8601, or seconds or milliseconds since 1970"
+        return self._convert(row, field, _time, problem)
 
     def _number(self, row: Mapping[str, Any], field: str) -> float | None:
         return self._convert(row, field, _number, "is no number")
 
     def _count(self, row: Mapping[str, Any], field: str) -> int | None:
-        return self._convert(row, field, _count, "is no whole number")
+        return self._convert(row, field, _count, "is no whole number of at most 64 bits")
 
     def _convert(self, row: Mapping[str, Any], field: str, convert: Callable[[Any], T], problem: str) -> T | None:
         value = self._value(row, field)
@@ -267,7 +300,7 @@ def _within(at: dt.datetime, since: dt.datetime | None, until: dt.datetime) -> b
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
-    decoder = json.JSONDecoder(parse_constant=lambda _: None)  # NaN is missing
+    decoder = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)  # NaN is missing
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             line = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
@@ -287,7 +320,15 @@ def _json_rows(path: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 yield number, "is JSON, but no object"
                 continue
+            if line.count(b"[") + line.count(b"{") > DEEPEST and too_deep(row):
+                yield number, f"is JSON with lists or objects too deep in each other: more than {DEEPEST} levels"
+                continue
             yield number, _mend(row) if b"\\ud" in line or b"\\uD" in line else row
+
+
+def _finite(written: str) -> float | None:
+    number = float(written)
+    return number if math.isfinite(number) else None
 
 
 def _mend(value: Any) -> Any:
@@ -395,6 +436,25 @@ def _look_up(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
+def _holder(row: dict[str, Any], column: str) -> tuple[dict[str, Any], str] | tuple[None, str]:
+    """The object that holds a column or dotted key, and its name there."""
+    if column in row:
+        return row, column
+    *above, last = column.split(".")
+    value: Any = row
+    for part in above:
+        value = value.get(part) if isinstance(value, dict) else None
+    return (value, last) if isinstance(value, dict) and last in value else (None, last)
+
+
+def _each(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {privacy.redact(name): _each(one, clean) for name, one in value.items()}
+    return [_each(one, clean) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _has(row: Mapping[str, Any], column: str) -> bool:
     if column in row:
         return True
@@ -429,7 +489,7 @@ def _labels(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = value.strip().strip("[]").replace("'", "")
     if isinstance(value, str):
         value = re.split(r"[,;]", value)
@@ -452,7 +512,10 @@ def _count(value: Any) -> int:
     number = _number(value)
     if not number.is_integer():
         raise ValueError("not whole")
-    return int(number)
+    whole = value if isinstance(value, int) else int(number)
+    if not -(2**63) <= whole < 2**63:
+        raise ValueError("more than 64 bits")
+    return whole
 
 
 _EARLIEST_EPOCH = 100_000_000  # seconds: 1973; a smaller number is a year or a day, not an epoch
@@ -460,6 +523,10 @@ _EARLIEST_EPOCH = 100_000_000  # seconds: 1973; a smaller number is a year or a 
 
 def _time(value: Any) -> dt.datetime:
     """An aware UTC time from ISO 8601 (no zone is UTC), an RFC 5322 date, or seconds, ms, µs or ns since 1970."""
+    return real_time(_any_time(value))
+
+
+def _any_time(value: Any) -> dt.datetime:
     if isinstance(value, dt.datetime):
         return _in_utc(value)
     if isinstance(value, dt.date):

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Signal
+from feedback_lib.sources import real_time
 
 # what the standard library raises for headers and bodies that break the rules
 _BROKEN = (ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
@@ -78,13 +79,19 @@ class Mbox:
                 heads.append(_head(box, keys, where))
             except ValueError as error:
                 yield Rejected(where, str(error))
+            except RecursionError:
+                yield Rejected(where, "has parts too deep in each other")
         threads = _threads(heads)
         seen: set[str] = set()
         for head in sorted(heads, key=lambda h: h.date):
             if head.key in seen or head.date >= until or (since is not None and head.date < since):
                 continue
             seen.add(head.key)
-            message = _message(box, head.keys)
+            try:
+                body = _body(_message(box, head.keys))
+            except RecursionError:
+                yield Rejected(head.where, "has parts too deep in each other")
+                continue
             name, address = head.sender
             payload = {
                 "key": head.key,
@@ -93,7 +100,7 @@ class Mbox:
                 "from": address.lower() or name,
                 "from_name": name,
                 "subject": head.subject,
-                "body": _body(message),
+                "body": body,
             }
             yield Item(payload, head.where)
 
@@ -201,7 +208,7 @@ def _sent(message: EmailMessage) -> dt.datetime:
     for text in (_header(message, "Date"), _header(message, "Received").rpartition(";")[2]):
         try:
             at = email.utils.parsedate_to_datetime(text)
-            return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
+            return real_time(at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC))
         except (*_BROKEN, OverflowError):
             continue
     raise ValueError("has no date that can be read, in Date or in Received")

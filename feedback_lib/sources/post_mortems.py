@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import math
 import re
 import textwrap
 from collections import Counter
@@ -14,9 +15,11 @@ from typing import Any, ClassVar
 
 import yaml
 
+from feedback_lib import privacy
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Signal
+from feedback_lib.sources import real_time
 
 _NOT_POST_MORTEMS = re.compile(r"^(?:readme|_?index|contributing|.*template.*)$", re.IGNORECASE)
 
@@ -91,21 +94,25 @@ class PostMortems:
             except OSError as error:
                 yield Rejected(file, error.strerror or "cannot be read")
                 continue
-            read = parse_post_mortem(text, file)
-            if read.date is None:
-                yield Rejected(file, "has no date; add 'date: 2026-03-01' at its top or the date to its file name")
+            try:
+                read = parse_post_mortem(text, file)
+                if read.date is None:
+                    raise ValueError("has no date; add 'date: 2026-03-01' at its top or the date to its file name")
+                at = real_time(_midnight(read.date))
+            except ValueError as error:
+                yield Rejected(file, str(error))
                 continue
-            at = _midnight(read.date)
             if at < until and (since is None or at >= since or since <= written < until):
                 found.append((read.date, file, text, read))
         for date, file, text, read in sorted(found, key=lambda f: f[:2]):
-            yield Item({"native_id": file, "file": file, "date": date.isoformat(), "text": text}, file)
+            native_id = privacy.redact_id(file)
+            about = {"native_id": native_id, "file": privacy.redact(file), "date": date.isoformat()}
+            yield Item({**about, "text": text}, file)
             for action in read.actions:
                 digest = hashlib.sha256(action.text.casefold().encode()).hexdigest()[:12]
                 payload = {
-                    "native_id": f"{file}#{digest}",
-                    "file": file,
-                    "date": date.isoformat(),
+                    **about,
+                    "native_id": f"{native_id}#{digest}",
                     "action": action.text,
                     "done": action.done,
                     "post_mortem": read.title,
@@ -277,6 +284,10 @@ def parse_post_mortem(text: str, name: str) -> PostMortem:
     )
 
 
+# ValueError: a date such as 2026-02-30; the others: deep nesting, and tags on what they do not fit
+_UNREADABLE_YAML = (yaml.YAMLError, ValueError, RecursionError, AttributeError, LookupError, TypeError, OverflowError)
+
+
 def _front_matter(text: str) -> tuple[Mapping[str, Any], str]:
     text = re.sub(r"<!--.*?-->", "", text.replace("\r\n", "\n").replace("\r", "\n"), flags=re.DOTALL)
     found = re.match(r"\s*---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", text, flags=re.DOTALL)
@@ -284,7 +295,7 @@ def _front_matter(text: str) -> tuple[Mapping[str, Any], str]:
         return {}, text
     try:
         matter = yaml.safe_load(found[1])
-    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-02-30
+    except _UNREADABLE_YAML:
         return {}, text[found.end() :]
     return (matter, text[found.end() :]) if isinstance(matter, dict) else ({}, text)
 
@@ -633,7 +644,7 @@ def _seconds(span: str) -> int | None:
         number = _NUMBERS.get(amount.lower())
         value = float(amount.replace(",", ".")) if number is None else number
         total += (value + (0.5 if half_before or half_after else 0)) * _UNITS[unit[0].lower()]
-    return round(total) or None
+    return (round(total) or None) if math.isfinite(total) else None
 
 
 def _clock(found: re.Match[str]) -> dt.timedelta | None:

@@ -9,13 +9,15 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from feedback_lib import privacy
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Signal
+from feedback_lib.sources import real_time, too_deep
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ _ALIASES = {
     **dict.fromkeys(("unknown", "no data", "missing"), "no_data"),
 }
 _TIME_KEYS = ("generated_at", "timestamp", "time", "finished_at", "created_at", "at")
+_NO_TIME = "is no time of the years 1970 to 2199; write ISO 8601"
 _TIME_IN_NAME = re.compile(
     r"(20[0-9]{2})-?([01][0-9])-?([0-3][0-9])(?:[T_ -]?([0-2][0-9])[:-]?([0-5][0-9])(?:[:-]?([0-5][0-9]))?)?"
 )
@@ -78,7 +81,7 @@ class SpecReports:
             for number, report in enumerate(reports, 1):
                 where = file if len(reports) == 1 else f"{file}:{number}"
                 try:
-                    at = _report_time(report, file) or written
+                    at = _report_time(report, file) or real_time(written)
                     items = _items(report, file, at)
                 except ValueError as error:
                     yield Rejected(where, str(error))
@@ -125,7 +128,7 @@ class SpecReports:
             body=" ".join(told),
             created_at=created,
             updated_at=created,
-            url=_optional(metric.get("url") or payload.get("url")),
+            url=privacy.redact_address(str(metric.get("url") or payload.get("url") or "")) or None,
             state=status,
             labels=(str(metric["name"]),),
             service=_optional(metric.get("service") or payload.get("service")),
@@ -139,13 +142,29 @@ _WHOLE = "the service as a whole"
 
 def _reports(content: bytes) -> list[Any]:
     try:
-        read = json.loads(content.decode("utf-8-sig"), parse_constant=lambda _: None)
+        read = json.loads(content.decode("utf-8-sig"), parse_constant=lambda _: None, parse_float=_finite)
+        if too_deep(read):
+            raise ValueError("is JSON with lists or objects too deep in each other")
         json.dumps(read, ensure_ascii=False).encode("utf-8")  # half a surrogate pair cannot be stored
     except UnicodeError:
         raise ValueError("is not UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"is no JSON: {error.msg} (line {error.lineno})") from None
     return read if isinstance(read, list) else [read]
+
+
+def _finite(written: str) -> float | None:
+    number = float(written)
+    return number if math.isfinite(number) else None
+
+
+_CLEANERS: dict[str, Callable[[str], str]] = {  # what redaction leaves alone later on
+    "run_id": privacy.redact_id,
+    "spec_id": privacy.redact,
+    "service": privacy.redact,
+    "version": privacy.redact_version,
+    "url": privacy.redact_address,
+}
 
 
 def _items(report: Any, file: str, at: dt.datetime) -> list[dict[str, Any]]:
@@ -157,7 +176,8 @@ def _items(report: Any, file: str, at: dt.datetime) -> list[dict[str, Any]]:
         raise ValueError("is no report: it has no list 'metrics'")
     overall = _status(report.get("status"))
     about = {k: report[k] for k in ("workflow", "version", "run_id", "spec_id", "service", "url") if report.get(k)}
-    about |= {"file": file, "at": at.isoformat(), "status": overall}
+    about |= {k: clean(str(about[k])) for k, clean in _CLEANERS.items() if not isinstance(about.get(k, 0), int | float)}
+    about |= {"file": privacy.redact_id(file), "at": at.isoformat(), "status": overall}
     items: list[dict[str, Any]] = []
     names: Counter[str] = Counter()
     for number, metric in enumerate(metrics, 1):
@@ -166,7 +186,7 @@ def _items(report: Any, file: str, at: dt.datetime) -> list[dict[str, Any]]:
         status = _status(metric.get("status")) or (overall if overall == "healthy" else None)
         if status is None:
             raise ValueError(f"metric {number} has no status")
-        name = str(metric["name"])
+        name = privacy.redact(str(metric["name"]))
         names[name] += 1
         if names[name] > 1:  # one line per endpoint, all with the same name
             name = f"{name} ({names[name]})"
@@ -192,15 +212,15 @@ def _report_time(report: Any, file: str) -> dt.datetime | None:
         value = report.get(key)
         if isinstance(value, str) and value.strip():
             try:
-                return _in_utc(dt.datetime.fromisoformat(value.strip()))
+                return real_time(_in_utc(dt.datetime.fromisoformat(value.strip())))
             except (ValueError, OverflowError):
-                raise ValueError(f"{key} is no time; write ISO 8601") from None
+                raise ValueError(f"{key} {_NO_TIME}") from None
         if isinstance(value, int | float) and not isinstance(value, bool):
             seconds = value / 1000 if value >= 1e11 else value
             try:
-                return dt.datetime.fromtimestamp(seconds, dt.UTC)
+                return real_time(dt.datetime.fromtimestamp(seconds, dt.UTC))
             except (ValueError, OverflowError, OSError):
-                raise ValueError(f"{key} is no time; write ISO 8601") from None
+                raise ValueError(f"{key} {_NO_TIME}") from None
     for name in (str(report.get("run_id") or ""), file):
         for found in _TIME_IN_NAME.finditer(name):
             try:
