@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 SignalType = Literal["ticket", "issue", "review", "mail", "error", "workflow", "incident", "performance", "interview"]
+MACHINES: tuple[SignalType, ...] = ("error", "workflow", "incident", "performance")  # no person's words
+VOICES: tuple[SignalType, ...] = tuple(t for t in typing.get_args(SignalType) if t not in MACHINES)
 Category = Literal["bug_report", "feature_request", "usability", "documentation", "question", "praise"]
 DxLabel = Literal["DX Friction", "Missing Capability", "Documentation Gap", "DX Delight", "Strategic Insight"]
 FindingKind = Literal["new", "growing", "falling", "recurring", "steady"]
@@ -323,7 +325,7 @@ def month(at: dt.datetime) -> str:
     >>> month(dt.datetime(2026, 3, 1, tzinfo=dt.UTC))
     '2026-03'
     """
-    return f"{at:%Y-%m}"
+    return f"{at.year:04}-{at.month:02}"  # %Y has no leading zeros on every system
 
 
 def monday(at: dt.datetime | dt.date) -> dt.date:

@@ -35,6 +35,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feedback_lib import privacy, records
+from feedback_lib.records import MACHINES as MACHINES
 from feedback_lib.records import MONDAY_US, WEEK_US, FindingKind, FindingRow, SubjectType, monday
 
 Floats = NDArray[np.float64]
@@ -47,7 +48,6 @@ SUBJECTS: dict[SubjectType, str] = {
     "error": "fingerprint",
 }
 SPARK_WEEKS = 13
-MACHINES = ("error", "workflow", "incident", "performance")  # types of signals that are no person's words
 COLUMNS = {
     "uid",
     "kind",
@@ -199,7 +199,7 @@ def weekly_heard(signals: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
 
 def rate_ratio(
     x: float, exposure: float, b: float, baseline_exposure: float, *, dispersion: float = 1.0, level: float = 0.95
-) -> tuple[float | None, float, float | None]:
+) -> tuple[float | None, float | None, float | None]:
     """The rate x / exposure over the rate b / baseline_exposure, with its interval.
 
     Args:
@@ -211,8 +211,9 @@ def rate_ratio(
         level: Coverage of the interval.
 
     Returns:
-        ratio, low, high: plain ratios, not rounded. Ratio and high are None when ``b`` is 0 (there is no upper limit),
-        low is 0 when ``x`` is 0.
+        ratio, low, high: plain ratios, not rounded, each finite or None. Ratio and high are None when ``b`` is 0 (there
+        is no upper limit), low is 0 when ``x`` is 0. An end is None as well when counts over dispersion are so small
+        or so large that it exceeds what a float holds.
 
     Raises:
         ValueError: an exposure is not more than 0, or a count is negative.
@@ -228,12 +229,18 @@ def rate_ratio(
     tail = (1 - level) / 2
     scale = baseline_exposure / exposure
     xs, bs = x / dispersion, b / dispersion
-    low = special.betaincinv(xs, bs + 1, tail) if x > 0 else 0.0
-    low_ratio = float(low / (1 - low) * scale)
+    low = _odds(special.betaincinv(xs, bs + 1, tail), scale) if x > 0 else 0.0
     if b == 0:
-        return None, low_ratio, None
-    high = special.betaincinv(xs + 1, bs, 1 - tail)
-    return x / b * scale, low_ratio, float(high / (1 - high) * scale)
+        return None, low, None
+    ratio = x / b * scale
+    high = _odds(special.betaincinv(xs + 1, bs, 1 - tail), scale) if bs > 0 else None
+    return ratio if np.isfinite(ratio) else None, low, high
+
+
+def _odds(share: float, scale: float) -> float | None:
+    """The odds of a share, times the scale; None where that is no finite number."""
+    odds = float(share) / (1 - float(share)) * scale if share < 1 else np.inf
+    return odds if np.isfinite(odds) else None
 
 
 def tails(x: Floats, b: Floats, share: float | Floats, spread: Floats) -> tuple[Floats, Floats]:

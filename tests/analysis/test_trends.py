@@ -1,6 +1,9 @@
 """Trends: counting people, the test's known answers, its error rates by simulation, and the kinds of finding."""
 
 import datetime as dt
+import itertools
+import math
+from typing import get_args
 
 import fake_world as world
 import narwhals as nw
@@ -125,7 +128,36 @@ def test_more_scatter_never_narrows_the_interval(x, b, factor):
     _, low, high = trends.rate_ratio(x, 1, b, 8)
     _, wide_low, wide_high = trends.rate_ratio(x, 1, b, 8, dispersion=factor)
     assert wide_low <= low * (1 + 1e-9)
-    assert wide_high >= high * (1 - 1e-9)
+    assert wide_high is None or wide_high >= high * (1 - 1e-9)
+
+
+def test_every_type_of_signal_is_either_a_voice_or_a_machine():
+    assert sorted((*records.VOICES, *trends.MACHINES)) == sorted(get_args(records.SignalType))
+    assert records.VOICES == ("ticket", "issue", "review", "mail", "interview")
+
+
+def test_an_interval_end_beyond_any_number_is_none():
+    assert trends.rate_ratio(0, 1, 0.5, 8, dispersion=50) == (0, 0, None)
+    assert trends.rate_ratio(1e300, 1, 0, 8)[1] is None
+
+
+COUNTS = st.just(0.0) | st.floats(1e-300, 1e9)
+EXPOSURES = st.floats(1e-9, 1e9)
+
+
+@given(COUNTS, EXPOSURES, COUNTS, EXPOSURES, st.floats(1, 1e9), st.floats(0.5, 0.999))
+def test_every_ratio_and_end_of_an_interval_is_finite_or_none(x, n, b, before, dispersion, level):
+    ratio, low, high = trends.rate_ratio(x, n, b, before, dispersion=dispersion, level=level)
+    assert all(v is None or (math.isfinite(v) and v >= 0) for v in (ratio, low, high))
+
+
+@given(
+    st.just(0.0) | st.floats(1e-2, 1e4), st.floats(1, 1e4), st.floats(1e-2, 1e5), st.floats(1, 1e5), st.floats(1, 50)
+)
+def test_the_ratio_lies_in_its_interval(x, n, b, before, dispersion):
+    ratio, low, high = trends.rate_ratio(x, n, b, before, dispersion=dispersion)
+    found = [v for v in (low, ratio, high) if v is not None]
+    assert all(lower <= upper * (1 + 1e-6) for lower, upper in itertools.pairwise(found))
 
 
 def test_the_tails_are_the_mid_p_of_the_binomial():
