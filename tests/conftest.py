@@ -70,7 +70,10 @@ def cache(tmp_path_factory) -> Path:
 def reference() -> Path:
     """The folder of real inputs (FEEDBACK_REFERENCE_DATA, default ../shared/reference); without it the test skips."""
     if not REFERENCE.is_dir():
-        pytest.skip(f"no reference data: {REFERENCE} is not a folder; name one in FEEDBACK_REFERENCE_DATA")
+        pytest.skip(
+            f"no reference data: {REFERENCE} is not a folder. The real inputs belong to others, so they cannot be "
+            "committed and the test skips in CI too; name a folder that holds them in FEEDBACK_REFERENCE_DATA"
+        )
     return REFERENCE
 
 
