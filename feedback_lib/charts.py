@@ -178,7 +178,7 @@ def ratios(rows: Sequence[Row], *, width: Width = 332, band: int = 34) -> Drawin
             ratio, place, color=alt.Color("hue:N", scale=None), tooltip=tips
         ),
         chart.mark_text(align="left", limit=210).encode(x=alt.value(0), y=name, text="topic:N"),
-        chart.mark_text(align="right", color=MUTED).encode(x=alt.value("width"), y=name, text="text:N"),
+        chart.mark_text(align="right", dx=-4, color=MUTED).encode(x=alt.value("width"), y=name, text="text:N"),
     ).properties(width=width, height=band * max(len(rows), 1))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
-from collections.abc import Mapping
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -19,6 +21,7 @@ from feedback_lib.store import Store
 logger = logging.getLogger(__name__)
 Report = Mapping[str, Any]
 WEEKS = 13
+USUAL_WEEKS = 4  # with data, before the report week: what the number of people heard is compared with
 EVERY = "all"
 
 
@@ -34,15 +37,23 @@ def wait_for_reader() -> None:
 
 
 def members(store: Store, report: Report) -> pl.DataFrame:
-    """The people's signals behind the report's thirteen weeks, from the tables as they stood when it was made.
+    """The people's signals behind the report's thirteen weeks, from the tables as its run read and wrote them.
+
+    Sources that the run could not read are left out, as the report leaves them out.
 
     Returns:
         One row per signal, duplicates included: uid · author · created_at_us · origin · product_area · topic_id.
     """
-    last = _week_us(report)
-    versions = report["inputs"]
-    signals = store.scan("signals", as_of=versions.get("signals"))
+    last, run = _week_us(report), _run(store, report)
+    versions = run["inputs"].get("read", {}) | run["inputs"].get("written", {})
+    versions = {t: v for t, v in versions.items() if v is not None}
+    if versions:
+        store = store.at(versions)
+    signals = store.scan("signals", as_of=None if versions else report["inputs"].get("signals"))
     understood = store.scan("understanding").select("uid", "topic_id")
+    for source in report["sources"]:
+        if source["status"] == "failed":
+            signals = signals.filter(~((nw.col("kind") == source["kind"]) & (nw.col("origin") == source["origin"])))
     in_window = (nw.col("created_at_us") >= last - (WEEKS - 1) * WEEK_US) & (nw.col("created_at_us") < last + WEEK_US)
     made: pl.DataFrame = (
         signals.filter(in_window, ~nw.col("type").is_in(trends.MACHINES))
@@ -54,25 +65,41 @@ def members(store: Store, report: Report) -> pl.DataFrame:
     return made
 
 
-def narrow(report: Report, signals: pl.DataFrame, *, source: str | None = None, area: str | None = None) -> Report:
+def _run(store: Store, report: Report) -> dict[str, Any]:
+    """Table versions (``inputs``) and parameters (``params``) of the run that made a report; empty when unknown."""
+    found = store.read("runs").filter(pl.col("run_id") == report["run_id"])
+    return {c: json.loads(found[c][0]) if len(found) else {} for c in ("inputs", "params")}
+
+
+def narrow(
+    report: Report,
+    signals: pl.DataFrame,
+    *,
+    source: str | None = None,
+    area: str | None = None,
+    weeks: int = trends.TrendOptions().weeks,
+) -> Report:
     """The report as one source or product area tells it: people, weeks and verbatims of the choice.
 
-    Badges stay what they are for everybody; rates are left out, because nothing was tested for the choice.
+    Badges stay what they are for everybody; rates are left out, because nothing was tested for the choice. A week in
+    which the source told nothing has no data: it is None, and no part of what is usual.
 
     Args:
         report: as `report.Report.to_dict` gives it.
         signals: of `members`.
         source: an origin; None is all.
         area: a product area; None is all.
+        weeks: before the report week, that make the usual value of a topic; at most 12.
     """
     if source is None and area is None:
         return report
     if source is not None:
         signals = signals.filter(pl.col("origin") == source)
+    told = set(trends.weekly_heard(nw.from_native(signals.lazy())).collect("polars").to_native()["week_us"])
     if area is not None:
         signals = signals.filter(pl.col("product_area") == area)
     last, lazy = _week_us(report), nw.from_native(signals.lazy())
-    heard = _by_week(trends.weekly_heard(lazy), last)
+    heard = _by_week(trends.weekly_heard(lazy), last, told)
     counted = (
         trends.weekly_counts(lazy, "topic_id").collect("polars").to_native().partition_by("topic_id", as_dict=True)
     )
@@ -82,21 +109,33 @@ def narrow(report: Report, signals: pl.DataFrame, *, source: str | None = None, 
         rows[key] = []
         for row in report[key]:
             topic = counted.get((row["topic_id"],))
-            spark = [0.0] * WEEKS if topic is None else _by_week(nw.from_native(topic.lazy()), last)
-            shown: dict[str, Any] = {"spark": spark, "people": spark[-1], "baseline_people": sum(spark[:-1]) / WEEKS}
+            spark = _by_week(None if topic is None else nw.from_native(topic.lazy()), last, told)
+            usual = _before(spark, weeks)
+            shown: dict[str, Any] = {"spark": spark, "people": spark[-1]}
+            shown |= {"baseline_people": statistics.fmean(usual) if usual else None}
             shown |= {k: [v for v in row[k] if v["uid"] in kept] for k in ("verbatims", "dissenting")}
             shown |= {"evidence": [u for u in row["evidence"] if u in kept]}
             rows[key].append({**row, **shown, "ratio": None, "low": None, "high": None, "q": None})
-    usual = sorted(heard[-5:-1])
-    people = {**report["numbers"][0], "value": heard[-1], "spark": heard, "text": f"{heard[-1]:,.0f}"}
-    people |= {"baseline": (usual[1] + usual[2]) / 2, "ratio": None, "low": None, "high": None}
+    usual = _before(heard, WEEKS - 1)[-USUAL_WEEKS:]
+    text = "–" if heard[-1] is None else f"{heard[-1]:,.0f}"
+    people = {**report["numbers"][0], "value": heard[-1], "spark": heard, "text": text, "note": ""}
+    people |= {"baseline": statistics.median(usual) if usual else None, "ratio": None, "low": None, "high": None}
     return {**report, **rows, "numbers": [people, *report["numbers"][1:]]}
 
 
-def _by_week(counts: nw.LazyFrame[Any], last: int) -> list[float]:
-    table = counts.collect("polars").to_native()
-    people = dict(zip(table["week_us"], table["people"], strict=True))
-    return [float(people.get(last - n * WEEK_US, 0)) for n in range(WEEKS - 1, -1, -1)]
+def _by_week(counts: nw.LazyFrame[Any] | None, last: int, told: Collection[int]) -> list[float | None]:
+    """People in each of the thirteen weeks; None is a week without data, one that is not among ``told``."""
+    people = {}
+    if counts is not None:
+        table = counts.collect("polars").to_native()
+        people = dict(zip(table["week_us"], table["people"], strict=True))
+    mondays = [last - n * WEEK_US for n in range(WEEKS - 1, -1, -1)]
+    return [float(people.get(monday, 0)) if monday in told else None for monday in mondays]
+
+
+def _before(spark: Sequence[float | None], weeks: int) -> list[float]:
+    """The values of the ``weeks`` weeks before the last that have data, oldest first."""
+    return [v for v in spark[:-1][-weeks:] if v is not None]
 
 
 def _week_us(report: Report) -> int:
@@ -131,6 +170,7 @@ class Board:
     def __init__(self, report: Report, store: Store) -> None:
         self.report = report
         self.signals = members(store, report)
+        self.weeks = int(_run(store, report)["params"].get("trends", {}).get("weeks", trends.TrendOptions().weeks))
         self.source = self._choice("Source", "origin")
         self.area = self._choice("Product area", "product_area")
         self.message = widgets.HTML()
@@ -167,7 +207,7 @@ class Board:
             chosen = {
                 n: None if b.value == EVERY else b.value for n, b in (("source", self.source), ("area", self.area))
             }
-            report = narrow(self.report, self.signals, **chosen)
+            report = narrow(self.report, self.signals, **chosen, weeks=self.weeks)
             for picture, (chart, words) in ((self.topics, _topics(report)), (self.people, _people(report))):
                 picture.redraw(chart, words)
             self._fill(report)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+import re
 import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -42,12 +43,33 @@ _FIRST_PAGE: tuple[dict[str, int], ...] = tuple(
     )
 )  # fmt: skip
 _SECOND_PAGE: tuple[dict[str, int], ...] = tuple(
-    {"suggestions": suggestions, "recurring": recurring, "sources": sources}
-    for suggestions, recurring, sources in (
-        (8, 5, 14), (7, 4, 12), (6, 4, 10), (5, 3, 10), (5, 3, 8), (4, 3, 8), (4, 2, 8), (4, 2, 6), (3, 1, 4),
-        (1, 1, 3),
+    {"suggestions": suggestions, "recurring": recurring, "sources": sources, "action": action}
+    for suggestions, recurring, sources, action in (
+        (10, 5, 14, 99), (8, 5, 14, 99), (7, 4, 12, 99), (6, 4, 10, 99), (5, 3, 10, 99), (5, 3, 8, 99), (4, 3, 8, 99),
+        (4, 2, 8, 99), (4, 2, 6, 99), (3, 1, 4, 99), (1, 1, 3, 99), (1, 1, 3, 25), (1, 1, 3, 12),
+        (1, 1, 3, 5), (1, 1, 2, 0),
     )
 )  # fmt: skip
+
+# What stands before what is said: Markdown's heading marks with the usual titles of bug forms, greetings, wishes.
+_HEADING = (
+    r"#{1,6}\s+(?:(?:describe the (?:bug|issue|problem|request)|what happened|bug (?:description|report)|description"
+    r"|summary|problem|context)\b[:?.]?(?:\s+|$))?"
+)
+_ALL = r"(?:\s+(?:there|all|everyone|everybody|folks|guys|people|team|support|community|again|zusammen))"
+_HELLO = (
+    rf"(?:hi|hey|hello|dear|greetings|good (?:morning|afternoon|evening|day))(?:{_ALL}*\s*[,.!:;]+|{_ALL}+)\s+"
+    rf"|(?:hi|hey|hello|dear)\s+(?-i:[A-Z])[\w-]+{_ALL}*\s*,\s+"
+    r"|(?:hallo|guten (?:tag|morgen)|moin|bonjour|bonsoir|salut|hola|buen[oa]s (?:d[ií]as|tardes)|buongiorno|ciao|salve"
+    rf"|ol[aá]|bom dia|dobr[yý] den|hej|goedendag){_ALL}*\s*[,.!:;]+\s+"
+)
+_POLITE = (
+    r"(?:i\s+)?hope (?:you(?: are|.re) (?:all )?|this finds you |all is )(?:doing )?well\s*[.,!]+\s+"
+    r"|(?:and\s+)?(?:many )?thanks in advance\s*[.,!]+\s+"
+)
+_OPENING = re.compile(f"(?:{_HEADING}|{_HELLO}|{_POLITE})+", re.IGNORECASE)
+_MARK = re.compile(r"(?<=\s)#{2,6}\s+")
+LEAST_WORDS = 4  # what is left of an excerpt without its greeting says something
 
 
 def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
@@ -64,19 +86,30 @@ def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
     Raises:
         ValueError: the report does not fit two pages even when cut as far as the layout allows.
     """
-    at = dt.datetime.fromisoformat(report["as_of"])
-    try:
-        return _bytes(_fitted(report, paper).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
-    except typst.TypstError as problem:
-        if "could not be displayed" not in str(problem):
-            raise
-    return _bytes(_fitted(report, paper, masked=True).compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
+    return _typeset(report, paper)[1]
 
 
 def png(report: Report, *, paper: Paper = "a4", ppi: float = 96) -> list[bytes]:
     """The two pages of `pdf` as pictures, for READMEs and for looking at."""
-    made = _fitted(report, paper).compile(format="png", ppi=ppi)
+    masked, _ = _typeset(report, paper)
+    made = _fitted(report, paper, masked=masked).compile(format="png", ppi=ppi)
     return [made] if isinstance(made, bytes) else list(made or [])
+
+
+def _typeset(report: Report, paper: Paper) -> tuple[bool, bytes]:
+    """Whether notes stand for verbatims that no font can show, and the PDF."""
+    at = dt.datetime.fromisoformat(report["as_of"])
+
+    def made(*, masked: bool) -> bytes:
+        compiler = _fitted(report, paper, masked=masked)
+        return _bytes(compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=at))
+
+    try:
+        return False, made(masked=False)
+    except typst.TypstError as problem:
+        if "could not be displayed" not in str(problem):
+            raise
+    return True, made(masked=True)
 
 
 @functools.cache
@@ -155,6 +188,8 @@ def snapshot(report: Report) -> str:
         ("Rate against the weeks before", charts.ratios(rows), charts.ratios_words(rows)),
         (f"{heard['label'].capitalize()} per week", charts.people_per_week(report, heard), charts.number_words(heard)),
     ]
+    if not _comparable(rows):
+        del drawn[1]
     pictures = [{"title": title, "svg": charts.svg(chart, alt=words)} for title, chart, words in drawn]
     return _templates().get_template("snapshot.html.j2").render(d=view(report), charts=pictures, css=css())
 
@@ -205,7 +240,9 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
     fit = fit or {}
     moment = dt.datetime.fromisoformat(report["data_as_of"]) if report["data_as_of"] else None
     quality, quiet = report["quality"], report["quiet"]
-    sources = sorted(report["sources"], key=lambda s: s["status"] != "failed")
+    order = {"failed": 0, "not_read": 1}
+    sources = sorted(report["sources"], key=lambda s: order.get(s["status"], 2))
+    suggestions = _suggestions(report, fit)
     return {
         "title": report["title"],
         "product": report["product"],
@@ -217,12 +254,13 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "quiet": _quiet_words(quiet) if quiet["nothing_happened"] else "",
         "tested": f"{quiet['tested']} subjects tested at q < {quiet['q']:g}; {quiet['power']}",
         "failed": [_failed_words(s) for s in sources if s["status"] == "failed"],
+        "left_out": _left_out_words([s for s in sources if s["status"] == "not_read"]),
         "numbers": [_number(n) for n in report["numbers"]],
         "frictions": [_topic(r, fit) for r in report["frictions"][: fit.get("frictions")]],
         "delights": [_topic(r, fit) for r in report["delights"][: fit.get("delights")]],
         "findings": [_finding(f) for f in report["findings"]],
-        "suggestions": [_suggestion(s) for s in report["suggestions"][: fit.get("suggestions")]],
-        "more_suggestions": max(0, len(report["suggestions"]) - fit.get("suggestions", len(report["suggestions"]))),
+        "suggestions": suggestions,
+        "more_suggestions": len(report["suggestions"]) - sum(len(group["rows"]) for group in suggestions),
         "recurring": [_recurring(r) for r in report["recurring"][: fit.get("recurring")]],
         "more_recurring": max(0, len(report["recurring"]) - fit.get("recurring", len(report["recurring"]))),
         "sources": [_source(s) for s in sources[: fit.get("sources")]],
@@ -242,6 +280,15 @@ def _quiet_words(quiet: Mapping[str, Any]) -> str:
 def _failed_words(source: Mapping[str, Any]) -> str:
     upto = f" It was last read up to {source['watermark'][:10]}." if source["watermark"] else ""
     return f"{_source_name(source)} could not be read: {(source['error'] or 'no reason given').rstrip('.')}.{upto}"
+
+
+def _left_out_words(sources: Sequence[Mapping[str, Any]], shown: int = 4) -> str:
+    """The sources that this run was told to leave out, and up to where the data has them."""
+    if not sources:
+        return ""
+    told = [_source_name(s) + (f", read up to {s['watermark'][:10]}" if s["watermark"] else "") for s in sources]
+    rest = f"; and {len(told) - shown} more" if len(told) > shown else ""
+    return f"Left out of this run: {'; '.join(told[:shown])}{rest}."
 
 
 def _source_name(source: Mapping[str, Any]) -> str:
@@ -287,7 +334,8 @@ def _topic(row: Mapping[str, Any], fit: Mapping[str, int]) -> dict[str, Any]:
     voices = [_voice(v, fit.get("words", 60)) for v in row["verbatims"]]
     since = dt.date.fromisoformat(row["since"][:10]) if row["since"] else None
     label = people(row["people"])
-    said = f"{row['name']}: {label} people this week, usually {row['baseline_people']:.0f}" if row["spark"] else ""
+    usual = "" if row["baseline_people"] is None else f", usually {row['baseline_people']:.0f}"
+    said = f"{row['name']}: {label} people this week{usual}" if row["spark"] else ""
     return {
         "rank": row["rank"],
         "id": row["topic_id"],
@@ -315,7 +363,7 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         "name": finding["name"],
         "subject": finding["subject_type"].replace("_", " "),
         "people": people(finding["people"]),
-        "usual": f"{finding['baseline_people']:.1f}",
+        "usual": "" if finding["baseline_people"] is None else f"usually {finding['baseline_people']:.1f}",
         "ratio": times(finding["ratio"], finding["low"], finding["high"]),
         "q": _q(finding["q"]),
         "evidence": _evidence(finding["evidence"]),
@@ -351,26 +399,73 @@ def _voice(voice: Mapping[str, Any], words: int) -> dict[str, Any]:
 
 def _excerpt(text: str, words: int) -> str:
     """The beginning of a verbatim, never re-worded; scripts without spaces are cut by letters."""
-    cut = privacy.excerpt(text, words)
+    cut = privacy.excerpt(_without_greetings(text), words)
     return cut if len(cut) <= 10 * words else f"{cut[: 10 * words].rstrip(' …')} …"
 
 
-def _suggestion(suggestion: Mapping[str, Any]) -> dict[str, Any]:
+def _without_greetings(text: str) -> str:
+    """An excerpt without the greeting and the headings of a form before what is said; an ellipsis marks each cut.
+
+    Nothing is cut when next to nothing would be left.
+
+    >>> _without_greetings("Slow export · Hi there, ### Describe the bug It takes an hour now")
+    'Slow export · … It takes an hour now'
+    """
+    title, dot, body = text.rpartition(" · ") if text.count(" · ") == 1 else ("", "", text)
+    opening = _OPENING.match(body)
+    if opening and len(body[opening.end() :].split()) >= LEAST_WORDS:
+        body = f"… {body[opening.end() :]}"
+    return f"{title}{dot}{_MARK.sub('… ', body)}"
+
+
+def _suggestions(report: Report, fit: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The suggestions to show, in groups with a heading where the report says what moves.
+
+    What is new or growing is always shown; the rest is cut to what fits.
+    """
+    given = report["suggestions"]
+    start = dt.date.fromisoformat(report["week"]["start"])
+    known = any("moving" in s for s in given)
+    moving = [s for s in given if s.get("moving")]
+    others = [s for s in given if not s.get("moving")]
+    shown = others[: max(0, fit.get("suggestions", len(given)) - len(moving))]
+    groups = [("New or growing", moving), ("Always there" if known else "", shown)]
+    return [
+        {"heading": heading, "rows": [_suggestion(s, start, fit) for s in rows]} for heading, rows in groups if rows
+    ]
+
+
+def _suggestion(suggestion: Mapping[str, Any], week: dt.date, fit: Mapping[str, int]) -> dict[str, Any]:
     parts = [(p, suggestion[p]) for p in ("severity", "impact", "frequency")]
-    seen = len(suggestion["history"])
     return {
         "id": suggestion["suggestion_id"][:8],
         "type": suggestion["type"],
         "title": suggestion["title"],
-        "action": suggestion["action"],
+        "action": _first_words(suggestion["action"], fit.get("action")),
         "priority": f"{suggestion['priority']:.2f}",
         "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
         "people": people(suggestion["people"]),
         "state": suggestion["state"],
         "history": list(suggestion["history"]),
-        "age": f"{seen} weeks in a row" if seen > 1 else "new this week",
+        "age": _age(suggestion["history"], week),
         "evidence": _evidence(suggestion["evidence"]),
     }
+
+
+def _first_words(text: str, words: int | None) -> str:
+    return text if words is None else privacy.excerpt(text, words) if words else ""
+
+
+def _age(history: Sequence[str], week: dt.date) -> str:
+    """How long something has been suggested; each line of a history begins with the Monday of its week."""
+    told = {dt.date.fromisoformat(line[:10]) for line in history}
+    told = {day for day in told if day < week} | {week}  # a look back at an old week does not know what came after
+    running = 1
+    while week - dt.timedelta(weeks=running) in told:
+        running += 1
+    if running > 1:
+        return f"suggested {running} weeks running"
+    return f"suggested again, {len(told)} weeks in all" if len(told) > 1 else "first suggested this week"
 
 
 def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
@@ -390,23 +485,38 @@ def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     counts = {k: f"{source[k]:,}" if source[k] is not None else "–" for k in ("read", "new", "updated", "rejected")}
     failed = source["status"] == "failed"
+    upto = source["watermark"][:16].replace("T", " ") if source["watermark"] else "–"
     return counts | {
         "name": _source_name(source),
-        "status": {"ok": "read", "empty": "nothing new"}.get(source["status"], source["status"]),
+        "status": {"ok": "read", "empty": "nothing new", "not_read": "left out of this run"}.get(
+            source["status"], source["status"]
+        ),
         "failed": failed,
         "error": source["error"] or "",
-        "upto": source["watermark"][:16].replace("T", " ") if source["watermark"] else "–",
+        "upto": upto,
     }
 
 
-def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]:
-    """What a reader must know before believing the numbers, as pairs of a word and a sentence."""
+def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, Any]]:
+    """What a reader must know before believing the numbers: a word, a sentence, the sentence in short for print.
+
+    Two rows that are not ``wide`` stand side by side in print.
+    """
     unread = [x for x in quality["languages"] if not x["read"]]
     names = ", ".join(f"{LANGUAGES.get(x['language'], x['language'] or 'unknown')} {x['signals']}" for x in unread)
     classes = "; ".join(
         f"{c['label'].replace('_', ' ')} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})"
         for c in quality["classifier"]
     )
+    brief = "; ".join(
+        f"{c['label'].replace('_', ' ')} {_dot(c['precision'])}/{_dot(c['recall'])}".replace(" ", "\u00a0")
+        for c in quality["classifier"]
+    )
+    short = {
+        "Labels": f"precision/recall, cross-validated: {brief}" if brief else "not measured",
+        "Quarantined": f"{quality['quarantined']:,}; see feedback quarantine",
+    }
+    narrow = ("Without a topic", "Left unlabelled", "Duplicates", "Quarantined")
     rows = [
         ("Languages not read", f"{quality['unread']:,} of {processed:,} signals{f' ({names})' if names else ''}"),
         ("Without a topic", f"{_share(quality['no_topic_ratio'])} of signals"),
@@ -419,7 +529,8 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, str]]
     if revised is not None:
         rows.append(("Revised", _revised_words(revised)))
     rows.append(("Models", "; ".join(f"{k.removesuffix('_model')}: {v}" for k, v in quality["models"].items()) or "–"))
-    return [{"name": n, "text": t} for n, t in rows]
+    rows.sort(key=lambda row: row[0] in narrow)  # in print two of them share a line
+    return [{"name": n, "text": t, "short": short.get(n, t), "wide": n not in narrow} for n, t in rows]
 
 
 def _revised_words(revised: Any) -> str:
@@ -431,6 +542,11 @@ def _revised_words(revised: Any) -> str:
 
 def _two(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def _dot(value: float | None) -> str:
+    """A share from 0 to 1 as briefly as it can be told: ``.86``."""
+    return _two(value).removeprefix("0")
 
 
 def _share(value: float | None) -> str:
@@ -446,11 +562,16 @@ def _sheet(report: Report, fit: Mapping[str, int], paper: Paper, *, masked: bool
         for row in rows:
             row["quoted"] = [_masked(v) for v in row["quoted"]]
     words = charts.ratios_words(raw)
-    drawing = _forest(json.dumps(raw)) if raw else ""
+    drawing = _forest(json.dumps(raw)) if _comparable(raw) else ""
     return {
         "data": json.dumps(_settable(shown | {"chart": drawing, "chart_words": words}), ensure_ascii=False),
         "paper": paper,
     }
+
+
+def _comparable(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there were weeks before that any topic can be compared with."""
+    return any(row["ratio"] is not None or row["badge"] == "NEW" for row in rows)
 
 
 @functools.lru_cache(maxsize=4)

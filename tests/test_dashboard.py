@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from feedback_lib import dashboard, pipeline, records
+from feedback_lib import dashboard, pages, pipeline, records
 from feedback_lib.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def signal_row(n, *, weeks_ago=0, **given):
 
 def understood(signal, topic):
     row = dict.fromkeys(records.schema("understanding"))
-    row |= {k: signal[k] for k in ("uid", "created_at", "month", "run_id")}
+    row |= {k: signal[k] for k in ("uid", "created_at", "month", "run_id")} | {"inferred_at": signal["created_at"]}
     return row | {"topic_id": topic, "language_model": "l", "triage_model": "t", "text_sha256": "x"}
 
 
@@ -67,15 +67,15 @@ class TestNarrow:
 
     def test_a_choice_counts_its_own_people_per_week(self, store, report):
         shown = dashboard.narrow(report, dashboard.members(store, report), source="forum")
-        assert shown["frictions"][0]["spark"] == [0.0] * 11 + [1.0, 2.0]
+        assert shown["frictions"][0]["spark"] == [None] * 11 + [1.0, 2.0]
         assert shown["frictions"][0]["people"] == 2
-        assert shown["numbers"][0]["spark"] == [0.0] * 11 + [1.0, 2.0]
+        assert shown["numbers"][0]["spark"] == [None] * 11 + [1.0, 2.0]
         assert shown["numbers"][0]["text"] == "2"
 
     def test_a_topic_nobody_of_the_choice_speaks_of_has_zeros(self, store, report):
         shown = dashboard.narrow(report, dashboard.members(store, report), area="cli")
-        assert shown["frictions"][0]["spark"][-2:] == [0.0, 1.0]
-        assert shown["frictions"][1]["spark"] == [0.0] * 13
+        assert shown["frictions"][0]["spark"] == [None] * 11 + [0.0, 1.0]
+        assert shown["frictions"][1]["spark"] == [None] * 11 + [0.0, 0.0]
 
     def test_a_choice_keeps_only_its_own_words_and_claims_no_rate(self, store, report):
         row = dashboard.narrow(report, dashboard.members(store, report), source="forum")["frictions"][0]
@@ -91,6 +91,60 @@ class TestNarrow:
         assert dashboard.narrow(report, signals) is report
         dashboard.narrow(report, signals, source="forum")
         assert json.dumps(report) == before
+
+    def test_the_usual_value_is_the_mean_of_the_baseline_weeks_with_data(self, tmp_path, report):
+        """Ten people a week for nine weeks and none in two of them, after three weeks of a hundred."""
+        people = {0: 7, 1: 10, 2: 10, 4: 10, 5: 12, 6: 10, 7: 10, 9: 100, 10: 100, 11: 100}
+        signals = [
+            signal_row(1000 * ago + n, weeks_ago=ago, author=f"anon-{n}")
+            for ago, count in people.items()
+            for n in range(count)
+        ]
+        made = Store(tmp_path / "other")
+        made.upsert("signals", records.frame("signals", signals))
+        made.upsert("understanding", records.frame("understanding", [understood(s, 41) for s in signals]))
+        shown = dashboard.narrow(report, dashboard.members(made, report), source="forum")
+        row = shown["frictions"][0]
+        assert row["spark"] == [None, 100, 100, 100, None, 10, 10, 12, 10, None, 10, 10, 7]
+        assert row["baseline_people"] == pytest.approx(62 / 6)
+        assert shown["numbers"][0]["baseline"] == 10  # the median of the last four weeks with data
+        fewer = dashboard.narrow(report, dashboard.members(made, report), source="forum", weeks=2)
+        assert fewer["frictions"][0]["baseline_people"] == 10
+
+    def test_a_choice_without_a_single_earlier_week_has_no_usual_value(self, store, report):
+        shown = dashboard.narrow(report, dashboard.members(store, report), source="support")
+        assert shown["frictions"][0]["spark"] == [None] * 12 + [1.0]
+        assert shown["frictions"][0]["baseline_people"] is None
+        assert (shown["numbers"][0]["text"], shown["numbers"][0]["baseline"]) == ("1", None)
+
+    def test_a_choice_with_no_data_this_week_has_no_number(self, store, report):
+        late = signal_row(50, weeks_ago=2, origin="chat")
+        store.upsert("signals", records.frame("signals", [late]))
+        shown = dashboard.narrow(report, dashboard.members(store, report), source="chat")
+        assert (shown["numbers"][0]["value"], shown["numbers"][0]["text"]) == (None, "–")
+        assert shown["frictions"][0]["people"] is None
+        assert all(pages.part(name, shown) for name in pages.PARTS)
+
+    def test_a_source_that_failed_is_left_out_as_the_report_leaves_it_out(self, store, report):
+        report["sources"] = [{**report["sources"][0], "kind": "files", "origin": "support", "status": "failed"}]
+        assert dashboard.members(store, report)["origin"].unique().to_list() == ["forum"]
+        shown = dashboard.narrow(report, dashboard.members(store, report), area="api")
+        assert shown["frictions"][0]["spark"][-2:] == [1.0, 2.0]
+
+    def test_topics_are_those_that_the_reports_run_wrote(self, store, report):
+        versions = {t: store.version(t) for t in ("signals", "understanding")}
+        row = run_row(report, MONDAY, "r1")
+        row["inputs"] = json.dumps(
+            {"read": versions | {"understanding": 0}, "written": {"understanding": versions["understanding"]}}
+        )
+        row["params"] = json.dumps({"trends": {"weeks": 2}})
+        store.upsert("runs", records.frame("runs", [row]))
+        later = understood(signal_row(2), 99) | {"run_id": "later", "inferred_at": MONDAY + dt.timedelta(days=7)}
+        store.upsert("understanding", records.frame("understanding", [later]))
+        assert 99 in Store(store.path).read("understanding")["topic_id"].to_list()
+        found = dashboard.members(store, report | {"run_id": "r1"})
+        assert found["topic_id"].unique().to_list() == [41]
+        assert dashboard.Board(report | {"run_id": "r1"}, store).weeks == 2
 
     def test_members_come_from_the_tables_the_report_was_made_of(self, store, report):
         report["inputs"] = {"signals": store.version("signals")}

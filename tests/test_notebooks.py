@@ -1,11 +1,15 @@
 import ast
+import json
 from pathlib import Path
 
+import fake_world as world
 import jupytext
 import nbformat
 import pytest
 
-from feedback_lib import pages, pipeline, runner
+from feedback_lib import pages, pipeline, records, report, runner, suggest
+from feedback_lib.analysis import trends
+from feedback_lib.store import Store
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
@@ -71,6 +75,53 @@ def test_a_notebook_and_its_script_say_the_same(notebook):
         return [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in one.cells]
 
     assert cells(script) == cells(book)
+
+
+@pytest.fixture(scope="module")
+def first_week(tmp_path_factory):
+    """A store with the first report of a new user: one week of data."""
+    frame = world.understood({topic: [count] for topic, count in ((1, 9), (2, 6), (3, 7), (5, 4))})
+    names, stamp = world.topics(frame), {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    findings = trends.find(frame, world.WEEK, names, **stamp)
+    made = report.build(
+        understood=frame,
+        topics=names,
+        findings=findings,
+        suggestions=suggest.merge(suggest.draft(findings, frame, names, world.WEEK, **stamp), []),
+        sources=[],
+        quality={"languages": [], "unread": 0, "no_topic_ratio": 0.0, "duplicates": 0, "models": {}}
+        | {"classifier": [], "abstained_ratio": 0.0},
+        week=world.WEEK,
+        product="Harbour",
+        **stamp,
+    )
+    assert made.frictions[0]["baseline_people"] is None
+    row = dict.fromkeys(records.schema("runs"), "{}") | {"run_id": made.run_id, "recipe": "weekly", "status": "ok"}
+    row |= {"seconds": 1.0, "report": json.dumps(made.to_dict())}
+    row |= dict.fromkeys(("as_of", "started_at", "updated_at"), world.AS_OF)
+    store = Store(tmp_path_factory.mktemp("first") / "store")
+    store.upsert("runs", records.frame("runs", [row]))
+    return store
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_of_a_first_week_runs_through(name, first_week):
+    """Every cell, and every output as text; nothing here needs a kernel."""
+    book = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    known = {}
+    cells = [c.source for c in code(book)]
+    exec(cells[0], known)
+    known |= {"store": str(first_week.path)}
+    shown = []
+    for source in cells[1:]:
+        *before, last = ast.parse(source).body
+        exec(compile(ast.Module(before, []), name, "exec"), known)
+        shown.append(eval(compile(ast.Expression(last.value), name, "eval"), known))
+    said = " ".join(s if isinstance(s, str) else s.alt for s in shown)
+    assert "no earlier week has data" in said
+    assert "usually" not in said
+    assert pages.pdf(known["report"]).startswith(b"%PDF")
+    assert "usually" not in pages.snapshot(known["report"])
 
 
 @pytest.mark.slow

@@ -57,6 +57,29 @@ def no_data(report):
     report["quiet"] |= {"tested": 0, "power": "there was no topic to test"}
 
 
+def first_week(report):
+    """The first report of a new user: one week of data, nothing to compare it with."""
+    report |= {"findings": [], "trends_identified": []}
+    report["verdict"] = "212 people were heard; no earlier week has data, 3 are needed to say what is new."
+    for number in report["numbers"]:
+        number |= {"baseline": None, "ratio": None, "low": None, "high": None, "note": ""}
+        number["spark"] = [None] * 12 + [number["value"]]
+    for row in report["frictions"] + report["delights"]:
+        row |= {"badge": "", "baseline_people": None, "ratio": None, "low": None, "high": None, "q": None}
+        row["spark"] = [None] * 12 + [float(row["people"])]
+    for error in report["recurring"]:
+        error |= {"baseline_mentions": None, "spark": [None] * 12 + [float(error["mentions"])]}
+    for suggestion in report["suggestions"]:
+        suggestion |= {"history": suggestion["history"][:1], "moving": False}
+    report["quiet"] |= {"tested": 0, "power": "nothing could be tested: no earlier week has data, 3 are needed"}
+
+
+def left_out(report):
+    """A run of one source: the others were not read."""
+    for source in report["sources"][1:]:
+        source |= {"status": "not_read", "read": None, "new": None, "updated": None, "rejected": None}
+
+
 def too_much(report):
     """More of everything than two pages hold."""
     long = "a rather long sentence with many different words in it " * 12
@@ -76,7 +99,16 @@ def as_it_is(report):
     """The report of the fixture."""
 
 
-VARIANTS = [as_it_is, quiet, source_down, no_data, too_much]
+def moving_much(report):
+    """More than two pages hold, and all ten suggestions are about something new or growing but the last two."""
+    too_much(report)
+    report["suggestions"] = [
+        s | {"moving": n < 10, "title": f"Number {n:02} of them, {s['title']}, with a name too long for one line"}
+        for n, s in enumerate((report["suggestions"] * 3)[:12])
+    ]
+
+
+VARIANTS = [as_it_is, quiet, source_down, no_data, first_week, left_out, too_much, moving_much]
 
 
 def read(made):
@@ -146,7 +178,7 @@ class TestPdf:
             assert suggestion["title"] in second
             assert f"{suggestion['priority']:.2f}" in second
             assert suggestion["evidence"][0][:8] in second
-        for said in (report["rerun"], "24 subjects tested at q < 0.05", "8 of 261 signals", "DX Friction 0.86 / 0.81"):
+        for said in (report["rerun"], "24 subjects tested at q < 0.05", "8 of 261 signals", "DX Friction .86/.81"):
             assert said in second
         for source in report["sources"]:
             assert source["name"] in second
@@ -164,6 +196,47 @@ class TestPdf:
         operators = pypdf.generic.ContentStream(read(made).pages[0].get_contents(), read(made)).operations
         reds = [o for o, name in operators if name in (b"sc", b"scn", b"rg") and len(o) == 3]
         assert any(all(abs(float(a) - b) < 0.004 for a, b in zip(o, ALARM, strict=True)) for o in reds)
+
+    def test_a_source_left_out_of_the_run_stands_on_page_one_and_not_in_red(self, report):
+        left_out(report)
+        made = pages.pdf(report)
+        first = words(made, page=0)
+        assert "Left out of this run: forum (forum.csv), read up to 2026-11-15; tickets (tickets.mbox)" in first
+        assert "could not be read" not in first
+        for page in read(made).pages:
+            operators = pypdf.generic.ContentStream(page.get_contents(), read(made)).operations
+            reds = [o for o, name in operators if name in (b"sc", b"scn", b"rg") and len(o) == 3]
+            assert not any(all(abs(float(a) - b) < 0.004 for a, b in zip(o, ALARM, strict=True)) for o in reds)
+        assert words(made, page=1).count("left out of this run") == 5
+
+    def test_a_first_week_compares_with_nothing(self, report):
+        first_week(report)
+        made = read(pages.pdf(report))
+        said = [f["/Alt"] for f in nodes(made.trailer["/Root"]["/StructTreeRoot"]) if f.get("/S") == "/Figure"]
+        assert any(alt.endswith("Search API times out: 34 people this week") for alt in said)
+        assert not any("usually" in alt for alt in said)
+        assert "Nothing to compare yet." in words(pages.pdf(report), page=0)
+        assert "Rate against the weeks before" not in pages.snapshot(report)
+
+    def test_all_that_is_new_or_growing_has_its_suggestion_on_page_two_however_much_there_is(self, report):
+        moving_much(report)
+        second = words(pages.pdf(report), page=1)
+        assert [f"Number {n:02} of them" in second for n in range(12)] == [True] * 10 + [False] * 2
+        assert "and 2 more in suggestions.json" in second
+
+    def test_suggestions_stand_in_two_groups_in_the_order_given(self, report):
+        for n, suggestion in enumerate(report["suggestions"]):
+            suggestion["moving"] = n == 1
+        second = words(pages.pdf(report), page=1)
+        titles = [s["title"] for s in report["suggestions"]]
+        order = ["New or growing", titles[1], "Always there", titles[0], *titles[2:]]
+        places = [second.index(said) for said in order]
+        assert places == sorted(places)
+
+    def test_a_report_that_does_not_tell_what_moves_has_one_list(self, report):
+        second = words(pages.pdf(report), page=1)
+        assert "New or growing" not in second
+        assert "Always there" not in second
 
     def test_a_quiet_week_says_so_and_what_would_have_been_seen(self, report):
         quiet(report)
@@ -329,6 +402,63 @@ class TestHtml:
         assert (page.scripts, page.fetched) == (0, [])
         assert "javascript:" not in pages.snapshot(report)
         assert "<script>alert(1)</script>" in page.text
+
+    def test_full_numbers_of_the_labels_and_groups_of_suggestions_are_in_the_html(self, report):
+        for n, suggestion in enumerate(report["suggestions"]):
+            suggestion["moving"] = n == 1
+        said = Page(pages.snapshot(report)).text
+        assert "DX Friction 0.86 / 0.81 (n\u00a0120)" in said.replace("(n 120)", "(n\u00a0120)")
+        assert said.index("New or growing") < said.index(report["suggestions"][1]["title"]) < said.index("Always there")
+
+    def test_a_source_left_out_is_told_with_how_far_it_was_read(self, report):
+        left_out(report)
+        said = Page(pages.part("sources", report)).text
+        assert "read up to (UTC)" in said
+        assert "forum (forum.csv) left out of this run – – – – 2026-11-15 23:02" in said
+        assert 'class="alarm"' not in pages.part("head", report)
+        assert "Left out of this run: forum" in Page(pages.part("head", report)).text
+
+    @pytest.mark.parametrize(
+        ("weeks", "said"),
+        [
+            (["2026-11-09"], "first suggested this week"),
+            (["2026-11-02", "2026-11-09"], "suggested 2 weeks running"),
+            (["2026-11-09", "2026-11-02"], "suggested 2 weeks running"),
+            (["2026-08-03", "2026-10-26", "2026-11-02", "2026-11-09"], "suggested 3 weeks running"),
+            (["2026-08-03", "2026-11-09"], "suggested again, 2 weeks in all"),
+            (["2026-11-09", "2026-11-16", "2026-11-23"], "first suggested this week"),
+        ],
+    )
+    def test_how_long_something_has_been_suggested_is_told_as_such(self, report, weeks, said):
+        report["suggestions"][0]["history"] = [f"{week} run 8f30: 34 people, priority 0.86" for week in weeks]
+        shown = pages.view(report)["suggestions"][0]["rows"][0]
+        assert shown["age"] == said
+
+    @pytest.mark.parametrize(
+        ("written", "shown"),
+        [
+            ("Slow · Hi there, export is slow since Monday", "Slow · … export is slow since Monday"),
+            ("Slow · ### Describe the bug Export is slow since Monday", "Slow · … Export is slow since Monday"),
+            ("Slow · Hello, ### What happened? It is slow since Monday", "Slow · … It is slow since Monday"),
+            ("Hello everyone. I hope you are well. Export is slow here", "… Export is slow here"),
+            (
+                "Slow · Good morning, Yesterday we could export ### Version 4.2",
+                "Slow · … Yesterday we could export … Version 4.2",
+            ),
+            ("Slow · Bonjour, depuis hier tout est lent", "Slow · … depuis hier tout est lent"),
+            ("Slow · Hi-res images load slowly since Monday", "Slow · Hi-res images load slowly since Monday"),
+            ("Slow · Hello world, the first example, fails", "Slow · Hello world, the first example, fails"),
+            ("Slow · Hi I tried, and it fails again", "Slow · Hi I tried, and it fails again"),
+            ("Slow · See # 5 and C# 12 for what fails", "Slow · See # 5 and C# 12 for what fails"),
+            ("Thanks · Hi there, love it", "Thanks · Hi there, love it"),
+            ("Hi there,", "Hi there,"),
+        ],
+    )
+    def test_greetings_and_headings_are_cut_from_an_excerpt_and_the_cut_is_marked(self, report, written, shown):
+        report["frictions"][0]["verbatims"][0]["text"] = written
+        said = pages.view(report)["frictions"][0]["quoted"][0]["text"]
+        assert said == shown
+        assert all(piece.strip() in written for part in said.split(" · ") for piece in part.split("…"))
 
     def test_an_unknown_part_is_refused_with_the_nearest(self, report):
         with pytest.raises(ValueError, match="did you mean 'frictions'"):
