@@ -123,8 +123,8 @@ def measure(what: str, folder: Path, batch: pl.DataFrame) -> dict[str, object]:
 def main() -> None:
     """Build once, then measure each way on its own copy in its own process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--batch", type=int, default=50_000)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--batch", type=int, default=20_000)
     parser.add_argument("--data", type=Path, help="Parquet file of signals to fill the store with")
     parser.add_argument("--json", action="store_true", help="one JSON object per line (also the default)")
     parser.add_argument("--measure", nargs=3, metavar=("WHAT", "STORE", "BATCH"), help=argparse.SUPPRESS)
