@@ -32,7 +32,7 @@ from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, mond
 
 OPEN = "open"
 TITLE_LETTERS = 90
-LEAST_NAME = 24  # letters of a name that a title keeps before it says less about the numbers
+LEAST_NAME = 32  # letters of a name that a title keeps before it says less about the numbers
 FEW = 5  # fewer people than this are not counted out in front of stakeholders
 
 SEVERITIES = {
@@ -434,10 +434,10 @@ def suggestion_type(problem_type: str, name: str, signals: pl.DataFrame) -> Sugg
 
 
 _TITLES: dict[SuggestionType, str] = {
-    "performance investigation": "Find out why it is slow: “{name}”",
+    "performance investigation": "Find out why “{name}” is slow",
     "bug fix": "Fix “{name}”",
     "feature spec": "Write a spec for “{name}”",
-    "documentation": "Explain “{name}” in the documentation",
+    "documentation": "Explain “{name}” in the docs",
     "refactor": "Make “{name}” easier to use",
     "process change": "Change how we work on “{name}”",
 }
@@ -526,7 +526,8 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
     if problem.kind == "new":
         return [f"new, {count} {when}"]
     if problem.kind == "growing" and problem.finding and problem.finding.ratio:
-        return [f"{count} {when}, ×{problem.finding.ratio:.1f} the usual share", f"{count} {when}"]
+        grown = f"{count} {when}, ×{problem.finding.ratio:.1f}"
+        return [f"{grown} the usual share", f"{grown} of usual", f"{count} {when}"]
     if not problem.now.height:
         return [f"seen {often} to week {week.isocalendar().week}"]
     if problem.kind == "recurring" and problem.people:

@@ -77,7 +77,7 @@ def test_one_slow_signal_of_five_is_no_performance_investigation(grown):
 def test_what_grows_comes_first_and_says_by_how_much(grown):
     first = drafts(grown)[0]
     assert first.subject == "topic:1"
-    assert first.title == "Find out why it is slow: “export slow timeout”: 40 people in week 46, ×5.0 the usual share"
+    assert first.title == "Find out why “export slow timeout” is slow: 40 people in week 46, ×5.0 the usual share"
     assert first.action.startswith("The owner of export should first compare latency before and after 9 November")
     assert first.people == len(first.evidence) == 40
     assert len(first.findings) == 1
