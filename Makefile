@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python requirements/run_uv.py
 PYTEST_ARGS ?=
+LAB_ARGS ?=  # such as --no-browser, or --allow-root in a container
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ test: $(VENV)/.dev  ## build what the tests need and run them
 	  tests feedback_lib notebooks $(PYTEST_ARGS)
 
 lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/explore.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/explore.ipynb $(LAB_ARGS)
 
 dashboards: $(VENV)/.runtime data/store  ## show the dashboard in the browser, on this machine only
 	$(BIN)/feedback dashboards

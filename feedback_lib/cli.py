@@ -190,16 +190,14 @@ def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: st
     """Run one notebook with parameters, refusing unknown or mistyped ones before any cell runs."""
     from pathlib import Path
 
-    import yaml
-
-    from feedback_lib import pages, runner
+    from feedback_lib import config, pages, runner
 
     values = {}
     for text in given:
         key, sep, value = text.partition("=")
         if not sep:
             raise ConfigError(f"--param {text!r}: write key=value.")
-        values[key] = yaml.safe_load(value) if value else ""
+        values[key] = config.parse_value("--param", key, value)
     target = Path(out or f"reports/{Path(notebook).stem}.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=_progress(obj))

@@ -80,7 +80,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, sep, value = text.partition("=")
         if not sep:
             raise ConfigError(f"--set {text!r}: write key=value.")
-        _assign(values, key.strip().split("."), yaml.safe_load(value))
+        _assign(values, key.strip().split("."), parse_value("--set", key, value))
         lines.setdefault(key.strip().split(".")[0], 0)
 
     def where(key: str) -> str:
@@ -151,6 +151,20 @@ def parse_time(text: str | dt.date | dt.datetime) -> dt.datetime:
     if not isinstance(value, dt.datetime):
         value = dt.datetime.combine(value, dt.time(), dt.UTC)
     return value.replace(tzinfo=value.tzinfo or dt.UTC).astimezone(dt.UTC)
+
+
+def parse_value(option: str, key: str, text: str) -> Any:
+    """A value given on the command line, as YAML; nothing is an empty text.
+
+    Raises:
+        ConfigError: not valid YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        raise ConfigError(f"{option} {key}={text}: the value is not valid YAML.") from None
 
 
 def cache_dir() -> Path:

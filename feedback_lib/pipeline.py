@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -128,6 +129,8 @@ def plan(cfg: Config) -> Plan:
     Raises:
         ConfigError: something is wrong; nothing has been read or written.
     """
+    if not cfg.sources:
+        raise ConfigError(f"{cfg.path or 'params'}: no sources; name at least one, see params/example.yaml.")
     place = cfg.path or "params"
     options = {"seed": cfg.seed} | dict(cfg.topics)
     looked_at = config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends")
@@ -136,12 +139,29 @@ def plan(cfg: Config) -> Plan:
         raise ConfigError(f"{place}: window_weeks = {cfg.window_weeks}: trends need at least {least} weeks.")
     return Plan(
         config=cfg,
-        store=Store(cfg.folder("store")),
         sources=tuple((str(e.get("kind")), plugins.build("sources", e)) for e in cfg.sources),
         sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
         topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
         trends=looked_at,
+        store=_writable(cfg),
     )
+
+
+def _writable(cfg: Config) -> Store:
+    """The store of a configuration, its folder made; called when everything else has been checked."""
+    try:
+        cfg.folder("store").mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise ConfigError(f"store {cfg.store}: {problem.strerror}. Name a folder this user can write.") from None
+    return Store(cfg.folder("store"))
+
+
+def _existing(cfg: Config) -> Store:
+    """The store of a configuration, which must be there: a wrong path must not look like an empty store."""
+    store = Store(cfg.folder("store"))
+    if store.version("runs") is None:
+        raise ConfigError(f"no run in the store {cfg.store} yet. Make one: feedback report weekly --params {cfg.path}")
+    return store
 
 
 def aggregate(
@@ -208,7 +228,7 @@ def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dic
     Raises:
         ConfigError: there is no such run in the store.
     """
-    store = Store(cfg.folder("store"))
+    store = _existing(cfg)
     row = _run_row(store, run_id)
     ready = plan(dataclasses.replace(_config_of(json.loads(row["params"])), store=cfg.store))
     inputs = json.loads(row["inputs"])
@@ -232,7 +252,7 @@ def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dic
 
 def runs(cfg: Config) -> list[dict[str, Any]]:
     """The runs in the store, newest first, with their counts."""
-    table = Store(cfg.folder("store")).read("runs").sort("started_at", descending=True)
+    table = _existing(cfg).read("runs").sort("started_at", descending=True)
     return [
         {k: r[k] for k in ("run_id", "recipe", "as_of", "started_at", "status", "seconds")} | json.loads(r["counts"])
         for r in table.iter_rows(named=True)
@@ -241,7 +261,7 @@ def runs(cfg: Config) -> list[dict[str, Any]]:
 
 def suggestions(cfg: Config) -> list[dict[str, Any]]:
     """The open suggestions, most urgent first."""
-    table = Store(cfg.folder("store")).read("suggestions")
+    table = _existing(cfg).read("suggestions")
     return (
         table.filter(pl.col("state") == "open").sort("priority", "suggestion_id", descending=[True, False]).to_dicts()
     )
@@ -249,7 +269,7 @@ def suggestions(cfg: Config) -> list[dict[str, Any]]:
 
 def quarantine(cfg: Config) -> list[dict[str, Any]]:
     """The items that do not load, in the order of their files."""
-    return _unresolved(Store(cfg.folder("store"))).sort("kind", "origin", "where").to_dicts()
+    return _unresolved(_existing(cfg)).sort("kind", "origin", "where").to_dicts()
 
 
 def sample_store(progress: Progress = _silent) -> Store:
@@ -431,6 +451,7 @@ def _published(ready: Plan, run: Run, progress: Progress) -> Run:
         ):
             text = json.dumps(value, ensure_ascii=False, indent=1, default=str)
             (folder / f"{name}.json").write_text(text + "\n", "utf-8")
+    shutil.rmtree(target.with_name(f"{target.name}.failed"), ignore_errors=True)  # of an earlier try
     return run
 
 

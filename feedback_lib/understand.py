@@ -17,9 +17,6 @@ from feedback_lib.analysis import text, topics, triage
 if TYPE_CHECKING:
     from feedback_lib.encoders import Encoder
 
-# what people say; a machine's report is evidence, but not a voice and never counted as a person
-VOICES = ("ticket", "issue", "review", "mail", "interview")
-
 
 @dataclasses.dataclass(frozen=True)
 class Understood:
@@ -65,7 +62,7 @@ def understand(
         pl.when(read["readable"]).then(pl.col(c)).otherwise(None).alias(c) for c in judged.columns
     )
     progress("… finding near-duplicates")
-    voice = signals["type"].is_in(VOICES).to_numpy()
+    voice = signals["type"].is_in(records.VOICES).to_numpy()
     readable = read["readable"].to_numpy()
     uids = signals["uid"].to_list()
     copies = text.near_duplicates(uids, read["clean"].to_list(), vectors)

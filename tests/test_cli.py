@@ -145,3 +145,29 @@ def test_an_unknown_run_is_refused(folder):
     done = feedback("report", "rerun", "nothing", "-f", "run.yaml", cwd=folder)
     assert done.returncode == 2
     assert "no run 'nothing'" in done.stderr
+
+
+def test_a_wrong_store_does_not_look_like_an_empty_one(folder):
+    done = feedback("suggestions", "-f", "run.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "no run in the store" in done.stderr
+
+
+def test_a_store_that_cannot_be_made_is_a_message(folder):
+    (folder / "taken").write_text("a file", "utf-8")
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--set", "store=taken/x", cwd=folder)
+    assert done.returncode == 2
+    assert "Name a folder this user can write" in done.stderr
+
+
+def test_values_that_are_not_yaml_are_wrong_use(folder):
+    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--set", "sources=[1,", cwd=folder)
+    assert done.returncode == 2
+    assert "the value is not valid YAML" in done.stderr
+
+
+def test_params_without_sources_are_refused(folder):
+    (folder / "none.yaml").write_text("store: store\n", "utf-8")
+    done = feedback("aggregate", "--run-once", "-f", "none.yaml", cwd=folder)
+    assert done.returncode == 2
+    assert "no sources" in done.stderr
