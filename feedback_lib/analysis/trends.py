@@ -70,6 +70,8 @@ TABLE: dict[str, Any] = {
     "baseline_people": pl.Float64,
     "baseline_mentions": pl.Float64,
     "baseline_weeks": pl.Int64,
+    "exposed": pl.Float64,
+    "baseline_exposed": pl.Float64,
     "ratio": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
@@ -121,8 +123,11 @@ class Trends:
         week: Monday of the report week.
         rows: One row per subject tested (``steady`` included) and per recurring error, findings first.
         table: One row per subject seen in the last 22 weeks, columns `TABLE`: kind is null when it was not tested ·
+            exposed and baseline_exposed, the people compared with this week and per baseline week, so that ratio is
+            (people / exposed) / (baseline_people / baseline_exposed), null when it was not tested ·
             weeks_seen of the last weeks + 1 · spark, people in 13 weeks, null where no data.
-        recurring: The errors that keep coming back, same columns; machines count, and spark is of mentions.
+        recurring: The errors that keep coming back, same columns; people are voices, mentions and spark are of
+            machines too, and ratio, low, high, p, q and what they come from are null.
         heard: People heard in each of 13 weeks, the report week last; None is no data.
         found: New or growing topics in each of the 13 weeks; None where nothing could be tested.
         tested: Subjects in the family of the correction.
@@ -551,7 +556,7 @@ def analyse(
     ]
     found = [None if k is None else float((np.isin(k, ("new", "growing")) & parts).sum()) for k in kinds]
     table = _table(counts, heard, comparisons[-1], kinds[-1], weeks_us, _names(counts, topics, seen), options)
-    recurring = _recurring(seen, table, weeks_us, options)
+    recurring = _recurring(seen, counts, weeks_us, options)
     evidence = _evidence(seen, end_us, options)
     rows = [
         _row(r, evidence, start, run_id, as_of)
@@ -694,7 +699,7 @@ def _table(
     for i, (subject_type, subject) in enumerate(counts.subjects):
         people, mentions = counts.people[i], counts.mentions[i]
         tested = now is not None and bool(np.isfinite(now.q[i]))
-        ratio, low, high = None, None, None
+        ratio, low, high, n, before = None, None, None, None, None
         if now is not None and tested:
             n, before = now.exposure
             ratio, low, high = rate_ratio(
@@ -711,6 +716,8 @@ def _table(
                 "baseline_people": float(people[base].mean()) if base else None,
                 "baseline_mentions": float(mentions[base].mean()) if base else None,
                 "baseline_weeks": len(base),
+                "exposed": n,
+                "baseline_exposed": before / now.weeks if now is not None and before is not None else None,
                 "ratio": ratio,
                 "low": low,
                 "high": high,
@@ -730,30 +737,35 @@ def _spark(counted: Floats, heard: Floats) -> list[float | None]:
 
 
 def _recurring(
-    seen: nw.LazyFrame[Any], table: pl.DataFrame, weeks_us: Sequence[int], options: TrendOptions
+    seen: nw.LazyFrame[Any], counts: _Counts, weeks_us: Sequence[int], options: TrendOptions
 ) -> pl.DataFrame:
-    """Errors that keep coming back, said by people or hit by machines; ``spark`` is of mentions."""
+    """Errors that keep coming back, said by people or hit by machines.
+
+    People are voices only; mentions and ``spark`` are of all. A share of all people says nothing about machines, so
+    there is no ratio and no test.
+    """
     everything = weekly_counts(seen, "fingerprint").collect().to_polars()
     heard = _series(weekly_heard(seen).collect().to_polars(), "mentions", weeks_us)
-    tested = {r["subject"]: r for r in table.filter(pl.col("subject_type") == "error").iter_rows(named=True)}
+    voices = dict(zip(counts.subjects, counts.people, strict=True))
     names = _error_names(seen)
     blank: dict[str, Any] = dict.fromkeys(TABLE)
     window = slice(-1 - options.weeks, None)
     base = [i for i in range(len(heard) - 1 - options.weeks, len(heard) - 1) if heard[i] > 0]
     rows = []
     for (fingerprint,), part in sorted(everything.partition_by("fingerprint", as_dict=True).items(), key=str):
-        mentions, people = _series(part, "mentions", weeks_us), _series(part, "people", weeks_us)
+        subject = str(fingerprint)
+        mentions = _series(part, "mentions", weeks_us)
+        people = voices.get(("error", subject), np.zeros(len(weeks_us)))
         weeks_seen = int((mentions[window] > 0).sum())
         lately = mentions[-2:].sum() > 0
         if weeks_seen < options.recurring_weeks or mentions[window].sum() < options.min_mentions or not lately:
             continue
         rows.append(
             blank
-            | tested.get(str(fingerprint), {})
             | {
                 "subject_type": "error",
-                "subject": fingerprint,
-                "name": names["error", str(fingerprint)],
+                "subject": subject,
+                "name": names["error", subject],
                 "kind": "recurring",
                 "people": int(people[-1]),
                 "mentions": int(mentions[-1]),

@@ -397,6 +397,32 @@ def test_machines_are_no_voices_but_make_an_error_recur():
     assert told.recurring["weeks_seen"].to_list() == [9]
 
 
+def test_a_recurring_error_counts_voices_as_people_and_has_no_ratio():
+    """Four people speak of it every week, and machines hit it ten times more."""
+    frame = world.understood(world.steady(12))
+    logged = world.understood({5: [10] * 12}).with_columns(
+        uid=pl.format("machine {}", "uid"), type=pl.lit("error"), author=pl.lit(None, pl.String)
+    )
+    (row,) = analyse(pl.concat([frame, logged])).findings
+    assert (row.kind, row.people, row.mentions) == ("recurring", 4, 14)
+    assert (row.baseline_people, row.baseline_mentions) == (4, 14)
+    assert (row.ratio, row.low, row.high, row.p, row.q) == (None,) * 5
+    only = analyse(pl.concat([frame.filter(pl.col("topic_id") != 5), logged])).findings
+    assert [(r.people, r.mentions, r.baseline_people) for r in only] == [(0, 10, 0)]
+
+
+def test_every_ratio_can_be_computed_again_from_the_numbers_beside_it():
+    """Topic 1 moved, so its people are set aside from what every subject is compared with."""
+    told = analyse(world.understood(world.steady(12, t1=[40])))
+    tested = told.table.filter(pl.col("ratio").is_not_null())
+    again = (pl.col("people") / pl.col("exposed")) / (pl.col("baseline_people") / pl.col("baseline_exposed"))
+    assert tested.height == 19
+    assert tested["ratio"].to_list() == pytest.approx(tested.select(again).to_series().to_list())
+    assert told.heard[-1] == 72
+    assert tested["exposed"].unique().to_list() == [32]
+    assert told.table.filter(pl.col("q").is_null())["exposed"].null_count() == told.table.height - tested.height
+
+
 @pytest.mark.parametrize(
     ("counts", "recurs"),
     [
