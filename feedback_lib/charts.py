@@ -36,6 +36,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 FONTS = TEMPLATES / "fonts"
 SIZE = 12  # pixels, 9 pt: nothing in a chart is smaller
 FEW = 5  # fewer people than this are not counted out in front of stakeholders
+TOO_FEW = "too few to compare"
+NOT_PEOPLE = ("answered", "moving")  # the report's numbers that count something else
 
 
 @alt.theme.register("feedback", enable=True)
@@ -69,6 +71,38 @@ def people(count: float | None) -> str:
     return f"<{FEW}" if 0 < count < FEW else f"{count:,.0f}"
 
 
+def few(count: float | None) -> bool:
+    """Whether a number of people is too small to be told, and so are the rates made of it."""
+    return count is not None and 0 < count < FEW
+
+
+def rate(row: Row) -> str:
+    """The rate of a topic or finding with its interval; what few people say is not compared."""
+    return TOO_FEW if few(row["people"]) else times(row["ratio"], row["low"], row["high"])
+
+
+def count(number: Row, value: float | None) -> str:
+    """A value of one of the report's numbers as a text."""
+    if value is None:
+        return "–"
+    if number["key"] == "answered":
+        return f"{value * 100:.0f} %"
+    if number["key"] in NOT_PEOPLE:
+        return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2g}"
+    return people(value)
+
+
+def rows(report: Report) -> list[Row]:
+    """The frictions and delights of a report, each knowing which of the two it is, for the charts."""
+    named = (("friction", report["frictions"]), ("delight", report["delights"]))
+    return [{**row, "section": section} for section, found in named for row in found]
+
+
+def badge(row: Row) -> str:
+    """What is proven to have changed; steady is no finding and has no badge."""
+    return "" if row["badge"] == "STEADY" else str(row["badge"])
+
+
 def times(ratio: float | None, low: float | None = None, high: float | None = None) -> str:
     """A rate ratio with its interval.
 
@@ -93,7 +127,7 @@ def weeks(report: Report, count: int = 13) -> list[str]:
     return [f"{day.day} {day:%b}" for day in (last - dt.timedelta(weeks=n) for n in range(count - 1, -1, -1))]
 
 
-def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, band: int = 48) -> Drawing:
+def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, band: int = 58) -> Drawing:
     """Small multiples: people per week, one band per topic, all on one scale; new topics outlined, growing ones dark.
 
     Args:
@@ -109,11 +143,11 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
         base = float(len(rows) - 1 - place)
         colour_of = hue(row)
         for n, value in enumerate(row["spark"][-len(labels) :]):
-            height = None if value is None else base + 0.56 * value / top  # a week without data breaks the line
-            data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": row["badge"]})
+            height = None if value is None else base + 0.5 * value / top  # a week without data breaks the line
+            data.append({"n": n, "base": base, "top": height, "topic": row["name"], "badge": badge(row)})
             data[-1] |= {"week": labels[n], "people": people(value), "hue": colour_of, "last": n == len(labels) - 1}
-        names.append({"n": 0, "base": base + 0.8, "text": row["name"]})
-        badges.append({"n": len(labels) - 1, "base": base + 0.8, "badge": row["badge"].title()})
+        names.append({"n": 0, "base": base + 0.7, "text": row["name"]})
+        badges.append({"n": len(labels) - 1, "base": base + 0.7, "badge": badge(row).title()})
     x = alt.X("n:Q", title=None, scale=_scale(0, len(labels) - 1), axis=_week_axis(labels))
     y, tops = (alt.Y(f"{f}:Q", title=None, axis=None, scale=_scale(0, max(len(rows), 1))) for f in ("base", "top"))
     points = alt.Chart(_values(data))
@@ -127,8 +161,8 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
     lines = [m.encode(x, tops, color=colour, detail="topic:N") for m in (quiet, loud)]
     dots = points.mark_circle(size=34, opacity=1).encode(x, tops, color=colour, tooltip=tips)
     ends = points.transform_filter("datum.last").mark_text(align="left", dx=7, fontWeight=600)
-    label = alt.Chart(_values(names)).mark_text(align="left", baseline="middle", limit=250)
-    badge = alt.Chart(_values(badges)).mark_text(align="right", baseline="middle", color=MUTED)
+    label = alt.Chart(_values(names)).mark_text(align="left", baseline="middle", limit=_room(80))
+    marks = alt.Chart(_values(badges)).mark_text(align="right", baseline="middle", color=MUTED)
     return alt.layer(
         area,
         *lines,
@@ -136,13 +170,16 @@ def topics_by_week(report: Report, rows: Sequence[Row], *, width: Width = 332, b
         points.mark_circle(size=60, opacity=0).encode(x, tops, tooltip=tips),
         ends.encode(x, tops, text="people:N"),
         label.encode(x, y, text="text:N"),
-        badge.encode(x, y, text="badge:N"),
+        marks.encode(x, y, text="badge:N"),
     ).properties(width=width, height=band * max(len(rows), 1))
 
 
 def topics_words(rows: Sequence[Row]) -> str:
     """What `topics_by_week` shows, in words."""
-    said = [f"{r['name']} ({r['badge'].lower()}): {people(r['people'])} people this week" for r in rows]
+    said = [
+        f"{r['name']}{f' ({badge(r).lower()})' if badge(r) else ''}: {people(r['people'])} people this week"
+        for r in rows
+    ]
     return "People per week over 13 weeks. " + ("; ".join(said) + "." if said else "No topic to show.")
 
 
@@ -151,7 +188,9 @@ def ratios(rows: Sequence[Row], *, width: Width = 332, band: int = 34) -> Drawin
     drawn = []
     for nth, row in enumerate(rows):
         entry = {"place": len(rows) - 1 - nth, "topic": row["name"], "hue": hue(row), "one": 1.0}
-        if row["ratio"] is not None and row["ratio"] > 0:
+        if few(row["people"]):
+            entry["text"] = TOO_FEW
+        elif row["ratio"] is not None and row["ratio"] > 0:
             low, high = row["low"] or row["ratio"], row["high"] or row["ratio"]
             entry |= {"ratio": row["ratio"], "low": low, "high": high}
             entry["text"] = times(row["ratio"], row["low"], row["high"])
@@ -160,7 +199,8 @@ def ratios(rows: Sequence[Row], *, width: Width = 332, band: int = 34) -> Drawin
         drawn.append(entry)
     known = [v for e in drawn for v in (e.get("low"), e.get("high")) if v]
     least, most = min([0.5, *known]), max([2.0, *known])
-    scale = alt.Scale(type="log", domain=[max(least, 0.1) * 0.95, min(most, 30) * 1.05], nice=False, clamp=True)
+    left, right = max(least, 0.1) * 0.95, min(most, 30) * 1.05
+    scale = alt.Scale(type="log", domain=[left, right], nice=False, clamp=True)
     ticks = [t for t in (0.1, 0.25, 0.5, 1, 2, 4, 8, 16) if least <= t <= most]
     axis = alt.Axis(values=ticks, labelExpr="'×' + format(datum.value, '~g')", ticks=True)
     tall = _scale(-0.3, max(len(rows), 1) - 0.2)
@@ -171,20 +211,27 @@ def ratios(rows: Sequence[Row], *, width: Width = 332, band: int = 34) -> Drawin
         name="datum.place + 0.5", foot="datum.place - 0.22", head="datum.place + 0.22"
     )
     known_only = chart.transform_filter("isValid(datum.ratio)")
+    beyond = [
+        known_only.transform_filter(f"datum.{end} {beyond} {limit}")
+        .mark_point(shape=shape, filled=True, size=60, opacity=1, color=INK)
+        .encode(alt.X(f"{end}:Q", title=None, axis=axis, scale=scale), place)
+        for end, beyond, limit, shape in (("low", "<", left, "triangle-left"), ("high", ">", right, "triangle-right"))
+    ]
     return alt.layer(
         chart.mark_rule(color=MUTED, strokeDash=[3, 2]).encode(one, foot, y2="head:Q"),
         known_only.mark_rule(strokeWidth=2, color=INK).encode(low, place, x2="high:Q"),
         known_only.mark_circle(size=70, opacity=1).encode(
             ratio, place, color=alt.Color("hue:N", scale=None), tooltip=tips
         ),
-        chart.mark_text(align="left", limit=210).encode(x=alt.value(0), y=name, text="topic:N"),
+        *beyond,
+        chart.mark_text(align="left", limit=_room(132)).encode(x=alt.value(0), y=name, text="topic:N"),
         chart.mark_text(align="right", dx=-4, color=MUTED).encode(x=alt.value("width"), y=name, text="text:N"),
     ).properties(width=width, height=band * max(len(rows), 1))
 
 
 def ratios_words(rows: Sequence[Row]) -> str:
     """What `ratios` shows, in words."""
-    said = [f"{r['name']}: {times(r['ratio'], r['low'], r['high'])}" for r in rows]
+    said = [f"{r['name']}: {rate(r)}" for r in rows]
     return "Rate against the weeks before, with 95 % interval. " + ("; ".join(said) + "." if said else "Nothing yet.")
 
 
@@ -192,7 +239,7 @@ def people_per_week(report: Report, number: Row, *, width: Width = 332, height: 
     """Bars from zero: one of the report's numbers over 13 weeks; this week dark, the usual value as a dashed line."""
     labels = weeks(report)
     data = [
-        {"n": labels[n], "value": v, "text": f"{v:,.0f}", "last": n == len(labels) - 1}
+        {"n": labels[n], "value": v, "text": count(number, v), "last": n == len(labels) - 1}
         for n, v in enumerate(number["spark"][-13:])
         if v is not None
     ]
@@ -207,7 +254,9 @@ def people_per_week(report: Report, number: Row, *, width: Width = 332, height: 
         chart.transform_filter("datum.last").mark_text(dy=-8, fontWeight=600).encode(x, y, text="text:N"),
     ]
     if number["baseline"] is not None:
-        usual = alt.Chart(_values([{"value": number["baseline"], "text": f"usual {number['baseline']:,.0f}"}]))
+        usual = alt.Chart(
+            _values([{"value": number["baseline"], "text": f"usual {count(number, number['baseline'])}"}])
+        )
         layers.append(usual.mark_rule(strokeDash=[4, 3], color=MUTED).encode(y))
         text = usual.mark_text(align="left", baseline="bottom", dy=-4, color=MUTED)
         layers.append(text.encode(x=alt.value(0), y=y, text="text:N"))
@@ -217,8 +266,8 @@ def people_per_week(report: Report, number: Row, *, width: Width = 332, height: 
 def number_words(number: Row) -> str:
     """One of the report's five numbers over 13 weeks, in words."""
     usual = number["baseline"]
-    against = "" if usual is None else f", usually {usual:,.0f}" if usual >= 2 else f", usually {usual:.2g}"
-    return f"{number['label']}: {number['text']} this week{against}."
+    against = "" if usual is None else f", usually {count(number, usual)}"
+    return f"{number['label']}: {count(number, number['value'])} this week{against}."
 
 
 def sparkline(
@@ -379,14 +428,22 @@ def _vega_version() -> str:
 
 
 def hue(row: Row) -> str:
-    """The colour of a topic: one hue for what hurts, one for what is liked, grey for what is steady or falling."""
+    """The colour of a topic: one hue for what hurts, one for what is liked, grey for what is steady or falling.
+
+    The section of the report that `rows` names decides, not a label of the topic.
+    """
     if row["badge"] not in MOVING and row["badge"] != "RECURRING":
         return MUTED
-    return DELIGHT if row.get("dx_label") == "DX Delight" or row.get("category") == "praise" else FRICTION
+    return DELIGHT if row.get("section") == "delight" else FRICTION
 
 
 def _values(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
     return alt.InlineData(values=json.loads(json.dumps(rows)))
+
+
+def _room(beside: int) -> alt.ExprRef:
+    """The width a name has beside another text, whatever the width of the chart."""
+    return alt.ExprRef(f"max(60, width - {beside})")
 
 
 def _scale(low: float, high: float) -> alt.Scale:

@@ -20,14 +20,16 @@ import jinja2
 import typst
 
 from feedback_lib import charts, privacy
-from feedback_lib.charts import FONTS, TEMPLATES, people, times
+from feedback_lib.charts import FONTS, TEMPLATES, TOO_FEW, few, people, rate, times
 from feedback_lib.errors import nearest
 
 Report = Mapping[str, Any]
 Paper = Literal["a4", "us-letter"]
 
 LANGUAGES = {
-    "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish",
+    "ar": "Arabic", "bg": "Bulgarian", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
+    "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "hr": "Croatian", "lt": "Lithuanian",
+    "lv": "Latvian", "nb": "Norwegian", "nn": "Norwegian", "sk": "Slovak", "sl": "Slovenian", "sr": "Serbian",
     "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian", "id": "Indonesian",
     "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "no": "Norwegian", "pl": "Polish",
     "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "th": "Thai", "tr": "Turkish",
@@ -69,6 +71,14 @@ _POLITE = (
 )
 _OPENING = re.compile(f"(?:{_HEADING}|{_HELLO}|{_POLITE})+", re.IGNORECASE)
 _MARK = re.compile(r"(?<=\s)#{2,6}\s+")
+RATES = (
+    "Rates compare with the eight weeks before, among people who did not write about a topic that moved; "
+    "the interval is 95 %. “Usual” on a card is the median of the four weeks before, a topic's “usually” the mean of "
+    "the eight."
+)
+FEW_SAID = re.compile(r"(?<![\d.,])[1-4] (?:people|person)\b")
+MEASURED = "measured on our own labelled examples, not on this product"
+CONTRADICTING = {"friction": ("DX Delight",), "delight": ("DX Friction", "Documentation Gap", "Missing Capability")}
 LEAST_WORDS = 4  # what is left of an excerpt without its greeting says something
 
 
@@ -181,7 +191,7 @@ def part(name: str, report: Report) -> Part:
 
 def snapshot(report: Report) -> str:
     """The whole report as one HTML page: no script, nothing fetched, charts as SVG."""
-    rows = [*report["frictions"], *report["delights"]]
+    rows = charts.rows(report)
     heard = report["numbers"][0]
     drawn = [
         ("Topics over 13 weeks", charts.topics_by_week(report, rows), charts.topics_words(rows)),
@@ -252,12 +262,16 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "synthetic": report["synthetic"],
         "verdict": report["verdict"],
         "quiet": _quiet_words(quiet) if quiet["nothing_happened"] else "",
+        "badges": f"A badge means the change is larger than chance explains after testing {quiet['tested']} subjects."
+        if quiet["tested"]
+        else "",
         "tested": f"{quiet['tested']} subjects tested at q < {quiet['q']:g}; {quiet['power']}",
-        "failed": [_failed_words(s) for s in sources if s["status"] == "failed"],
+        "rates": RATES,
+        "failed": _failed_words([s for s in sources if s["status"] == "failed"]),
         "left_out": _left_out_words([s for s in sources if s["status"] == "not_read"]),
         "numbers": [_number(n) for n in report["numbers"]],
-        "frictions": [_topic(r, fit) for r in report["frictions"][: fit.get("frictions")]],
-        "delights": [_topic(r, fit) for r in report["delights"][: fit.get("delights")]],
+        "frictions": [_topic(r, fit, report, "friction") for r in report["frictions"][: fit.get("frictions")]],
+        "delights": [_topic(r, fit, report, "delight") for r in report["delights"][: fit.get("delights")]],
         "findings": [_finding(f) for f in report["findings"]],
         "suggestions": suggestions,
         "more_suggestions": len(report["suggestions"]) - sum(len(group["rows"]) for group in suggestions),
@@ -277,9 +291,13 @@ def _quiet_words(quiet: Mapping[str, Any]) -> str:
     return f"{quiet['tested']} subjects were tested at q < {quiet['q']:g}. For comparison: {quiet['power']}."
 
 
-def _failed_words(source: Mapping[str, Any]) -> str:
-    upto = f" It was last read up to {source['watermark'][:10]}." if source["watermark"] else ""
-    return f"{_source_name(source)} could not be read: {(source['error'] or 'no reason given').rstrip('.')}.{upto}"
+def _failed_words(sources: Sequence[Mapping[str, Any]], shown: int = 4) -> list[str]:
+    """The sources that could not be read, in one sentence; the table of sources says why."""
+    if not sources:
+        return []
+    names = [s["name"] for s in sources[:shown]] + ([f"{len(sources) - shown} more"] if len(sources) > shown else [])
+    said = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return [f"{said[0].upper()}{said[1:]} could not be read; they are left out of every number."]
 
 
 def _left_out_words(sources: Sequence[Mapping[str, Any]], shown: int = 4) -> str:
@@ -300,7 +318,9 @@ def _number(number: Mapping[str, Any]) -> dict[str, Any]:
     ratio, low, high = number["ratio"], number["low"], number["high"]
     change = interval = ""
     tone = "none"
-    if ratio is not None:
+    if ratio is not None and _unsure(number):
+        change = TOO_FEW
+    elif ratio is not None:
         change = f"{_percent(ratio)} on usual {_plain(number)}"
         if low is not None and high is not None:
             interval = f"{_percent(low)} to {_percent(high)}"
@@ -316,7 +336,17 @@ def _number(number: Mapping[str, Any]) -> dict[str, Any]:
         number["spark"], alt=charts.number_words(number), hue=hue, width=110, height=26, zero=False
     )
     shown = {k: number[k] for k in ("key", "label", "text")}
+    if number["key"] not in charts.NOT_PEOPLE and few(number["value"]):
+        shown["text"] = people(number["value"])
     return shown | {"change": change, "interval": interval, "tone": tone, "spark": spark}
+
+
+def _unsure(number: Mapping[str, Any]) -> bool:
+    """Whether a change rests on so few that its interval says next to nothing."""
+    if number["key"] in charts.NOT_PEOPLE:
+        low, high = number["low"], number["high"]
+        return not low or not high or bool(high > 4 * low)
+    return few(number["value"]) or few(number["baseline"])
 
 
 def _percent(ratio: float) -> str:
@@ -326,35 +356,49 @@ def _percent(ratio: float) -> str:
 
 
 def _plain(number: Mapping[str, Any]) -> str:
-    value = number["baseline"]
-    return f"{value * 100:.0f} %" if "%" in number["text"] else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return charts.count(number, number["baseline"])
 
 
-def _topic(row: Mapping[str, Any], fit: Mapping[str, int]) -> dict[str, Any]:
+def _topic(row: Mapping[str, Any], fit: Mapping[str, int], report: Report, section: str) -> dict[str, Any]:
     voices = [_voice(v, fit.get("words", 60)) for v in row["verbatims"]]
-    since = dt.date.fromisoformat(row["since"][:10]) if row["since"] else None
     label = people(row["people"])
-    usual = "" if row["baseline_people"] is None else f", usually {row['baseline_people']:.0f}"
+    usual = "" if row["baseline_people"] is None else f", usually {people(row['baseline_people'])}"
+    hidden = few(row["people"])
+    ratio = times(row["ratio"]) if row["ratio"] is not None else "new" if row["badge"] == "NEW" else "–"
+    ratio = TOO_FEW if hidden else ratio
     said = f"{row['name']}: {label} people this week{usual}" if row["spark"] else ""
     return {
         "rank": row["rank"],
         "id": row["topic_id"],
         "name": row["name"],
-        "badge": row["badge"],
+        "badge": charts.badge(row),
+        "liked": section == "delight",
         "loud": row["badge"] in charts.MOVING,
-        "tag": row["dx_label"] or "",
+        "tag": "" if row["dx_label"] in CONTRADICTING[section] else row["dx_label"] or "",
         "people": label,
-        "ratio": times(row["ratio"]) if row["ratio"] is not None else "new" if row["badge"] == "NEW" else "–",
-        "interval": times(row["ratio"], row["low"], row["high"]).partition(" ")[2].strip("()"),
-        "q": _q(row["q"]),
-        "since": f"since {since.day} {since:%b}" if since else "",
+        "ratio": ratio,
+        "interval": "" if hidden else times(row["ratio"], row["low"], row["high"]).partition(" ")[2].strip("()"),
+        "q": "" if hidden else _q(row["q"]),
+        "since": _since(row, dt.date.fromisoformat(report["week"]["start"])),
         "sources": ", ".join(row["sources"]),
-        "spark": charts.sparkline(row["spark"], alt=said, label=label, hue=charts.hue(row)),
+        "spark": charts.sparkline(row["spark"], alt=said, label=label, hue=charts.hue({**row, "section": section})),
         "quoted": voices[: 2 if row["rank"] <= fit.get("twice", 0) else 1],
         "voices": voices,
         "dissenting": [_voice(v, fit.get("words", 60)) for v in row["dissenting"]],
         "evidence": _evidence(row["evidence"]),
     }
+
+
+def _since(row: Mapping[str, Any], week: dt.date) -> str:
+    """Since when a topic is known, unless it is as old as the data that the line beside it shows."""
+    if not row["since"]:
+        return ""
+    since = dt.date.fromisoformat(row["since"][:10])
+    if since >= week:
+        return f"first heard {since.day} {since:%b}"
+    silent = next((n for n, v in enumerate(row["spark"]) if v is not None), len(row["spark"]))
+    first = week - dt.timedelta(weeks=len(row["spark"]) - 1 - silent)
+    return "" if since < first + dt.timedelta(weeks=1) else f"since {since.day} {since:%b}"
 
 
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
@@ -363,9 +407,10 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         "name": finding["name"],
         "subject": finding["subject_type"].replace("_", " "),
         "people": people(finding["people"]),
-        "usual": "" if finding["baseline_people"] is None else f"usually {finding['baseline_people']:.1f}",
-        "ratio": times(finding["ratio"], finding["low"], finding["high"]),
-        "q": _q(finding["q"]),
+        "usual": "" if finding["baseline_people"] is None else f"usually {people(finding['baseline_people'])}",
+        "mentions": f"{finding['mentions']:,}",
+        "ratio": rate(finding),
+        "q": "" if few(finding["people"]) else _q(finding["q"]),
         "evidence": _evidence(finding["evidence"]),
     }
 
@@ -446,7 +491,7 @@ def _suggestion(suggestion: Mapping[str, Any], week: dt.date, fit: Mapping[str, 
         "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
         "people": people(suggestion["people"]),
         "state": suggestion["state"],
-        "history": list(suggestion["history"]),
+        "history": [FEW_SAID.sub(f"<{charts.FEW} people", line) for line in suggestion["history"]],
         "age": _age(suggestion["history"], week),
         "evidence": _evidence(suggestion["evidence"]),
     }
@@ -485,6 +530,8 @@ def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     counts = {k: f"{source[k]:,}" if source[k] is not None else "–" for k in ("read", "new", "updated", "rejected")}
     failed = source["status"] == "failed"
+    if failed:
+        counts = dict.fromkeys(counts, "–")
     upto = source["watermark"][:16].replace("T", " ") if source["watermark"] else "–"
     return counts | {
         "name": _source_name(source),
@@ -503,27 +550,30 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, Any]]
     Two rows that are not ``wide`` stand side by side in print.
     """
     unread = [x for x in quality["languages"] if not x["read"]]
-    names = ", ".join(f"{LANGUAGES.get(x['language'], x['language'] or 'unknown')} {x['signals']}" for x in unread)
+    told = [f"{LANGUAGES.get(x['language'], x['language'])} {x['signals']:,}" for x in unread if x["language"]]
+    silent = quality["unread"] - sum(x["signals"] for x in unread if x["language"])
+    names = ", ".join([*told, f"unknown or too short {silent:,}"] if silent > 0 else told)
     classes = "; ".join(
         f"{c['label'].replace('_', ' ')} {_two(c['precision'])} / {_two(c['recall'])} (n\u00a0{c['n']})"
         for c in quality["classifier"]
     )
-    brief = "; ".join(
-        f"{c['label'].replace('_', ' ')} {_dot(c['precision'])}/{_dot(c['recall'])}".replace(" ", "\u00a0")
-        for c in quality["classifier"]
-    )
     short = {
-        "Labels": f"precision/recall, cross-validated: {brief}" if brief else "not measured",
-        "Quarantined": f"{quality['quarantined']:,}; see feedback quarantine",
+        "Labels": _spread(quality["classifier"]),
+        "Quarantined": f"{quality['quarantined']:,}; see feedback quarantine" if quality["quarantined"] else "none",
     }
     narrow = ("Without a topic", "Left unlabelled", "Duplicates", "Quarantined")
     rows = [
         ("Languages not read", f"{quality['unread']:,} of {processed:,} signals{f' ({names})' if names else ''}"),
         ("Without a topic", f"{_share(quality['no_topic_ratio'])} of signals"),
-        ("Labels", f"precision / recall, cross-validated: {classes}" if classes else "not measured"),
+        ("Labels", f"precision / recall, {MEASURED}: {classes}" if classes else "not measured"),
         ("Left unlabelled", f"{_share(quality['abstained_ratio'])} were too unsure to label"),
         ("Duplicates", f"{quality['duplicates']:,} counted once"),
-        ("Quarantined", f"{quality['quarantined']:,} items could not be read; feedback quarantine lists them"),
+        (
+            "Quarantined",
+            f"{quality['quarantined']:,} items could not be read; feedback quarantine lists them"
+            if quality["quarantined"]
+            else "none",
+        ),
     ]
     revised = quality.get("revised")
     if revised is not None:
@@ -531,6 +581,16 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, Any]]
     rows.append(("Models", "; ".join(f"{k.removesuffix('_model')}: {v}" for k, v in quality["models"].items()) or "–"))
     rows.sort(key=lambda row: row[0] in narrow)  # in print two of them share a line
     return [{"name": n, "text": t, "short": short.get(n, t), "wide": n not in narrow} for n, t in rows]
+
+
+def _spread(classes: Sequence[Mapping[str, Any]]) -> str:
+    """How good the labels are, in one line."""
+    told = []
+    for name in ("precision", "recall"):
+        known = [c[name] for c in classes if c[name] is not None]
+        if known:
+            told.append(f"{name} {_dot(min(known))}–{_dot(max(known))}")
+    return f"{', '.join(told)} over {len(classes)} labels, {MEASURED}" if told else "not measured"
 
 
 def _revised_words(revised: Any) -> str:
@@ -556,7 +616,8 @@ def _share(value: float | None) -> str:
 def _sheet(report: Report, fit: Mapping[str, int], paper: Paper, *, masked: bool) -> dict[str, str]:
     """What the typst template is given: words the bundled font can set, and the pictures as SVG text."""
     shown = view(report, fit)
-    raw = [*report["frictions"][: fit["frictions"]], *report["delights"][: fit["delights"]]]
+    cut = {key: report[key][: fit[key]] for key in ("frictions", "delights")}
+    raw = charts.rows(cut)
     rows = [*shown["frictions"], *shown["delights"]]
     if masked:
         for row in rows:

@@ -66,8 +66,38 @@ def test_a_week_without_data_is_a_gap_not_a_zero(report, rows):
 
 def test_forest_plot_draws_an_interval_for_every_known_ratio_and_says_when_there_is_none(rows):
     known = {p["topic"]: (p["low"], p["high"]) for p in values(charts.ratios(rows)) if "ratio" in p}
-    assert known == {r["name"]: (r["low"], r["high"]) for r in rows if r["ratio"] is not None}
+    assert known == {r["name"]: (r["low"], r["high"]) for r in rows if r["ratio"] is not None and r["people"] >= 5}
     assert "not heard before" in texts(drawn(charts.ratios(rows)))
+
+
+def test_what_few_people_say_is_neither_counted_out_nor_compared(report, rows):
+    rows[0] |= {"people": 3, "spark": [2.0] * 12 + [3.0]}
+    report["numbers"][0] |= {"value": 4.0, "spark": [1.0, 2.0, 4.0], "baseline": 1.5, "text": "4"}
+    said = texts(drawn(charts.ratios(rows[:1])))
+    assert charts.TOO_FEW in said
+    assert not any("×4.4" in s for s in said)
+    assert charts.TOO_FEW in charts.ratios_words(rows[:1])
+    told = {p["people"] for p in values(charts.topics_by_week(report, rows[:1])) if "people" in p}
+    assert told == {"<5"}
+    bars = {p["text"] for p in values(charts.people_per_week(report, report["numbers"][0]))}
+    assert bars == {"<5", "usual <5"}
+    assert charts.number_words(report["numbers"][0]) == "people heard: <5 this week, usually <5."
+
+
+def test_the_section_decides_the_colour(report):
+    report["delights"][0] |= {"badge": "GROWING", "dx_label": "DX Friction"}
+    report["frictions"][0] |= {"badge": "GROWING", "dx_label": "DX Delight"}
+    hues = {row["name"]: charts.hue(row) for row in charts.rows(report)}
+    assert hues[report["delights"][0]["name"]] == charts.DELIGHT
+    assert hues[report["frictions"][0]["name"]] == charts.FRICTION
+
+
+def test_an_interval_that_leaves_the_axis_ends_in_an_arrow(rows):
+    rows[0] |= {"low": 0.5, "high": 90.0}
+    plain, far = (charts.svg(charts.ratios(r), alt="w") for r in (rows[1:2], rows[:1]))
+    shapes = {layer["mark"].get("shape") for layer in charts.ratios(rows).to_dict()["layer"]}
+    assert {"triangle-left", "triangle-right"} <= shapes
+    assert far.count("<path") > plain.count("<path")
 
 
 def test_bars_start_at_zero(report):

@@ -166,8 +166,9 @@ class TestPdf:
             assert number["label"] in first
         for row in report["frictions"]:
             assert row["name"] in first
-            assert row["badge"] in first
-            assert charts.times(row["ratio"]) in first or row["badge"] == "NEW"
+            assert charts.badge(row) in first
+            assert row["badge"] == "NEW" or charts.rate(row).split()[0] in first
+        assert "STEADY" not in first
         assert "+49 % on usual 54" in first
         assert "+16 % to +92 %" in first
         assert "data as of Mon 16 Nov 05:58 UTC" in first
@@ -178,7 +179,12 @@ class TestPdf:
             assert suggestion["title"] in second
             assert f"{suggestion['priority']:.2f}" in second
             assert suggestion["evidence"][0][:8] in second
-        for said in (report["rerun"], "24 subjects tested at q < 0.05", "8 of 261 signals", "DX Friction .86/.81"):
+        for said in (
+            report["rerun"],
+            "24 subjects tested at q < 0.05",
+            "8 of 261 signals",
+            "precision .71–.92, recall .58–.90 over 5 labels",
+        ):
             assert said in second
         for source in report["sources"]:
             assert source["name"] in second
@@ -192,7 +198,10 @@ class TestPdf:
     def test_a_source_that_is_down_stands_in_red_on_page_one(self, report):
         source_down(report)
         made = pages.pdf(report)
-        assert "forum (forum.csv) could not be read: connection refused" in words(made, page=0)
+        assert "Forum could not be read; they are left out of every number." in words(made, page=0)
+        assert "connection refused" not in words(made, page=0)
+        assert "connection refused (forum.csv)" in words(made, page=1)
+        assert pages.view(report)["sources"][0]["rejected"] == "–"
         operators = pypdf.generic.ContentStream(read(made).pages[0].get_contents(), read(made)).operations
         reds = [o for o, name in operators if name in (b"sc", b"scn", b"rg") and len(o) == 3]
         assert any(all(abs(float(a) - b) < 0.004 for a, b in zip(o, ALARM, strict=True)) for o in reds)
@@ -460,6 +469,36 @@ class TestHtml:
         assert said == shown
         assert all(piece.strip() in written for part in said.split(" · ") for piece in part.split("…"))
 
+    def test_a_count_of_few_people_and_what_is_made_of_it_stand_nowhere(self, report):
+        report["numbers"][0] |= {"value": 2.0, "text": "2", "baseline": 3.0, "ratio": 0.7, "low": 0.0, "high": 3.88}
+        report["findings"][0] |= {"people": 3, "baseline_people": 1.5}
+        report["suggestions"][0]["history"] = ["2026-11-09 run 8f30: 3 people, priority 0.86"]
+        shown = pages.view(report)
+        assert (shown["numbers"][0]["text"], shown["numbers"][0]["change"]) == ("<5", charts.TOO_FEW)
+        assert (shown["findings"][0]["people"], shown["findings"][0]["usual"]) == ("<5", "usually <5")
+        assert (shown["findings"][0]["ratio"], shown["findings"][0]["q"]) == (charts.TOO_FEW, "")
+        assert shown["suggestions"][0]["rows"][0]["history"] == ["2026-11-09 run 8f30: <5 people, priority 0.86"]
+
+    def test_a_section_shows_no_tag_that_contradicts_it(self, report):
+        report["delights"][0]["dx_label"], report["frictions"][0]["dx_label"] = "DX Friction", "DX Delight"
+        shown = pages.view(report)
+        assert (shown["delights"][0]["tag"], shown["frictions"][0]["tag"]) == ("", "")
+        assert shown["delights"][0]["liked"]
+        assert not shown["frictions"][0]["liked"]
+
+    @pytest.mark.parametrize(
+        ("since", "said"),
+        [("2026-11-10", "first heard 10 Nov"), ("2026-10-05", "since 5 Oct"), ("2026-08-19", ""), ("2026-05-18", "")],
+    )
+    def test_since_is_told_unless_it_is_as_old_as_the_data_shown(self, report, since, said):
+        report["frictions"][0]["since"] = since
+        assert pages.view(report)["frictions"][0]["since"] == said
+
+    def test_languages_not_read_add_up(self, report):
+        report["quality"] |= {"unread": 8, "languages": [{"language": "sl", "signals": 5, "read": False}]}
+        said = {q["name"]: q["text"] for q in pages.view(report)["quality"]}
+        assert said["Languages not read"] == "8 of 261 signals (Slovenian 5, unknown or too short 3)"
+
     def test_an_unknown_part_is_refused_with_the_nearest(self, report):
         with pytest.raises(ValueError, match="did you mean 'frictions'"):
             pages.part("friction", report)
@@ -470,5 +509,5 @@ class TestHtml:
         assert shown["numbers"][2]["change"] == "+49 % on usual 54"
         assert shown["numbers"][2]["tone"] == "bad"
         assert shown["numbers"][0]["tone"] == "none"  # neither way is better
-        assert [t["ratio"] for t in shown["frictions"]] == ["×4.4", "new", "×1.1", "×1.2", "×0.45"]
+        assert [t["ratio"] for t in shown["frictions"]] == ["×4.4", "new", "×1.1", "×1.2", charts.TOO_FEW]
         assert shown["frictions"][0]["evidence"] == f"41 signals, first {report['frictions'][0]['evidence'][0][:8]}"
