@@ -9,6 +9,7 @@ Definitions, the same for every report:
 - friction: a signal labelled DX Friction or Documentation Gap, or a bug report, or about usability or documentation.
 - praise: a signal labelled DX Delight, or of category praise.
 - a delight is a topic most of whose labelled signals praise; every other topic is a friction.
+- a row of frictions or delights has at least three people this week, unless it is new or growing.
 - the usual value is the median of the four weeks before that have data.
 
 A source that could not be read is left out of every week alike, so its numbers are withheld and never look like a
@@ -42,17 +43,48 @@ TITLE = "Developer Signal Report"
 VERDICT_WORDS = 30
 TOP = 5
 USUAL_WEEKS = 4
+LEAST_PEOPLE = 3  # fewer people than this are no top friction or delight, unless the topic moved
 ANSWER_H = 48
+USUAL_PARAMS = "params/weekly.yaml"
 NONE = "–"
 FRICTION_LABELS = ("DX Friction", "Documentation Gap")
 FRICTION_CATEGORIES = ("bug_report", "usability", "documentation")
 USUAL_OPTIONS = trends.TrendOptions()
+USUAL_WEIGHTS = suggest.Weights()
 Row = dict[str, Any]
 
 _TAG = re.compile(
     r"</?(?:p|br|div|span|a|b|i|em|strong|u|ul|ol|li|code|pre|blockquote|h[1-6]|img|table|t[rdh]|tbody|thead|hr)\b[^>]*>",
     re.IGNORECASE,
 )
+
+# What stands before what is said: Markdown's heading marks with the usual titles of bug forms, greetings, wishes.
+_HEADING = (
+    r"#{1,6}\s+(?:(?:describe the (?:bug|issue|problem|request)|what happened|bug (?:description|report)|description"
+    r"|summary|problem|context)\b[:?.]?(?:\s+|$))?"
+)
+_ALL = r"(?:\s+(?:there|all|everyone|everybody|folks|guys|people|team|support|community|again|zusammen))"
+_HELLO = (
+    rf"(?:hi|hey|hello|dear|greetings|good (?:morning|afternoon|evening|day))(?:{_ALL}*\s*[,.!:;]+|{_ALL}+)\s+"
+    rf"|(?:hi|hey|hello|dear)\s+(?-i:[A-Z])[\w-]+{_ALL}*\s*,\s+"
+    r"|(?:hallo|guten (?:tag|morgen)|moin|bonjour|bonsoir|salut|hola|buen[oa]s (?:d[ií]as|tardes)|buongiorno|ciao|salve"
+    rf"|ol[aá]|bom dia|dobr[yý] den|hej|goedendag){_ALL}*\s*[,.!:;]+\s+"
+)
+_POLITE = (
+    r"(?:i\s+)?hope (?:you(?: are|.re) (?:all )?|this finds you |all is )(?:doing )?well\s*[.,!]+\s+"
+    r"|(?:and\s+)?(?:many )?thanks in advance\s*[.,!]+\s+"
+)
+_OPENING = re.compile(f"(?:{_HEADING}|{_HELLO}|{_POLITE})+", re.IGNORECASE)
+_MARK = re.compile(r"(?<=\s)#{2,6}\s+")
+RATES = (
+    "Rates compare with the eight weeks before, among people who did not write about a topic that moved; "
+    "the interval is 95 %. “Usual” on a card is the median of the four weeks before, a topic's “usually” the mean of "
+    "the eight."
+)
+FEW_SAID = re.compile(r"(?<![\d.,])[1-4] (?:people|person)\b")
+MEASURED = "measured on our own labelled examples, not on this product"
+CONTRADICTING = {"friction": ("DX Delight",), "delight": ("DX Friction", "Documentation Gap", "Missing Capability")}
+LEAST_WORDS = 4  # what is left of an excerpt without its greeting says something
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +118,7 @@ class Report:
     inputs: Row
     workflow: str = WORKFLOW
     title: str = TITLE
+    params: str = ""  # the params file it was made with, as the run was given it
 
     def to_dict(self) -> Row:
         """Everything as JSON values; a copy, safe to change.
@@ -93,13 +126,14 @@ class Report:
         Raises:
             ValueError: a number is infinite or not a number, which JSON does not know; `build` makes no such report.
         """
+        other = self.params and self.params != USUAL_PARAMS
         shown: Row = json.loads(
             json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, default=_json)
         )
         return shown | {
             "suggestions_generated": len(self.suggestions),
             "trends_identified": json.loads(json.dumps(shown["findings"])),
-            "rerun": f"feedback report rerun {self.run_id}",
+            "rerun": f"feedback report rerun {self.run_id}" + (f" --params {self.params}" if other else ""),
         }
 
     @classmethod
@@ -110,7 +144,7 @@ class Report:
             ValueError: a part is missing; the message names it.
         """
         fields = {f.name for f in dataclasses.fields(cls)}
-        missing = sorted(fields - shown.keys())
+        missing = sorted(fields - shown.keys() - {"params"})  # reports of earlier versions have none
         if missing:
             raise ValueError(f"this is not a whole report: {', '.join(missing)} is missing")
         return cls(**{k: v for k, v in shown.items() if k in fields})
@@ -134,6 +168,8 @@ def build(
     versions: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     quarantined: int = 0,
+    params: str = "",
+    weights: suggest.Weights = USUAL_WEIGHTS,
 ) -> Report:
     """Make the report of one week. Pure: the same arguments give the same report.
 
@@ -155,6 +191,8 @@ def build(
         versions: Package versions.
         inputs: Table versions that were read.
         quarantined: Items that could not be loaded.
+        params: The params file of the run, as a relative path, for the command that runs it again.
+        weights: Of the parts of priority, as the suggestions were made with.
     """
     start = monday(week)
     given = [_source(s) for s in sources]
@@ -165,7 +203,7 @@ def build(
     told = trends.analyse(read, start, topics, options, run_id=run_id, as_of=as_of)
     mine = [f for f in findings.to_dicts() if f["week"] == start and f["kind"] != "steady"]
     rows = _prepared(read, start)
-    frictions, delights, weights = _rankings(read, topics, told, mine)
+    frictions, delights, heavy = _rankings(read, topics, told, mine)
     quiet = _quiet(told, mine)
     names = [s["name"] for s in failed]
     made = {
@@ -178,14 +216,14 @@ def build(
         "as_of": as_of,
         "data_as_of": _data_as_of(given, read, as_of),
         "week": _week(start),
-        "verdict": _verdict(told, mine, frictions, weights, failed, start.isocalendar().week),
+        "verdict": _verdict(told, mine, frictions, heavy, failed, start.isocalendar().week),
         "feedback_items_processed": understood.height,
         "numbers": _numbers(rows, read, told, mine, as_of, _Missing(names, _prepared(understood, start))),
         "frictions": frictions,
         "delights": delights,
-        "findings": mine,
-        "suggestions": _suggestions(suggestions, mine),
-        "recurring": _recurring(told, rows),
+        "findings": [f | _exposures(told, f) for f in mine],
+        "suggestions": _suggestions(suggestions, mine, weights),
+        "recurring": _recurring(told),
         "sources": given,
         "quality": dict(quality) | {"quarantined": quarantined},
         "quiet": quiet,
@@ -193,6 +231,7 @@ def build(
         "inputs": dict(inputs or {}),
         "workflow": WORKFLOW,
         "title": TITLE,
+        "params": params,
     }
     return Report.from_dict(json.loads(json.dumps(_finite(made), ensure_ascii=False, allow_nan=False, default=_json)))
 
@@ -237,6 +276,8 @@ def summary_text(report: Report) -> str:
 
 
 def _change(number: Row) -> str:
+    if number.get("points") is not None:
+        return f", {number['points']:+.0f} percentage points against usual"
     if number["ratio"] is None:
         return ""
     interval = f" ({number['low']:.2f}–{number['high']:.2f})" if None not in (number["low"], number["high"]) else ""
@@ -444,7 +485,14 @@ def _answered(rows: pl.DataFrame, read: pl.DataFrame, as_of: dt.datetime, withou
     text = NONE if value is None else f"{value * 100:.0f} %"
     if value is None:
         note = "no source tells when it answered" if telling.is_empty() else "nothing received is due yet"
-    return _number(key, label, value, text, baseline, ratio, spark, "up", note, without)
+    good, valid = (
+        (counts[trends.SPARK_WEEKS - 1][1], counts[trends.SPARK_WEEKS - 1][0]) if value is not None else (0, 0)
+    )
+    return _number(key, label, value, text, baseline, ratio, spark, "up", note, without) | {
+        "good": good,
+        "valid": valid,
+        "points": None if value is None or baseline is None else (value - baseline) * 100,
+    }
 
 
 def share_ratio(good: float, n: float, usual: float, usual_n: float) -> tuple[float, float, float | None]:
@@ -491,6 +539,7 @@ def _rankings(
     ranked: dict[bool, list[tuple[float, Row]]] = {True: [], False: []}
     weights = {}
     window = suggest.seen(read, told.week, told.options.weeks).filter("voice", pl.col("topic_id").is_not_null())
+    main = _commonest(window.filter(pl.col("place") == 0)["language"])
     parts = {int(k[0]): part for k, part in window.partition_by("topic_id", as_dict=True).items()}
     for stats in told.table.filter(pl.col("subject_type") == "topic", pl.col("people") > 0).to_dicts():
         topic_id = int(stats["subject"])
@@ -500,9 +549,12 @@ def _rankings(
         badge = _badge(stats, findings, now, repeated)
         mood = float(now["sentiment"].mean() or 0.0)  # type: ignore[arg-type]
         feeling = (1 + mood) / 2 if delight else (suggest.severity(now) + (1 - mood) / 2) / 2
-        row = _topic(topic_id, stats, badge, now, part, read, registry.get(topic_id))
         weight = stats["people"] * feeling
         weights[stats["subject"]] = _Weight(delight, weight, suggest.owner(now))
+        if stats["people"] < LEAST_PEOPLE and badge not in ("NEW", "GROWING"):
+            continue
+        row = _topic(topic_id, stats, badge, now, part, read, registry.get(topic_id), main)
+        row |= {"delight": delight, "first_heard_this_week": stats["first_week"] == told.week}
         ranked[delight].append((weight * _growth(badge, stats["ratio"]), row))
     top = {}
     for delight, found in ranked.items():
@@ -538,19 +590,24 @@ def _topic(
     part: pl.DataFrame,
     read: pl.DataFrame,
     known: Row | None,
+    language: str | None,
 ) -> Row:
     best = now.sort(
         pl.col("duplicate_of").is_null(), pl.col("topic_score").fill_null(0), "created_at", "uid",
         descending=[True, True, False, False],
     )  # fmt: skip
     central, dissenting = _verbatims(best, part, read, known)
+    # the most central one in the language most people write leads
+    main = [v for v in central if language and v["language"] == language][:1]
+    central = main + [v for v in central if v not in main]
     severity = now["severity_score"].mean()
     return {
         "topic_id": topic_id,
         "name": stats["name"],
         "words": list(known["words"]) if known else [],
         "badge": badge,
-        **{c: stats[c] for c in ("people", "mentions", "baseline_people", "ratio", "low", "high", "q", "spark")},
+        **{c: stats[c] for c in ("people", "mentions", "baseline_people", "exposed", "baseline_exposed")},
+        **{c: stats[c] for c in ("ratio", "low", "high", "q", "spark")},
         "dx_label": _commonest(now["dx_label"]),
         "category": _commonest(now["category"]),
         "severity": severity,
@@ -558,7 +615,7 @@ def _topic(
         "dissenting": dissenting,
         "evidence": list(best["uid"]),
         "sources": sorted(now["origin"].unique()),
-        "since": known["born_on"] if known else stats["first_week"],
+        "since": part["created_at"].dt.date().min(),
     }
 
 
@@ -609,37 +666,57 @@ def _voices(rows: pl.DataFrame, count: int, taken: set[str]) -> list[Row]:
 def verbatim(title: str, body: str, words: int = 25) -> str:
     """What a person wrote, as written: markup removed, redacted again to be sure, cut after some words.
 
+    A greeting, a good wish and the headings of a form before what is said are left out first; an ellipsis marks it.
+
     >>> verbatim("Slow", "<p>Export is slow since Monday, write me at a@example.org</p>", words=5)
     'Slow · Export is slow …'
+    >>> verbatim("Slow export", "Hi there, ### Describe the bug It takes an hour now")
+    'Slow export · … It takes an hour now'
     """
     plain = [" ".join(html.unescape(_TAG.sub(" ", part)).split()) for part in (title, body)]
-    said = plain[1] if plain[1].casefold().startswith(plain[0].casefold()) else " · ".join(p for p in plain if p)
+    begins = plain[1].casefold().startswith(plain[0].casefold())
+    plain[1] = _without_greetings(plain[1])
+    said = plain[1] if begins else " · ".join(p for p in plain if p)
     # scripts without spaces are cut by letters
     return privacy.excerpt(privacy.redact(said), words)[: words * 12]
+
+
+def _without_greetings(text: str) -> str:
+    """The text without greeting and headings before what is said, unless next to nothing would be left."""
+    opening = _OPENING.match(text)
+    if opening and len(text[opening.end() :].split()) >= LEAST_WORDS:
+        text = f"… {text[opening.end() :]}"
+    return _MARK.sub("… ", text)
 
 
 # Findings in words
 
 
-def _recurring(told: trends.Trends, rows: pl.DataFrame) -> list[Row]:
+def _exposures(told: trends.Trends, finding: Row) -> Row:
+    """The people a finding's people are compared with; None where nothing was tested, as for what recurs."""
+    rule = (pl.col("subject_type") == finding["subject_type"], pl.col("subject") == finding["subject"])
+    rows = told.table.filter(*rule).select("exposed", "baseline_exposed").to_dicts()
+    return rows[0] if rows and finding["kind"] != "recurring" else {"exposed": None, "baseline_exposed": None}
+
+
+def _recurring(told: trends.Trends) -> list[Row]:
     """The errors that keep coming back; mentions are of machines too, people are not."""
     evidence = {r.subject: list(r.evidence) for r in told.rows if r.kind == "recurring"}
-    now = rows.filter(pl.col("place") == trends.SPARK_WEEKS - 1)
-    people = dict(now.group_by("fingerprint").agg(pl.col("person").n_unique()).iter_rows())
-    columns = ("name", "mentions", "baseline_mentions", "weeks_seen", "spark")
+    columns = ("name", "people", "mentions", "baseline_mentions", "weeks_seen", "spark")
     return [
         {"fingerprint": r["subject"], **{c: r[c] for c in columns}, "since": r["first_week"]}
-        | {"people": people.get(r["subject"], 0), "evidence": evidence[r["subject"]]}
+        | {"evidence": evidence[r["subject"]]}
         for r in told.recurring.to_dicts()
     ]
 
 
-def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row]) -> list[Row]:
-    """What moved this week first, then what is always there; the most urgent first in each."""
+def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row], weights: suggest.Weights) -> list[Row]:
+    """What moved this week first, then what is always there; the most urgent first in each, with the weights used."""
     moving = _moving(findings)
     ids = {f["finding_id"] for f in moving} | {f"{f['subject_type']}:{f['subject']}" for f in moving}
     rows = [s | {"moving": not ids.isdisjoint([s["subject"], *s["findings"]])} for s in suggestions.to_dicts()]
-    return sorted(rows, key=lambda s: (not s["moving"], -s["priority"]))
+    used = dataclasses.asdict(weights)
+    return [s | {"weights": used} for s in sorted(rows, key=lambda s: (not s["moving"], -s["priority"], s["subject"]))]
 
 
 def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:
@@ -650,7 +727,8 @@ def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:
     elif told.power_ratio is None:
         power = f"a topic of {told.power_people} people a week is too small here for any growth to be sure"
     else:
-        power = f"a topic of {told.power_people} people a week would have been seen from ×{told.power_ratio:.1f}"
+        least = math.ceil(told.power_people * told.power_ratio)
+        power = f"a topic of {told.power_people} people a week would have been noticed from about {least} people"
     return {
         "nothing_happened": told.abstained is None and not _moving(findings),
         "tested": told.tested,
@@ -660,7 +738,7 @@ def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:
 
 
 def _moving(findings: Sequence[Row]) -> list[Row]:
-    return [f for f in findings if f["kind"] in ("new", "growing")]
+    return [f for f in findings if f["kind"] in suggest.MOVING]
 
 
 def _verdict(
@@ -685,33 +763,45 @@ def _verdict(
         return _sentence([f"{prefix}nobody was heard in week {week}, so nothing can be said about it"])
     if told.abstained:
         said = f"{prefix}{people_words(int(heard))} were heard; {told.abstained} to say what is new"
-        return _sentence([said, *_standing(frictions)])
+        return _two(_sentence([said]), _standing(frictions))
     moving = _moving(findings)
     topics = [f for f in moving if f["subject_type"] == "topic"]
     unknown = _Weight(delight=False, weight=0.0, owner=None)
     known = [(f, weights.get(f["subject"], unknown) if topics else unknown) for f in topics or moving]
     if known:
         known.sort(key=lambda k: (k[1].delight, -k[1].weight, -k[0]["people"], k[0]["subject"]))
-        clauses = [_moved(f, about) for f, about in known]
+        rows = told.table.filter(pl.col("first_week") == told.week).select("subject_type", "subject").rows()
+        clauses = [_moved(f, about, (f["subject_type"], f["subject"]) in rows) for f, about in known]
         return _sentence([prefix + clauses[0], *clauses[1:3]], rest=len(clauses))
-    nothing = f"nothing new or growing passed q < {told.options.q:g} among {told.tested} subjects"
-    return _sentence([prefix + nothing, *_standing(frictions)])
+    what = "no topic" if told.table.filter(pl.col("subject_type") == "topic")["q"].count() else "nothing"
+    nothing = f"{prefix or 'a quiet week: '}{what} changed more than chance explains"
+    if any(f["kind"] == "falling" for f in findings):
+        nothing = f"{prefix or 'a quiet week: '}{what} grew more than chance explains"
+    return _two(_sentence([nothing]), _standing(frictions))
 
 
-def _standing(frictions: Sequence[Row]) -> list[str]:
-    return [f"{_name(r)} stays first with {people_words(r['people'])}" for r in frictions[:1]]
+def _standing(frictions: Sequence[Row]) -> str:
+    return f"The most pressing is {_name(frictions[0])}." if frictions else ""
 
 
-def _moved(finding: Row, about: _Weight) -> str:
+def _two(first: str, second: str) -> str:
+    """Two sentences, or the first alone where both are more words than a verdict holds."""
+    both = f"{first} {second}".strip()
+    return both if len(both.split()) <= VERDICT_WORDS else first
+
+
+def _moved(finding: Row, about: _Weight, first: bool) -> str:
     name, people = _name(finding), people_words(finding["people"])
     name = f"praise for {name}" if about.delight else name
     owner = privacy.excerpt((about.owner or "").replace("_", " "), 2)
     if owner and not about.delight and owner.casefold() not in finding["name"].casefold():
         name = f"{owner}: {name}"
-    if finding["kind"] == "new":
-        return f"{name} is new with {people}"
-    times = f" ×{finding['ratio']:.1f}" if finding["ratio"] else ""
-    return f"{name} grew{times} to {people}"
+    rise = suggest.rise_words(finding["baseline_people"], finding["people"])
+    if finding["kind"] == "growing":
+        return f"{name} rose {rise} a week"
+    if finding["baseline_people"]:
+        return f"{name} is new, {rise} a week"
+    return f"{name} is new: {people}" + (", never heard before" if first else "")
 
 
 def _name(row: Row) -> str:

@@ -31,8 +31,9 @@ from feedback_lib.analysis import trends
 from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
+MOVING = ("new", "growing")
 TITLE_LETTERS = 90
-LEAST_NAME = 32  # letters of a name that a title keeps before it says less about the numbers
+LEAST_NAME = 26  # letters of a name that a title keeps before it says less about the numbers
 FEW = 5  # fewer people than this are not counted out in front of stakeholders
 
 SEVERITIES = {
@@ -50,6 +51,22 @@ _SLOW = re.compile(
     r"|performance|p9[59]|unresponsive|langsam\w*|lent[eo]?s?|lenteur)\b",
     re.IGNORECASE,
 )
+_LATENCY = re.compile(r"latenc|duration|response|p9[0-9]", re.IGNORECASE)
+_GENERIC = {
+    "api",
+    "app",
+    "core",
+    "main",
+    "prod",
+    "production",
+    "server",
+    "service",
+    "spec",
+    "the",
+    "web",
+    "slow",
+    "and",
+}
 _PROCESS = re.compile(
     r"\b(action items?|runbooks?|post-?mortems?|on-?call|escalat\w+|approvals?|hand-?overs?|checklists?|roll-?outs?"
     r"|sign-?offs?|review process|change freeze)\b",
@@ -76,6 +93,9 @@ class _Problem:
     findings: tuple[FindingRow, ...]  # strongest first
     window: pl.DataFrame  # its signals of all weeks looked at, this week's first, best evidence first
     twin: str = ""  # the topic whose signals are mostly this error's, as "topic:5"
+    first: bool = False  # nobody spoke of it before this week
+    reports: pl.DataFrame | None = None  # what machines reported about performance this week, one row, or nothing
+    related: bool = False  # those reports are about the same service or area
 
     @property
     def now(self) -> pl.DataFrame:
@@ -151,9 +171,11 @@ def draft(
     rows = [r for r in rows if r.week == start and r.subject_type in ("topic", "error") and r.kind != "steady"]
     names = dict(topics.select("topic_id", "name").iter_rows())
     problems = _problems(rows, window, {str(k): str(v) for k, v in names.items()}, steady)
+    words = {str(k): list(v or []) for k, v in topics.select("topic_id", "words").iter_rows()}
+    problems = [_with_reports(_with_first(p, understood, start), window, words) for p in problems]
     heard = window.filter(pl.col("place") == 0, "voice")
     made = [_suggestion(p, heard, start, weeks, weights, run_id, as_of) for p in problems]
-    order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in ("new", "growing"), -made[i].priority, i))
+    order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in MOVING, -made[i].priority, made[i].subject))
     return [made[i] for i in order[:limit]]
 
 
@@ -237,6 +259,16 @@ def people_words(count: int) -> str:
     if count == 0:
         return "0 people"
     return f"fewer than {FEW} people" if count < FEW else f"{count:,} people"
+
+
+def rise_words(before: float, people: int) -> str:
+    """How many people more, in numbers that a reader can check: people of a usual week and of this one.
+
+    >>> rise_words(1.25, 15), rise_words(7.6, 40)
+    ('from about 1 to 15 people', 'from about 8 to 40 people')
+    """
+    usual = 0 if before <= 0 else max(1, math.floor(before + 0.5))
+    return f"from {'about ' if usual else ''}{usual:,} to {people_words(people)}"
 
 
 def _micros(day: dt.date) -> int:
@@ -329,6 +361,44 @@ def _problem(
         descending=[True, True, True, False, False],
     )
     return _Problem(subject_type, subject, name, tuple(findings), mine)
+
+
+def _with_first(problem: _Problem, understood: pl.DataFrame, week: dt.date) -> _Problem:
+    """The problem with whether anybody spoke of it before this week, however long ago."""
+    topic = problem.subject if problem.subject_type == "topic" else problem.twin.removeprefix("topic:")
+    rule = pl.col("topic_id") == int(topic) if topic else pl.lit(False)
+    if problem.subject_type == "error":
+        rule = rule.fill_null(False) | (pl.col("fingerprint") == problem.subject)
+    earlier = understood.filter(
+        rule, pl.col("created_at_us") < _micros(week), ~pl.col("type").is_in(trends.MACHINES)
+    )  # fmt: skip
+    return dataclasses.replace(problem, first=earlier.is_empty())
+
+
+def _with_reports(problem: _Problem, window: pl.DataFrame, words: dict[str, list[str]]) -> _Problem:
+    """The problem with one unhealthy performance report of its week: one about the same service or area, else any.
+
+    They are about the same when a service, spec or area of the report shares a telling word with the problem's area,
+    service, name or words. A report of latency goes before one of anything else.
+    """
+    found = window.filter(
+        pl.col("place") == 0, pl.col("type") == "performance", pl.col("state").fill_null("unhealthy") != "healthy"
+    )
+    topic = problem.subject if problem.subject_type == "topic" else problem.twin.removeprefix("topic:")
+    told = {*_tokens(problem.name), *_tokens(" ".join(words.get(topic, ()))), *_tokens(owner(problem.signals) or "")}
+    ranked = []
+    for n, row in enumerate(found.sort("title", "uid").iter_rows(named=True)):
+        about = _tokens(" ".join(str(row[c] or "") for c in ("service", "spec_id", "product_area")))
+        ranked.append((told.isdisjoint(about), not _LATENCY.search(row["title"]), n))
+    if not ranked:
+        return problem
+    apart, _, n = min(ranked)
+    return dataclasses.replace(problem, reports=found.sort("title", "uid")[n : n + 1], related=not apart)
+
+
+def _tokens(text: str) -> set[str]:
+    """The telling words of a name such as ``retrieval-api``."""
+    return {w for w in re.split(r"[\W_]+", text.casefold()) if len(w) > 2} - _GENERIC
 
 
 def _twins(window: pl.DataFrame) -> dict[str, str]:
@@ -442,8 +512,7 @@ _TITLES: dict[SuggestionType, str] = {
     "process change": "Change how we work on “{name}”",
 }
 _ACTIONS: dict[SuggestionType, str] = {
-    "performance investigation": "{who} should first compare latency before and after {since}, starting from the "
-    "{signals}; then say which change did it.",
+    "performance investigation": "{who} should first {measure}, starting from the {signals}; then say {cause}.{report}",
     "bug fix": "{who} should first reproduce it with the {signals}{version}; then fix it and tell those who "
     "reported it.",
     "feature spec": "{who} should first read the {signals} and write down what people try to get done; then decide, "
@@ -471,10 +540,25 @@ def _suggestion(
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
     count = problem.signals.height
+    evidence = list(problem.signals["uid"])
+    report = ""
+    if made == "performance investigation" and problem.reports is not None:
+        (told,) = problem.reports.select("title", "uid").rows()
+        known = "" if problem.related else ", also this week"
+        report = f" Performance report{known}: {told[0].rstrip('.')}."
+        evidence += [told[1]] if told[1] not in evidence else []
+    since = _since(problem, week)
+    moved = problem.kind in MOVING
     action = _ACTIONS[made].format(
         who=_who(problem.signals),
         signals="linked signal" if count == 1 else f"{count:,} linked signals",
-        since=f"{week.day} {week:%B}",
+        measure=f"compare latency before and after {since}"
+        if since
+        else "compare latency now with the weeks before"
+        if moved
+        else "measure where the time goes",
+        cause="which change did it" if moved else "which part to make faster",
+        report=report,
         version=_version(problem.signals),
     )
     return Draft(
@@ -487,7 +571,7 @@ def _suggestion(
         impact=parts[1],
         frequency=parts[2],
         people=problem.people,
-        evidence=tuple(problem.signals["uid"]),
+        evidence=tuple(evidence),
         findings=tuple(f.finding_id for f in problem.findings),
         subject=f"{problem.subject_type}:{problem.subject}",
         state=OPEN,
@@ -524,10 +608,11 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
         count = f"0 people, seen {'once' if times == 1 else f'{times:,} times'}"
     often = f"in {problem.weeks_seen} of the last {weeks + 1} weeks"
     if problem.kind == "new":
-        return [f"new, {count} {when}"]
-    if problem.kind == "growing" and problem.finding and problem.finding.ratio:
-        grown = f"{count} {when}, ×{problem.finding.ratio:.1f}"
-        return [f"{grown} the usual share", f"{grown} of usual", f"{count} {when}"]
+        never = [f"new {when}: {count}, never heard before"] if problem.first else []
+        return [*never, f"new {when}: {count}"]
+    if problem.kind == "growing" and problem.finding:
+        rise = rise_words(problem.finding.baseline_people, problem.people)
+        return [f"rose {rise} a week {when}", f"{rise} {when}", f"{count} {when}"]
     if not problem.now.height:
         return [f"seen {often} to week {week.isocalendar().week}"]
     if problem.kind == "recurring" and problem.people:
@@ -535,6 +620,36 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
     if problem.kind == "recurring":
         return [f"{count} {when}, {often}", f"{count} {when}"]
     return [f"{count} {when}"]
+
+
+def _since(problem: _Problem, week: dt.date) -> str:
+    """What a growth may have begun with: a version that its evidence names, else the day it rose; empty when unclear.
+
+    A version counts when a third of this week's signals, and at least three, name it, and a larger part than in the
+    weeks before. The day is the first with at least two people and more than on any day of the weeks before.
+    """
+    if problem.kind not in MOVING:
+        return ""
+    now, before = problem.now, problem.window.filter(pl.col("place") < 0)
+    written = now["version"].drop_nulls().unique()
+    candidates = {*written, *(".".join(v.split(".")[:2]) for v in written if v.count(".") > 1)}
+    named = [(_naming(now, v), len(v), v) for v in sorted(candidates)]
+    count, _, version = max(named, default=(0, 0, ""))
+    if count >= 3 and count * 3 >= now.height and count * before.height > _naming(before, version) * now.height:
+        return f"version {version} ({version} is named in {count} of {now.height})"
+    day = pl.col("created_at").dt.date()
+    people = pl.col("person").n_unique()
+    most = max(before.group_by(day).agg(people)["person"].max() or 0, 1)
+    days = now.filter("voice").group_by(day).agg(people).filter(pl.col("person") > most)["created_at"]
+    first = days.min()
+    return f"{first.day} {first:%B}" if isinstance(first, dt.date) else ""
+
+
+def _naming(signals: pl.DataFrame, version: str) -> int:
+    """How many signals are of a version, or name it in their words; 4.2 stands for 4.2.1 too."""
+    rule = rf"(?:^|[^\d.])v?{re.escape(version)}(?:\.\d+)*(?:$|[^\d.]|\.(?:\D|$))"
+    said = pl.concat_str("version", "title", "body", separator=" ", ignore_nulls=True)
+    return signals.filter(said.str.contains(rule)).height
 
 
 def owner(signals: pl.DataFrame) -> str | None:

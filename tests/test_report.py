@@ -81,14 +81,16 @@ def test_the_shape_is_the_one_readers_know(report):
         "workflow", "version", "run_id", "feedback_items_processed", "suggestions_generated", "trends_identified",
         "recipe", "status", "title", "product", "synthetic", "as_of", "data_as_of", "week", "verdict", "numbers",
         "frictions", "delights", "findings", "suggestions", "recurring", "sources", "quality", "quiet", "rerun",
-        "versions", "inputs",
+        "versions", "inputs", "params",
     }  # fmt: skip
     assert [n["key"] for n in shown["numbers"]] == ["people", "answered", "friction", "praise", "moving"]
     assert set(shown["frictions"][0]) == {
         "rank", "topic_id", "name", "words", "badge", "people", "mentions", "baseline_people", "ratio", "low", "high",
         "q", "spark", "dx_label", "category", "severity", "verbatims", "dissenting", "evidence", "sources", "since",
+        "exposed", "baseline_exposed", "delight", "first_heard_this_week",
     }  # fmt: skip
-    assert set(shown["suggestions"][0]) == {*records.schema("suggestions"), "moving"}
+    assert set(shown["suggestions"][0]) == {*records.schema("suggestions"), "moving", "weights"}
+    assert set(shown["findings"][0]) == {*records.schema("findings"), "exposed", "baseline_exposed"}
     assert shown["trends_identified"] == shown["findings"]
     assert shown["suggestions_generated"] == len(shown["suggestions"]) > 0
     assert shown["rerun"] == "feedback report rerun 8f3c21d0"
@@ -150,6 +152,21 @@ def test_a_number_is_json_whatever_the_weeks_before(spark):
         assert made["low"] <= made["ratio"] <= made["high"]
 
 
+def test_a_report_of_an_earlier_version_without_params_can_be_read(report):
+    shown = report.to_dict()
+    del shown["params"]
+    assert reports.Report.from_dict(shown) == report
+
+
+@pytest.mark.parametrize(
+    ("params", "more"), [("", ""), ("params/weekly.yaml", ""), ("params/mine.yaml", " --params params/mine.yaml")]
+)
+def test_the_command_that_runs_it_again_names_other_params(report, params, more):
+    made = dataclasses.replace(report, params=params)
+    assert made.to_dict()["rerun"] == f"feedback report rerun 8f3c21d0{more}"
+    assert reports.Report.from_dict(made.to_dict()) == made
+
+
 # The five numbers
 
 
@@ -174,6 +191,8 @@ def test_answered_counts_only_what_is_due_and_only_origins_that_tell(frame):
     answered = number(build(frame), "answered")
     assert answered["value"] == pytest.approx(quick.height / told.height)
     assert answered["text"].endswith(" %")
+    assert (answered["good"], answered["valid"]) == (quick.height, told.height)
+    assert answered["points"] == pytest.approx(100 * (answered["value"] - answered["baseline"]))
 
 
 def test_an_open_signal_past_the_limit_counts_as_unanswered(frame):
@@ -185,6 +204,7 @@ def test_an_open_signal_past_the_limit_counts_as_unanswered(frame):
 def test_no_answering_times_at_all_are_a_dash_and_not_zero(frame):
     answered = number(build(frame.with_columns(first_response_at=pl.lit(None, pl.Datetime("us", "UTC")))), "answered")
     assert (answered["value"], answered["text"], answered["baseline"]) == (None, "–", None)
+    assert (answered["good"], answered["valid"], answered["points"]) == (0, 0, None)
     assert answered["note"] == "no source tells when it answered"
 
 
@@ -209,6 +229,21 @@ def test_frictions_are_ranked_and_praise_stands_apart(report):
     assert [r["topic_id"] for r in report.delights] == [3]
 
 
+def test_a_topic_of_two_people_is_no_top_row():
+    made = build(world.understood(world.steady(12, t2=[2], t4=[3])))
+    assert {r["topic_id"] for r in made.frictions} == {1, 4, 5, 6, 7}
+    assert build(world.understood({1: [2] * 12})).frictions == []
+
+
+def test_every_ratio_of_a_row_or_finding_can_be_computed_again(report):
+    rows = [r for r in [*report.frictions, *report.delights, *report.findings] if r["ratio"] is not None]
+    assert len(rows) >= 7
+    for r in rows:
+        again = (r["people"] / r["exposed"]) / (r["baseline_people"] / r["baseline_exposed"])
+        assert r["ratio"] == pytest.approx(again)
+    assert {f["exposed"] for f in report.findings if f["kind"] == "recurring"} == {None}
+
+
 def test_growth_ranks_before_standing_pain():
     frame = world.understood(world.steady(12) | {2: [0] * 11 + [9], 1: [10] * 12})
     assert [r["topic_id"] for r in build(frame).frictions][:2] == [2, 1]
@@ -229,7 +264,9 @@ def test_nothing_is_called_steady_when_nothing_was_tested():
 def test_every_row_has_its_evidence_and_a_first_day(report, frame):
     row = report.frictions[0]
     assert len(row["evidence"]) == row["mentions"] == 40
-    assert row["since"] == frame.filter(pl.col("topic_id") == 1)["created_at"].min().date().isoformat()
+    window = frame.filter(pl.col("topic_id") == 1, pl.col("created_at") >= START - dt.timedelta(weeks=8))
+    assert row["since"] == window["created_at"].min().date().isoformat()
+    assert (row["delight"], row["first_heard_this_week"], report.delights[0]["delight"]) == (False, False, True)
     assert row["sources"] == ["support"]
 
 
@@ -246,8 +283,8 @@ def test_a_delight_that_broke_this_week_is_a_friction():
 
 def test_the_weeks_looked_back_at_are_the_ones_asked_for():
     """What was said six weeks ago is quoted with a window of eight weeks and not with one of four."""
-    plan = {1: [8] * 13, 2: [9] * 7 + [0] * 5 + [1]}
-    frame = distinct(world.understood(plan)).with_columns(topic_score=pl.lit(0.5))
+    plan = {1: [8] * 13, 2: [9] * 7 + [0] * 5 + [3]}
+    frame = repeated(distinct(world.understood(plan))).with_columns(topic_score=pl.lit(0.5))
     bare = world.topics(frame).with_columns(pl.lit([], pl.List(pl.String)).alias(c) for c in ("examples", "dissenting"))
     quoted = {}
     for weeks in (4, 8, 16):
@@ -264,6 +301,9 @@ def test_what_moved_this_week_stands_before_what_is_always_there(frame):
     assert made.suggestions[1]["priority"] > made.suggestions[0]["priority"]
     rest = [s["priority"] for s in made.suggestions[1:]]
     assert rest == sorted(rest, reverse=True)
+    for s in made.suggestions:
+        parts = sum(s[p] * w for p, w in s["weights"].items())
+        assert s["priority"] == pytest.approx(parts / sum(s["weights"].values()))
 
 
 def test_a_recurring_error_is_as_many_people_as_spoke_of_it(frame):
@@ -275,6 +315,12 @@ def test_a_recurring_error_is_as_many_people_as_spoke_of_it(frame):
 
 
 # Verbatims
+
+
+def repeated(frame: pl.DataFrame) -> pl.DataFrame:
+    """All that was said of topic 2 this week repeats the first."""
+    now = frame.filter(pl.col("topic_id") == 2, pl.col("created_at") >= START)["uid"]
+    return frame.with_columns(duplicate_of=pl.when(pl.col("uid").is_in(now[1:].implode())).then(pl.lit(now[0])))
 
 
 def distinct(frame: pl.DataFrame) -> pl.DataFrame:
@@ -304,8 +350,8 @@ def test_duplicates_are_not_quoted_while_there_are_originals(frame):
     assert best in row["evidence"]
 
 
-def test_a_topic_of_one_signal_this_week_is_quoted_from_before():
-    told = distinct(world.understood({1: [8] * 12, 2: [6] * 11 + [1]}))
+def test_a_topic_of_one_original_this_week_is_quoted_from_before():
+    told = repeated(distinct(world.understood({1: [8] * 12, 2: [6] * 11 + [3]})))
     row = build(told).frictions[1]
     assert row["verbatims"][0]["created_at"] >= START.isoformat()
     assert len(row["verbatims"]) == 3
@@ -322,6 +368,24 @@ def test_a_verbatim_is_redacted_and_keeps_its_language_and_words(frame):
     assert len(voice["text"].removesuffix(" …").split()) <= 25
 
 
+def test_the_language_most_people_write_is_quoted_first(frame):
+    told = distinct(frame)
+    first = build(told).frictions[0]["verbatims"]
+    german = told.with_columns(
+        language=pl.when(pl.col("uid") == first[0]["uid"]).then(pl.lit("de")).otherwise("language")
+    )
+    quoted = build(german).frictions[0]["verbatims"]
+    assert [v["uid"] for v in quoted] == [first[n]["uid"] for n in (1, 0, 2)]
+
+
+def test_greetings_and_headings_are_cut_before_the_words_are_counted():
+    body = "Hello everyone, hope you are well. ## Summary The export " + "word " * 40
+    cut = reports.verbatim("", body)
+    assert cut.startswith("… The export word")
+    assert 22 <= cut.split().count("word") <= 24
+    assert reports.verbatim("Thanks", "Hi there, great work") == "Thanks · Hi there, great work"
+
+
 def test_markup_is_left_out_of_a_verbatim_and_an_error_line_stays():
     assert reports.verbatim("", "<p>List&lt;int&gt; fails<br>twice</p>") == "List<int> fails twice"
 
@@ -330,15 +394,15 @@ def test_markup_is_left_out_of_a_verbatim_and_an_error_line_stays():
 
 
 def test_the_verdict_names_what_grew_and_how_many_people(report):
-    assert report.verdict == "“export slow timeout” grew ×4.8 to 40 people."
+    assert report.verdict == "“export slow timeout” rose from about 8 to 40 people a week."
 
 
 def test_the_verdict_names_the_worst_first_with_its_owner():
     """Forty people who are a little annoyed weigh less than thirty who are stuck; praise comes last."""
     frame = world.understood(world.steady(12, t5=[30], t6=[40], t3=[60]))
-    assert re.sub(r"×\d+\.\d", "×", build(frame).verdict) == (
-        "Cli: “region missing” grew × to 30 people; console: “settings hidden” grew × to 40 people; "
-        "praise for “live logs” grew × to 60 people."
+    assert build(frame).verdict == (
+        "Cli: “region missing” rose from about 4 to 30 people a week; "
+        "console: “settings hidden” rose from about 5 to 40 people a week; 1 more moved."
     )
 
 
@@ -356,10 +420,27 @@ def test_the_verdict_says_which_source_was_not_read(frame):
 def test_a_quiet_week_says_so_with_what_was_tested_and_what_would_have_been_seen():
     made = build(world.understood())
     assert made.verdict == (
-        "Nothing new or growing passed q < 0.05 among 19 subjects; “export slow timeout” stays first with 8 people."
+        "A quiet week: no topic changed more than chance explains. The most pressing is “export slow timeout”."
     )
     assert made.quiet["nothing_happened"] is True
-    assert made.quiet["power"].startswith("a topic of 6 people a week would have been seen from ×")
+    assert re.fullmatch(
+        r"a topic of 6 people a week would have been noticed from about \d+ people", made.quiet["power"]
+    )
+    assert int(made.quiet["power"].split()[-2]) > 6
+
+
+def test_the_verdict_says_never_heard_before_only_of_what_never_was():
+    plan = world.steady(20) | {4: [0] * 19 + [14]}
+    assert build(world.understood(plan)).verdict.endswith("“rename a project” is new: 14 people, never heard before.")
+    older = build(world.understood(plan | {4: [1] + [0] * 18 + [14]}))
+    assert older.verdict.endswith("“rename a project” is new: 14 people.")
+    assert [r["first_heard_this_week"] for r in older.frictions if r["topic_id"] == 4] == [False]
+
+
+def test_a_week_in_which_something_fell_is_not_said_to_be_without_change():
+    made = build(world.understood(world.steady(12, t7=[30] * 11 + [3])))
+    assert [f["subject"] for f in made.findings if f["kind"] == "falling" and f["subject_type"] == "topic"] == ["7"]
+    assert made.verdict.startswith("A quiet week: no topic grew more than chance explains.")
 
 
 def test_a_short_history_is_said_and_is_not_a_quiet_week():
@@ -370,7 +451,7 @@ def test_a_short_history_is_said_and_is_not_a_quiet_week():
 
 def test_loved_topics_grow_as_praise():
     made = build(world.understood(world.steady(12, t3=[40])))
-    assert made.verdict.startswith("Praise for “live logs” grew")
+    assert made.verdict.startswith("Praise for “live logs” rose")
 
 
 @pytest.mark.parametrize(

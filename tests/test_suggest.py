@@ -77,10 +77,97 @@ def test_one_slow_signal_of_five_is_no_performance_investigation(grown):
 def test_what_grows_comes_first_and_says_by_how_much(grown):
     first = drafts(grown)[0]
     assert first.subject == "topic:1"
-    assert first.title == "Find out why “export slow timeout” is slow: 40 people in week 46, ×5.0 the usual share"
+    assert first.title == "Find out why “export slow timeout” is slow: from about 8 to 40 people in week 46"
     assert first.action.startswith("The owner of export should first compare latency before and after 9 November")
     assert first.people == len(first.evidence) == 40
     assert len(first.findings) == 1
+
+
+def test_a_growth_of_a_short_name_says_the_rise_in_full():
+    frame = world.understood(world.steady(12, t5=[30]))
+    made = by_topic(drafts(frame))
+    assert made["error:f00d5eed"].title == "Fix “region missing”: rose from about 4 to 30 people a week in week 46"
+
+
+def test_what_is_new_was_never_heard_before_only_when_that_is_true():
+    plan = world.steady(20) | {4: [0] * 19 + [14]}
+    frame = world.understood(plan)
+    title = by_topic(drafts(frame))["topic:4"].title
+    assert title == "Write a spec for “rename a project”: new in week 46: 14 people, never heard before"
+    older = world.understood(plan | {4: [1] + [0] * 18 + [14]})
+    assert by_topic(drafts(older))["topic:4"].title.endswith("new in week 46: 14 people")
+
+
+def slow(*columns: pl.Expr, tail: list[int] | None = None) -> pl.DataFrame:
+    """Topic 1 that grew to 40 people this week, with other columns for this week's signals of it."""
+    frame = world.understood(world.steady(12, t1=tail or [40]))
+    start = pl.lit(world.WEEK).cast(pl.Datetime("us", "UTC"))
+    return frame.with_columns(
+        pl.when((pl.col("topic_id") == 1) & (pl.col("created_at") >= start)).then(c).otherwise(c.meta.output_name())
+        for c in columns
+    )
+
+
+def action(frame: pl.DataFrame) -> str:
+    return by_topic(drafts(frame, steady=9))["topic:1"].action
+
+
+def test_a_growth_names_the_version_that_its_evidence_names():
+    frame = slow()
+    assert "version" not in action(frame)
+    start = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
+    uids = frame.filter(pl.col("topic_id") == 1, pl.col("created_at") >= start)["uid"].to_list()
+    told = frame.with_columns(
+        version=pl.when(pl.col("uid").is_in(uids[:10])).then(pl.lit("4.2.1")).otherwise(pl.lit(None, pl.String)),
+        body=pl.when(pl.col("uid").is_in(uids[10:16])).then(pl.lit("Slow since 4.2.")).otherwise("body"),
+    )
+    assert "compare latency before and after version 4.2 (4.2 is named in 16 of 40), starting" in action(told)
+
+
+def test_a_version_that_everybody_always_had_is_no_reason_for_a_growth():
+    frame = world.understood(world.steady(12, t1=[40])).with_columns(version=pl.lit("4.2.0"))
+    assert "4.2" not in action(frame)
+
+
+def test_a_growth_without_a_version_names_the_first_day_louder_than_any_before():
+    wednesday = dt.datetime(2026, 11, 11, 9, tzinfo=dt.UTC)
+    frame = world.with_us(slow(pl.lit(wednesday).dt.cast_time_unit("us").alias("created_at")))
+    assert "compare latency before and after 11 November, starting" in action(frame)
+
+
+def test_a_topic_that_does_not_grow_is_given_no_date():
+    steady = action(world.understood(world.steady(12)))
+    assert steady == (
+        "The owner of export should first measure where the time goes, starting from the 8 linked signals; "
+        "then say which part to make faster."
+    )
+
+
+def measured(frame: pl.DataFrame, service: str, title: str, state: str = "unhealthy") -> pl.DataFrame:
+    """The frame and one report of a machine on the performance of a service, this week."""
+    last = frame.filter(pl.col("topic_id") == 2).sort("created_at").tail(1)
+    given = {
+        "uid": f"report {title}", "type": "performance", "author": None, "topic_id": None, "service": service,
+        "title": title, "state": state, "product_area": None, "spec_id": "spec-core-001",
+    }  # fmt: skip
+    return pl.concat([frame, last.with_columns(pl.lit(v, frame.schema[c]).alias(c) for c, v in given.items())])
+
+
+@pytest.mark.parametrize(("service", "words"), [("export-api", "report: "), ("billing", "report, also this week: ")])
+def test_a_performance_report_of_the_week_is_named_and_is_evidence(service, words):
+    title = "p99_latency 930 against 300 (spec-core-001)"
+    base = world.understood(world.steady(12))
+    frame = measured(measured(base, "search", "error_rate 0.1 against 0.01 (spec-x)"), service, title)
+    made = by_topic(drafts(frame, steady=9))
+    assert made["topic:1"].action.endswith(f" Performance {words}{title}.")
+    assert made["topic:1"].evidence[-1] == f"report {title}"
+    assert len(made["topic:1"].evidence) == 8 + 1
+    assert "Performance report" not in made["topic:2"].action
+
+
+def test_a_healthy_performance_report_is_not_named():
+    frame = measured(world.understood(world.steady(12)), "export", "p99_latency 93 against 300", state="healthy")
+    assert "Performance report" not in action(frame)
 
 
 def test_few_people_are_not_counted_out_in_a_title():
