@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import logging
 import statistics
@@ -81,7 +82,8 @@ def narrow(
 ) -> Report:
     """The report as one source or product area tells it: people, weeks and verbatims of the choice.
 
-    Badges stay what they are for everybody; rates are left out, because nothing was tested for the choice. A week in
+    Badges, rates and the verdict are left out, because nothing was tested for the choice; so are topics nobody of it
+    spoke of this week and suggestions without evidence in it. A week in
     which the source told nothing has no data: it is None, and no part of what is usual.
 
     Args:
@@ -115,12 +117,18 @@ def narrow(
             shown |= {"baseline_people": statistics.fmean(usual) if usual else None}
             shown |= {k: [v for v in row[k] if v["uid"] in kept] for k in ("verbatims", "dissenting")}
             shown |= {"evidence": [u for u in row["evidence"] if u in kept]}
+            if shown["people"] == 0:
+                continue
+            shown["badge"] = ""
             rows[key].append({**row, **shown, "ratio": None, "low": None, "high": None, "q": None})
     usual = _before(heard, WEEKS - 1)[-USUAL_WEEKS:]
-    text = "–" if heard[-1] is None else f"{heard[-1]:,.0f}"
+    text = charts.people(heard[-1])
     people = {**report["numbers"][0], "value": heard[-1], "spark": heard, "text": text, "note": ""}
     people |= {"baseline": statistics.median(usual) if usual else None, "ratio": None, "low": None, "high": None}
-    return {**report, **rows, "numbers": [people, *report["numbers"][1:]]}
+    suggestions = [s for s in report["suggestions"] if not kept.isdisjoint(s["evidence"])]
+    rows |= {"suggestions": suggestions}
+    verdict = f"Counts are of {' and '.join(c for c in (source, area) if c)} only; nothing was tested for this choice."
+    return {**report, **rows, "verdict": verdict, "numbers": [people, *report["numbers"][1:]]}
 
 
 def _by_week(counts: nw.LazyFrame[Any] | None, last: int, told: Collection[int]) -> list[float | None]:
@@ -165,6 +173,7 @@ class Board:
         pictures: topics over the weeks, people per week, rates.
         frictions: the table of topics that hurt, with verbatims.
         delights: the table of topics people like.
+        suggestions: those with evidence in the choice.
     """
 
     def __init__(self, report: Report, store: Store) -> None:
@@ -192,7 +201,7 @@ class Board:
         self.pictures.layout.flex_flow = "row wrap"
         for column in self.pictures.children:
             column.layout = {"flex": "1 1 340px", "min_width": "300px", "padding": "0 28px 0 0"}
-        self.frictions, self.delights = widgets.HTML(), widgets.HTML()
+        self.frictions, self.delights, self.suggestions = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._fill(report)
 
     def _choice(self, label: str, column: str) -> widgets.Dropdown:
@@ -211,8 +220,9 @@ class Board:
             for picture, (chart, words) in ((self.topics, _topics(report)), (self.people, _people(report))):
                 picture.redraw(chart, words)
             self._fill(report)
-            note = "Counts and verbatims are of this choice; badges compare everybody heard."
-            self.message.value = _html(f'<p class="dim">{note if any(chosen.values()) else ""}</p>')
+            hidden = "<style>.feedback p.verdict { display: none; }</style>"  # it speaks of everybody
+            note = f"{hidden}{html.escape(report['verdict'])} The cards above are of everybody heard."
+            self.message.value = _html(f"<p class='dim'>{note if any(chosen.values()) else ''}</p>")
         except Exception:  # a callback has no caller that could tell the reader
             logger.exception("a choice could not be shown")
             said = "This choice could not be shown; the page still shows the one before. Reload it to start again."
@@ -221,10 +231,11 @@ class Board:
     def _fill(self, report: Report) -> None:
         self.frictions.value = _html(pages.part("frictions", report))
         self.delights.value = _html(pages.part("delights", report))
+        self.suggestions.value = _html(pages.part("suggestions", report))
 
 
 def _rows(report: Report) -> list[Mapping[str, Any]]:
-    return [*report["frictions"], *report["delights"]]
+    return charts.rows(report)
 
 
 def _topics(report: Report) -> tuple[charts.Drawing, str]:

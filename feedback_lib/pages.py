@@ -161,7 +161,19 @@ def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> typst.Comp
     raise ValueError(f"the report of {report['week']['label']} does not fit two pages")
 
 
-PARTS = ("head", "numbers", "findings", "frictions", "delights", "suggestions", "recurring", "sources", "trust")
+PARTS = (
+    "head",
+    "numbers",
+    "findings",
+    "changed",
+    "returning",
+    "frictions",
+    "delights",
+    "suggestions",
+    "recurring",
+    "sources",
+    "trust",
+)
 
 
 class Part(str):
@@ -266,7 +278,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         if quiet["tested"]
         else "",
         "tested": f"{quiet['tested']} subjects tested at q < {quiet['q']:g}; {quiet['power']}",
-        "rates": RATES,
+        "rates": RATES if quiet["tested"] else "",
         "failed": _failed_words([s for s in sources if s["status"] == "failed"]),
         "left_out": _left_out_words([s for s in sources if s["status"] == "not_read"]),
         "numbers": [_number(n) for n in report["numbers"]],
@@ -280,11 +292,21 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "sources": [_source(s) for s in sources[: fit.get("sources")]],
         "more_sources": max(0, len(sources) - fit.get("sources", len(sources))),
         "quality": _quality(quality, report["feedback_items_processed"]),
-        "processed": f"{report['feedback_items_processed']:,}",
+        "processed": _heard_words(report),
         "rerun": report["rerun"],
         "version": report["version"],
         "inputs": ", ".join(f"{t} v{v}" for t, v in report["inputs"].items() if v is not None),
     }
+
+
+def _heard_words(report: Report) -> str:
+    """How much was read: this week's signals and people where the report tells them, and all."""
+    every = f"{report['feedback_items_processed']:,}"
+    heard = next((n for n in report["numbers"] if n["key"] == "people"), None)
+    told = re.match(r"of ([\d,]+) signals", heard["note"] or "") if heard else None
+    if heard is None or told is None or heard["value"] is None:
+        return f"{every} signals read"
+    return f"{told[1]} signals from {people(heard['value'])} people this week; {every} in all"
 
 
 def _quiet_words(quiet: Mapping[str, Any]) -> str:
@@ -386,6 +408,7 @@ def _topic(row: Mapping[str, Any], fit: Mapping[str, int], report: Report, secti
         "voices": voices,
         "dissenting": [_voice(v, fit.get("words", 60)) for v in row["dissenting"]],
         "evidence": _evidence(row["evidence"]),
+        "list": _listed(row),
     }
 
 
@@ -404,6 +427,7 @@ def _since(row: Mapping[str, Any], week: dt.date) -> str:
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": finding["kind"].upper(),
+        "moved": finding["kind"] != "recurring",
         "name": finding["name"],
         "subject": finding["subject_type"].replace("_", " "),
         "people": people(finding["people"]),
@@ -425,6 +449,14 @@ def _evidence(uids: Sequence[str]) -> str:
     if not uids:
         return "no evidence kept"
     return f"{len(uids):,} signal{'s' if len(uids) > 1 else ''}, first {uids[0][:8]}"
+
+
+def _listed(row: Mapping[str, Any], most: int = 40) -> dict[str, Any]:
+    """The evidence of a topic, to follow: day, source and address where the report has them, else ids."""
+    mine = set(row["evidence"])
+    known = [_voice(v, 0) for v in (*row["verbatims"], *row["dissenting"]) if v["uid"] in mine]
+    rest = [u[:8] for u in row["evidence"] if u not in {v["uid"] for v in known}]
+    return {"known": known, "ids": rest[:most], "more": max(0, len(rest) - most)}
 
 
 def _voice(voice: Mapping[str, Any], words: int) -> dict[str, Any]:
@@ -476,11 +508,23 @@ def _suggestions(report: Report, fit: Mapping[str, int]) -> list[dict[str, Any]]
     shown = others[: max(0, fit.get("suggestions", len(given)) - len(moving))]
     groups = [("New or growing", moving), ("Always there" if known else "", shown)]
     return [
-        {"heading": heading, "rows": [_suggestion(s, start, fit) for s in rows]} for heading, rows in groups if rows
+        {"heading": heading, "rows": [_suggestion(s, start, fit, _topic_of(s, report)) for s in rows]}
+        for heading, rows in groups
+        if rows
     ]
 
 
-def _suggestion(suggestion: Mapping[str, Any], week: dt.date, fit: Mapping[str, int]) -> dict[str, Any]:
+def _topic_of(suggestion: Mapping[str, Any], report: Report) -> str:
+    """The topic row of the report that shares most evidence with a suggestion; empty when none does."""
+    mine = set(suggestion["evidence"])
+    shared = [(len(mine.intersection(r["evidence"])), r) for r in (*report["frictions"], *report["delights"])]
+    most, row = max(shared, key=lambda pair: pair[0], default=(0, {}))
+    return f"topic-{row['topic_id']}" if most else ""
+
+
+def _suggestion(
+    suggestion: Mapping[str, Any], week: dt.date, fit: Mapping[str, int], topic: str = ""
+) -> dict[str, Any]:
     parts = [(p, suggestion[p]) for p in ("severity", "impact", "frequency")]
     return {
         "id": suggestion["suggestion_id"][:8],
@@ -489,6 +533,7 @@ def _suggestion(suggestion: Mapping[str, Any], week: dt.date, fit: Mapping[str, 
         "action": _first_words(suggestion["action"], fit.get("action")),
         "priority": f"{suggestion['priority']:.2f}",
         "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
+        "topic": topic,
         "people": people(suggestion["people"]),
         "state": suggestion["state"],
         "history": [FEW_SAID.sub(f"<{charts.FEW} people", line) for line in suggestion["history"]],

@@ -36,7 +36,7 @@ if not store:
 
     store = str(sample_store().path)
 report = open_report(Store(store), run_id or None).to_dict()
-rows = [*report["frictions"], *report["delights"]]
+rows = charts.rows(report)
 pages.style()
 
 # %% [markdown]

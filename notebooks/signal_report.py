@@ -28,7 +28,7 @@ if not store:
 
     store = str(sample_store().path)
 report = open_report(Store(store), run_id or None).to_dict()
-rows = [*report["frictions"], *report["delights"]]
+rows = charts.rows(report)
 pages.style()
 
 # %%
@@ -40,7 +40,7 @@ pages.part("numbers", report)
 # %% [markdown]
 # ## Top frictions
 #
-# What hurts, most people first. Dark badges are new or growing this week.
+# What hurts: people × severity × growth. A badge is a change larger than chance; filled is new.
 
 # %%
 pages.part("frictions", report)

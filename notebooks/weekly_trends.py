@@ -30,7 +30,7 @@ if not store:
 
     store = str(sample_store().path)
 report = open_report(Store(store), run_id or None).to_dict()
-rows = [*report["frictions"], *report["delights"]]
+rows = charts.rows(report)
 pages.style()
 
 # %%
@@ -39,15 +39,23 @@ pages.part("head", report)
 # %% [markdown]
 # ## What changed
 #
-# Every subject whose share of people changed more than chance would, topics first. People are counted, not mentions.
+# New, growing and falling: every subject whose share of people changed more than chance would. People are counted, not mentions.
 
 # %%
-pages.part("findings", report)
+pages.part("changed", report)
+
+# %% [markdown]
+# ## What keeps coming back
+#
+# Errors seen in many weeks, counted in reports; they need not have changed.
+
+# %%
+pages.part("returning", report)
 
 # %% [markdown]
 # ## Topics over thirteen weeks
 #
-# One band per topic, one scale for all; new and growing topics are coloured.
+# One band per topic, one scale for all; new, growing and recurring topics are coloured.
 
 # %%
 charts.show(charts.topics_by_week(report, rows), alt=charts.topics_words(rows))

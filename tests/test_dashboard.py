@@ -70,12 +70,12 @@ class TestNarrow:
         assert shown["frictions"][0]["spark"] == [None] * 11 + [1.0, 2.0]
         assert shown["frictions"][0]["people"] == 2
         assert shown["numbers"][0]["spark"] == [None] * 11 + [1.0, 2.0]
-        assert shown["numbers"][0]["text"] == "2"
+        assert shown["numbers"][0]["text"] == "<5"
 
-    def test_a_topic_nobody_of_the_choice_speaks_of_has_zeros(self, store, report):
+    def test_a_topic_nobody_of_the_choice_speaks_of_is_not_shown(self, store, report):
         shown = dashboard.narrow(report, dashboard.members(store, report), area="cli")
         assert shown["frictions"][0]["spark"] == [None] * 11 + [0.0, 1.0]
-        assert shown["frictions"][1]["spark"] == [None] * 11 + [0.0, 0.0]
+        assert len(shown["frictions"]) == 1
 
     def test_a_choice_keeps_only_its_own_words_and_claims_no_rate(self, store, report):
         row = dashboard.narrow(report, dashboard.members(store, report), source="forum")["frictions"][0]
@@ -83,7 +83,14 @@ class TestNarrow:
             [v["uid"] for v in row["verbatims"]] == row["evidence"] == [report["frictions"][0]["verbatims"][1]["uid"]]
         )
         assert (row["ratio"], row["low"], row["high"], row["q"]) == (None,) * 4
-        assert row["badge"] == report["frictions"][0]["badge"]
+        assert row["badge"] == ""
+
+    def test_a_choice_has_its_own_suggestions_and_no_verdict_on_everybody(self, store, report):
+        kept = report["frictions"][0]["verbatims"][1]["uid"]
+        shown = dashboard.narrow(report, dashboard.members(store, report), source="forum")
+        assert shown["suggestions"] == [s for s in report["suggestions"] if kept in s["evidence"]]
+        assert 0 < len(shown["suggestions"]) < len(report["suggestions"])
+        assert shown["verdict"] == "Counts are of forum only; nothing was tested for this choice."
 
     def test_no_choice_is_the_report_itself_and_a_choice_leaves_it_alone(self, store, report):
         before = json.dumps(report)
@@ -115,7 +122,7 @@ class TestNarrow:
         shown = dashboard.narrow(report, dashboard.members(store, report), source="support")
         assert shown["frictions"][0]["spark"] == [None] * 12 + [1.0]
         assert shown["frictions"][0]["baseline_people"] is None
-        assert (shown["numbers"][0]["text"], shown["numbers"][0]["baseline"]) == ("1", None)
+        assert (shown["numbers"][0]["text"], shown["numbers"][0]["baseline"]) == ("<5", None)
 
     def test_a_choice_with_no_data_this_week_has_no_number(self, store, report):
         late = signal_row(50, weeks_ago=2, origin="chat")
@@ -179,7 +186,8 @@ class TestBoard:
         assert (board.topics.revision, board.people.revision, board.rates.revision) == (1, 1, 0)
         assert board.topics.spec != before[0]
         assert board.frictions.value != before[1]
-        assert "badges compare everybody" in board.message.value
+        assert "Counts are of forum only" in board.message.value
+        assert "p.verdict { display: none; }" in board.message.value
         board.source.value = "all"
         assert (board.topics.spec, board.frictions.value) == before
 
@@ -333,7 +341,7 @@ def test_a_filter_redraws_the_charts_and_the_words(server, browser):
     found = wait_for(browser, CHARTS, lambda cs: [c["revision"] for c in cs[:2]] == ["1", "1"], seconds=20)
     assert found[0]["words"] != before
     assert all(c["paths"] > 3 and c["drawn"] > 150 for c in found)
-    assert "badges compare everybody heard" in browser.find_element("tag name", "main").text
+    assert "nothing was tested for this choice" in browser.find_element("tag name", "main").text
     assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
 
 

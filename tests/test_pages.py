@@ -499,6 +499,23 @@ class TestHtml:
         said = {q["name"]: q["text"] for q in pages.view(report)["quality"]}
         assert said["Languages not read"] == "8 of 261 signals (Slovenian 5, unknown or too short 3)"
 
+    def test_evidence_can_be_followed_from_a_suggestion_to_what_was_said(self, report):
+        row, suggestion = report["frictions"][0], report["suggestions"][0]
+        assert set(row["evidence"]) & set(suggestion["evidence"])
+        made = pages.snapshot(report)
+        assert f'href="#topic-{row["topic_id"]}"' in made
+        assert made.count(f'id="topic-{row["topic_id"]}"') == 1
+        assert f"<code>{row['verbatims'][0]['uid'][:8]}</code> {row['verbatims'][0]['created_at'][:10]}" in made
+        assert all(uid[:8] in made for uid in row["evidence"][:20])
+
+    def test_what_changed_and_what_keeps_coming_back_are_two_tables(self, report):
+        report["findings"][0] |= {"kind": "recurring", "mentions": 77}
+        changed, returning = (Page(pages.part(p, report)).text for p in ("changed", "returning"))
+        name = report["findings"][0]["name"]
+        assert name not in changed
+        assert name in returning
+        assert "77" in returning
+
     def test_an_unknown_part_is_refused_with_the_nearest(self, report):
         with pytest.raises(ValueError, match="did you mean 'frictions'"):
             pages.part("friction", report)

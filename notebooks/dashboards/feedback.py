@@ -14,7 +14,7 @@
 # ---
 
 # %% [markdown]
-# # What people say about the product
+# # Developer Signal dashboard
 
 # %% tags=["parameters"]
 store = ""  # folder of the store; empty: the bundled sample
@@ -69,7 +69,7 @@ board.delights
 # ## Suggestions
 
 # %%
-pages.part("suggestions", report)
+board.suggestions
 
 # %% [markdown]
 # ## Recurring errors
