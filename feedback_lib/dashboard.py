@@ -152,6 +152,12 @@ def _week_us(report: Report) -> int:
     return at - (at - MONDAY_US) % WEEK_US
 
 
+def title(report: Report) -> pages.Part:
+    """The heading of the dashboard, with the product it is about."""
+    about = f" of {html.escape(report['product'])}" if report["product"] else ""
+    return pages.Part(f"<h2>Developer signals{about}</h2>")
+
+
 def age(report: Report, now: dt.datetime) -> pages.Part:
     """How old the data of a report is, as a sentence; a warning when a weekly run seems to have been missed."""
     days = (now - dt.datetime.fromisoformat(report["data_as_of"] or report["as_of"])).total_seconds() / 86_400

@@ -518,7 +518,8 @@ def _topic_of(suggestion: Mapping[str, Any], report: Report) -> str:
     """The topic row of the report that shares most evidence with a suggestion; empty when none does."""
     mine = set(suggestion["evidence"])
     shared = [(len(mine.intersection(r["evidence"])), r) for r in (*report["frictions"], *report["delights"])]
-    most, row = max(shared, key=lambda pair: pair[0], default=(0, {}))
+    nothing: tuple[int, Mapping[str, Any]] = (0, {})
+    most, row = max(shared, key=lambda pair: pair[0], default=nothing)
     return f"topic-{row['topic_id']}" if most else ""
 
 

@@ -173,6 +173,10 @@ class TestAge:
         assert "a weekly run seems to be missing" in dashboard.age(report | {"synthetic": False}, now)
 
 
+def test_the_heading_names_the_product(report):
+    assert "<h2>Developer signals of A &amp; B</h2>" in dashboard.title(report | {"product": "A & B"})
+
+
 class TestBoard:
     def test_offers_what_there_is(self, store, report):
         board = dashboard.Board(report, store)

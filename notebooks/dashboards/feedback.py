@@ -35,7 +35,13 @@ report = open_report(Store(store), run_id or None).to_dict()
 pages.style()
 
 # %%
+dashboard.title(report)
+
+# %%
 pages.part("head", report)
+
+# %% [markdown]
+# ## This week
 
 # %%
 dashboard.age(report, dt.datetime.now(dt.UTC))
