@@ -414,6 +414,7 @@ def _analyse(
             synthetic=ready.config.synthetic,
             recipe=ready.config.recipe,
             options=ready.trends,
+            params="/".join(Path(ready.config.path).parts[-2:]),
             versions=_versions(),
             inputs=dict(inputs),
             quarantined=_unresolved(store).height,
