@@ -18,7 +18,22 @@ PARAMS = click.option(
 )
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the params file.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-AS_OF = click.option("--as-of", metavar="DAY", help="Pretend it is this day or time (UTC).")
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every command that makes a run takes."""
+    for option in (
+        AS_JSON,
+        click.option("--as-of", metavar="DAY", help="Pretend it is this day or time (UTC)."),
+        SET,
+        PARAMS,
+        click.option("--since", metavar="DAY", help="Read items updated from this day on."),
+        click.option(
+            "--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,12 +52,7 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
 
 @feedback.command()
 @click.option("--run-once", is_flag=True, help="Run once and exit (there is no other way yet; kept for schedulers).")
-@click.option("--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin.")
-@click.option("--since", metavar="DAY", help="Read items updated from this day on.")
-@PARAMS
-@SET
-@AS_OF
-@AS_JSON
+@_run_options
 @click.pass_obj
 def aggregate(
     obj: Mapping[str, bool],
@@ -77,12 +87,7 @@ def report() -> None:
 
 
 @report.command()
-@click.option("--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin.")
-@click.option("--since", metavar="DAY", help="Read items updated from this day on.")
-@PARAMS
-@SET
-@AS_OF
-@AS_JSON
+@_run_options
 @click.pass_obj
 def weekly(
     obj: Mapping[str, bool],

@@ -53,24 +53,6 @@ _SECOND_PAGE: tuple[dict[str, int], ...] = tuple(
     )
 )  # fmt: skip
 
-# What stands before what is said: Markdown's heading marks with the usual titles of bug forms, greetings, wishes.
-_HEADING = (
-    r"#{1,6}\s+(?:(?:describe the (?:bug|issue|problem|request)|what happened|bug (?:description|report)|description"
-    r"|summary|problem|context)\b[:?.]?(?:\s+|$))?"
-)
-_ALL = r"(?:\s+(?:there|all|everyone|everybody|folks|guys|people|team|support|community|again|zusammen))"
-_HELLO = (
-    rf"(?:hi|hey|hello|dear|greetings|good (?:morning|afternoon|evening|day))(?:{_ALL}*\s*[,.!:;]+|{_ALL}+)\s+"
-    rf"|(?:hi|hey|hello|dear)\s+(?-i:[A-Z])[\w-]+{_ALL}*\s*,\s+"
-    r"|(?:hallo|guten (?:tag|morgen)|moin|bonjour|bonsoir|salut|hola|buen[oa]s (?:d[ií]as|tardes)|buongiorno|ciao|salve"
-    rf"|ol[aá]|bom dia|dobr[yý] den|hej|goedendag){_ALL}*\s*[,.!:;]+\s+"
-)
-_POLITE = (
-    r"(?:i\s+)?hope (?:you(?: are|.re) (?:all )?|this finds you |all is )(?:doing )?well\s*[.,!]+\s+"
-    r"|(?:and\s+)?(?:many )?thanks in advance\s*[.,!]+\s+"
-)
-_OPENING = re.compile(f"(?:{_HEADING}|{_HELLO}|{_POLITE})+", re.IGNORECASE)
-_MARK = re.compile(r"(?<=\s)#{2,6}\s+")
 RATES = (
     "Rates compare with the eight weeks before, among people who did not write about a topic that moved; "
     "the interval is 95 %. “Usual” on a card is the median of the four weeks before, a topic's “usually” the mean of "
@@ -79,7 +61,6 @@ RATES = (
 FEW_SAID = re.compile(r"(?<![\d.,])[1-4] (?:people|person)\b")
 MEASURED = "measured on our own labelled examples, not on this product"
 CONTRADICTING = {"friction": ("DX Delight",), "delight": ("DX Friction", "Documentation Gap", "Missing Capability")}
-LEAST_WORDS = 4  # what is left of an excerpt without its greeting says something
 
 
 def pdf(report: Report, *, paper: Paper = "a4") -> bytes:
@@ -476,23 +457,8 @@ def _voice(voice: Mapping[str, Any], words: int) -> dict[str, Any]:
 
 def _excerpt(text: str, words: int) -> str:
     """The beginning of a verbatim, never re-worded; scripts without spaces are cut by letters."""
-    cut = privacy.excerpt(_without_greetings(text), words)
+    cut = privacy.excerpt(text, words)
     return cut if len(cut) <= 10 * words else f"{cut[: 10 * words].rstrip(' …')} …"
-
-
-def _without_greetings(text: str) -> str:
-    """An excerpt without the greeting and the headings of a form before what is said; an ellipsis marks each cut.
-
-    Nothing is cut when next to nothing would be left.
-
-    >>> _without_greetings("Slow export · Hi there, ### Describe the bug It takes an hour now")
-    'Slow export · … It takes an hour now'
-    """
-    title, dot, body = text.rpartition(" · ") if text.count(" · ") == 1 else ("", "", text)
-    opening = _OPENING.match(body)
-    if opening and len(body[opening.end() :].split()) >= LEAST_WORDS:
-        body = f"… {body[opening.end() :]}"
-    return f"{title}{dot}{_MARK.sub('… ', body)}"
 
 
 def _suggestions(report: Report, fit: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -443,32 +443,6 @@ class TestHtml:
         shown = pages.view(report)["suggestions"][0]["rows"][0]
         assert shown["age"] == said
 
-    @pytest.mark.parametrize(
-        ("written", "shown"),
-        [
-            ("Slow · Hi there, export is slow since Monday", "Slow · … export is slow since Monday"),
-            ("Slow · ### Describe the bug Export is slow since Monday", "Slow · … Export is slow since Monday"),
-            ("Slow · Hello, ### What happened? It is slow since Monday", "Slow · … It is slow since Monday"),
-            ("Hello everyone. I hope you are well. Export is slow here", "… Export is slow here"),
-            (
-                "Slow · Good morning, Yesterday we could export ### Version 4.2",
-                "Slow · … Yesterday we could export … Version 4.2",
-            ),
-            ("Slow · Bonjour, depuis hier tout est lent", "Slow · … depuis hier tout est lent"),
-            ("Slow · Hi-res images load slowly since Monday", "Slow · Hi-res images load slowly since Monday"),
-            ("Slow · Hello world, the first example, fails", "Slow · Hello world, the first example, fails"),
-            ("Slow · Hi I tried, and it fails again", "Slow · Hi I tried, and it fails again"),
-            ("Slow · See # 5 and C# 12 for what fails", "Slow · See # 5 and C# 12 for what fails"),
-            ("Thanks · Hi there, love it", "Thanks · Hi there, love it"),
-            ("Hi there,", "Hi there,"),
-        ],
-    )
-    def test_greetings_and_headings_are_cut_from_an_excerpt_and_the_cut_is_marked(self, report, written, shown):
-        report["frictions"][0]["verbatims"][0]["text"] = written
-        said = pages.view(report)["frictions"][0]["quoted"][0]["text"]
-        assert said == shown
-        assert all(piece.strip() in written for part in said.split(" · ") for piece in part.split("…"))
-
     def test_a_count_of_few_people_and_what_is_made_of_it_stand_nowhere(self, report):
         report["numbers"][0] |= {"value": 2.0, "text": "2", "baseline": 3.0, "ratio": 0.7, "low": 0.0, "high": 3.88}
         report["findings"][0] |= {"people": 3, "baseline_people": 1.5}

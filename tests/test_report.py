@@ -534,3 +534,20 @@ def test_a_report_is_opened_by_run_or_the_newest_week(tmp_path, report):
 def test_a_store_without_a_report_says_what_to_run(tmp_path):
     with pytest.raises(StoreError, match="feedback report weekly"):
         reports.open_report(Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("Hi there, export is slow since Monday", "Slow · … export is slow since Monday"),
+        ("### Describe the bug Export is slow since Monday", "Slow · … Export is slow since Monday"),
+        ("Hello, ### What happened? It is slow since Monday", "Slow · … It is slow since Monday"),
+        ("Good morning, Yesterday we could export ### Version 4", "Slow · … Yesterday we could export … Version 4"),
+        ("Bonjour, depuis hier tout est lent", "Slow · … depuis hier tout est lent"),
+        ("Hi-res images load slowly since Monday", "Slow · Hi-res images load slowly since Monday"),
+        ("Hello world, the first example, fails", "Slow · Hello world, the first example, fails"),
+        ("See # 5 and C# 12 for what fails", "Slow · See # 5 and C# 12 for what fails"),
+    ],
+)
+def test_only_what_stands_before_what_is_said_is_cut(body, shown):
+    assert reports.verbatim("Slow", body) == shown
