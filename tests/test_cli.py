@@ -18,6 +18,18 @@ def feedback(*args, cwd=None, command="feedback"):
 
 @pytest.fixture
 def folder(tmp_path):
+    return export(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A folder in which the small export has been aggregated once, and what that printed."""
+    home = export(tmp_path_factory.mktemp("ran"))
+    return home, feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=home)
+
+
+def export(tmp_path):
+    """A small export with one broken line, and a params file that reads it."""
     rows = [
         {
             "id": str(i),
@@ -100,8 +112,8 @@ def test_an_unknown_source_name_is_refused_with_the_nearest(folder):
     assert "did you mean 'files'?" in done.stderr
 
 
-def test_a_small_export_gives_a_report_and_a_quarantined_line(folder):
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+def test_a_small_export_gives_a_report_and_a_quarantined_line(ran):
+    folder, done = ran
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["feedback_items_processed"] == 5
@@ -132,17 +144,15 @@ def test_the_older_command_name_takes_its_own_flags(folder):
     assert done.stderr == ""
 
 
-def test_reports_are_listed_as_json(folder):
-    feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
-    listed = json.loads(feedback("report", "list", "-f", "run.yaml", "--json", cwd=folder).stdout)
+def test_reports_are_listed_as_json(ran):
+    listed = json.loads(feedback("report", "list", "-f", "run.yaml", "--json", cwd=ran[0]).stdout)
     assert len(listed) == 1
     assert listed[0]["status"] == "ok"
     assert listed[0]["signals"] == 5
 
 
-def test_an_unknown_run_is_refused(folder):
-    feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
-    done = feedback("report", "rerun", "nothing", "-f", "run.yaml", cwd=folder)
+def test_an_unknown_run_is_refused(ran):
+    done = feedback("report", "rerun", "nothing", "-f", "run.yaml", cwd=ran[0])
     assert done.returncode == 2
     assert "no run 'nothing'" in done.stderr
 

@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 import graspologic_native
 import numpy as np
 import numpy.typing as npt
-import scipy.optimize
-import scipy.sparse
 
 VERSION = f"bertopic-{importlib.metadata.version('bertopic')}+knn-leiden.1"
 
@@ -134,6 +132,8 @@ def keep_ids(labels: Labels, uids: Sequence[str], previous: Mapping[str, int], n
 
     Source: the assignment problem, Kuhn 1955.
     """
+    import scipy.optimize
+
     count = int(labels.max()) + 1 if len(labels) else 0
     earlier = sorted({previous[uid] for uid in uids if uid in previous})
     column = {topic: i for i, topic in enumerate(earlier)}
@@ -276,6 +276,8 @@ def _neighbours(grid: Vectors, count: int) -> tuple[npt.NDArray[np.int64], npt.N
 
 
 def _leiden(grid: Vectors, neighbours: int, resolution: float, seed: int) -> Labels:
+    import scipy.sparse
+
     nearest, cosines = _neighbours(grid, neighbours)
     n, count = nearest.shape
     weights = np.maximum(cosines, 1e-3).ravel() ** 3  # cubed, so that a near neighbour counts for several far ones

@@ -16,7 +16,6 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
 from feedback_lib.records import Category, DxLabel
@@ -440,6 +439,8 @@ def train(encode: Encode, seed: int = 0) -> Triage:
     Returns:
         Models that are the same for the same labelled texts, encoder and seed.
     """
+    import sklearn.linear_model  # noqa: F401  # before the limit below, which holds for libraries loaded by then
+
     known = labelled()
     vectors = np.asarray(encode(known.texts))
     counts, words = _expressions(known.texts)
@@ -526,6 +527,8 @@ def _classify(
 
 def _logistic(features: Floats, target: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
     """Weights (features, classes) and bias (classes,) of a regularised multinomial logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=STRENGTH, max_iter=500, tol=1e-3).fit(features, target)
     if len(model.classes_) != classes:
         raise ValueError(f"every label needs a text in every fold, got {len(model.classes_)} of {classes}")
@@ -538,6 +541,8 @@ def _regress(features: Floats, target: Floats, folds: npt.NDArray[np.int64]) -> 
     A regularised regression answers too close to the middle; its answers are stretched until, on texts not seen, they
     vary as much as what people said.
     """
+    from sklearn.linear_model import Ridge
+
     unseen = np.empty(len(target))
     for fold in range(FOLDS):
         model = Ridge(alpha=RIDGE).fit(features[folds != fold], target[folds != fold])
