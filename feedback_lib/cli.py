@@ -6,12 +6,15 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from feedback_lib import __version__, privacy
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
+
+if TYPE_CHECKING:
+    from feedback_lib.pipeline import Run
 
 PARAMS = click.option(
     "--params", "-f", default="params/weekly.yaml", show_default=True, help="The params file of the run."
@@ -54,28 +57,9 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
 @click.option("--run-once", is_flag=True, help="Run once and exit (there is no other way yet; kept for schedulers).")
 @_run_options
 @click.pass_obj
-def aggregate(
-    obj: Mapping[str, bool],
-    *,
-    run_once: bool,
-    only: str | None,
-    since: str | None,
-    params: str,
-    overrides: Sequence[str],
-    as_of: str | None,
-    as_json: bool,
-) -> None:
+def aggregate(obj: Mapping[str, bool], /, *, run_once: bool, as_json: bool, **given: Any) -> None:
     """Poll the sources, process what is new, refresh what dashboards read, suggest, send the summary."""
-    from feedback_lib import config, pipeline
-
-    run = pipeline.aggregate(
-        config.load(params, overrides),
-        as_of=config.parse_time(as_of) if as_of else None,
-        only=only,
-        since=config.parse_time(since) if since else None,
-        progress=_progress(obj),
-        quiet_sinks=as_json,
-    )
+    run = _made("aggregate", obj, as_json=as_json, **given)
     if as_json:
         _print_json(run.report.to_dict())
     _leave(run.status)
@@ -89,27 +73,9 @@ def report() -> None:
 @report.command()
 @_run_options
 @click.pass_obj
-def weekly(
-    obj: Mapping[str, bool],
-    *,
-    only: str | None,
-    since: str | None,
-    params: str,
-    overrides: Sequence[str],
-    as_of: str | None,
-    as_json: bool,
-) -> None:
+def weekly(obj: Mapping[str, bool], /, *, as_json: bool, **given: Any) -> None:
     """Aggregate, run the notebooks and write the weekly report; prints where it is."""
-    from feedback_lib import config, pipeline
-
-    run = pipeline.weekly(
-        config.load(params, overrides),
-        as_of=config.parse_time(as_of) if as_of else None,
-        only=only,
-        since=config.parse_time(since) if since else None,
-        progress=_progress(obj),
-        quiet_sinks=as_json,
-    )
+    run = _made("weekly", obj, as_json=as_json, **given)
     if as_json:
         _print_json(run.record())
     else:
@@ -279,6 +245,31 @@ def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
 def _say(message: str, code: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
     sys.exit(code)
+
+
+def _made(
+    recipe: str,
+    obj: Mapping[str, bool],
+    *,
+    only: str | None,
+    since: str | None,
+    params: str,
+    overrides: Sequence[str],
+    as_of: str | None,
+    as_json: bool,
+) -> Run:
+    """Run a recipe of the pipeline with what `_run_options` gave."""
+    from feedback_lib import config, pipeline
+
+    make: Callable[..., Run] = getattr(pipeline, recipe)
+    return make(
+        config.load(params, overrides),
+        as_of=config.parse_time(as_of) if as_of else None,
+        only=only,
+        since=config.parse_time(since) if since else None,
+        progress=_progress(obj),
+        quiet_sinks=as_json,
+    )
 
 
 def _leave(status: str) -> None:
