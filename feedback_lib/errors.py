@@ -4,6 +4,9 @@ FeedbackError
 ├── ConfigError          a key, value, plug-in name or environment variable is wrong
 ├── SourceError          a source could not be read            .kind .origin
 │   └── PayloadError     … one item was not understood         .where
+├── TransportError       a service gave no usable answer       .kind .status .body .retry_after_s
+├── ReadOnlyError        a request that writes, from a client that only reads
+├── MetricsError         a measurement could not be taken      .kind
 ├── DeliveryError        a message did not arrive              .kind .key
 ├── StoreError           the archive refused or is damaged     .table
 ├── PrivacyError         something personal was about to leave .field
@@ -39,6 +42,37 @@ class PayloadError(SourceError):
         super().__init__(kind, origin, f"{where}: {message}")
         self.where = where
         self.reason = message
+
+
+class TransportError(FeedbackError):
+    """A service gave no usable answer. ``body`` is what it said, for the caller to read; it is not in the message."""
+
+    def __init__(
+        self,
+        kind: str,
+        message: str,
+        *,
+        status: int | None = None,
+        body: bytes = b"",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.status = status
+        self.body = body
+        self.retry_after_s = retry_after_s
+
+
+class ReadOnlyError(FeedbackError):
+    """A request that writes was asked of a client that only reads; it was not sent."""
+
+
+class MetricsError(FeedbackError):
+    """A measurement could not be taken; its SLO is unknown, neither good nor bad."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
 
 
 class DeliveryError(FeedbackError):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. ``key`` is the idempotency key: the same key is delivered once."""
+    """What is sent. ``key`` is the idempotency key: the same key is delivered once.
+
+    ``data`` is the same as values, for sinks that machines read; an alert's keys stand in `feedback_lib.monitor`.
+    """
 
     key: str
     title: str
     text: str
     attachments: tuple[str, ...] = ()
+    data: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The production monitor: measure, judge, alert once, remember."""
