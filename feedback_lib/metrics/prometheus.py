@@ -1,0 +1,238 @@
+"""Prometheus, and what answers like it (Thanos, Mimir, VictoriaMetrics). A query is PromQL."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import functools
+import json
+import logging
+import re
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+import polars as pl
+
+from feedback_lib.errors import ConfigError, MetricsError, TransportError
+from feedback_lib.metrics import Answer, Query
+from feedback_lib.plugins import register
+from feedback_lib.privacy import redact
+from feedback_lib.transport import Reply, Transport, secret
+
+logger = logging.getLogger(__name__)
+
+_POINTS = 11_000  # Prometheus refuses more for one series in one answer
+_SEARCHES = ("/api/v1/query", "/api/v1/query_range")
+_NO_FORM = (405, 501)  # what a proxy says that lets no POST through
+_SCHEMA = {"series": pl.String(), "at": pl.Datetime("us", "UTC"), "value": pl.Float64()}
+_TEXT = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`'
+_BUCKETS = re.compile(rf"({_TEXT})|\b([a-zA-Z_:][\w:]*_bucket)\s*(\{{(?:{_TEXT}|[^}}\"'`])*\}})?")
+
+
+@register("metrics", "prometheus")
+@dataclasses.dataclass(frozen=True)
+class Prometheus:
+    """Measurements by PromQL, read only.
+
+    Options:
+        url: where it runs, such as ``http://prometheus:9090``; a path in front of ``/api`` belongs to it.
+        token_env: variable with a bearer token.
+        user_env, password_env: variables with a user and a password.
+        tenant: sent as ``X-Scope-OrgID``, for Mimir, Cortex and Loki.
+        timeout_s: seconds one answer may take.
+        ca: file of certificates to trust instead of the system's.
+    """
+
+    url: str
+    token_env: str = ""
+    user_env: str = ""
+    password_env: str = ""
+    tenant: str = ""
+    timeout_s: float = 30
+    ca: str = ""
+    history: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if bool(self.user_env) != bool(self.password_env) or (self.token_env and self.user_env):
+            raise ConfigError("metrics prometheus: give token_env, or user_env and password_env, or none of them")
+        _ = self._transport  # a wrong address is said now, not at the first query
+
+    def now(self, query: Query, at: dt.datetime) -> Answer:
+        """The value at ``at``; of a range selector such as ``up[5m]`` the last sample of each series."""
+        promql = _promql(query)
+        frame, partial = self._ask("/api/v1/query", {"query": promql, "time": f"{at.timestamp():.3f}"})
+        frame = frame.unique("series", keep="last", maintain_order=True)
+        return Answer(frame, partial, self._page(promql, "1", {"moment_input": f"{at:%Y-%m-%d %H:%M:%S}"}))
+
+    def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
+        """The values at ``start``, ``start + step_s``, … up to and including ``end``, asked for in pieces.
+
+        Prometheus gives at most 11,000 points a series; no moment stands in two pieces.
+        """
+        promql = _promql(query)
+        first, last = int(start.timestamp()), int(end.timestamp())
+        frames, partials = [pl.DataFrame(schema=_SCHEMA)], []
+        for piece in range(first, last + 1, _POINTS * step_s):
+            until = min(last, piece + (_POINTS - 1) * step_s)
+            asked = {"query": promql, "start": piece, "end": until, "step": step_s}
+            frame, partial = self._ask("/api/v1/query_range", asked)
+            frames.append(frame)
+            partials += [partial] if partial and partial not in partials else []
+        whole = pl.concat(frames)
+        if len(frames) > 2:
+            whole = whole.sort("series", "at")
+        shown = {"range_input": f"{max(last - first, step_s)}s", "end_input": f"{end:%Y-%m-%d %H:%M:%S}"}
+        page = self._page(promql, "0", {**shown, "step_input": str(step_s)})
+        return Answer(whole, "; ".join(partials) or None, page)
+
+    def bucket_edges(self, query: Query, at: dt.datetime) -> tuple[float, ...]:
+        """Upper edges of the classic histograms a query reads, ascending, the last one mostly infinite.
+
+        A quantile taken from a histogram is only known to lie between two edges. A query that names no ``_bucket``
+        series, such as one on a native histogram or a recording rule, has none: ``()``.
+
+        Args:
+            query: PromQL, such as ``histogram_quantile(0.99, sum by (le) (rate(x_bucket[5m])))``.
+            at: edges are of the series of the hour before this moment.
+        """
+        names = sorted({found[2] + (found[3] or "") for found in _BUCKETS.finditer(_promql(query)) if found[2]})
+        if not names:
+            return ()
+        asked = {"match[]": names, "start": int(at.timestamp()) - 3600, "end": int(at.timestamp())}
+        try:
+            answer = _body(self._transport.get("/api/v1/label/le/values", asked))
+            return tuple(sorted({float(edge) for edge in answer["data"]}))
+        except TransportError as error:
+            _explain(error)
+        except (KeyError, TypeError, ValueError) as odd:
+            raise MetricsError("prometheus", f"{self.url}: the edges of {names[0]} are not numbers") from odd
+
+    def _ask(self, path: str, asked: Mapping[str, Any]) -> tuple[pl.DataFrame, str | None]:
+        try:
+            try:
+                reply = self._transport.call("POST", path, form=asked)
+            except TransportError as error:
+                if error.status not in _NO_FORM:
+                    raise
+                reply = self._transport.get(path, asked)
+            return parse(_body(reply))
+        except TransportError as error:
+            _explain(error)
+
+    def _headers(self) -> dict[str, str]:
+        made = {"X-Scope-OrgID": self.tenant} if self.tenant else {}
+        if self.token_env:
+            made["Authorization"] = f"Bearer {secret(self.token_env, 'prometheus')}"
+        elif self.user_env:
+            pair = f"{secret(self.user_env, 'prometheus')}:{secret(self.password_env, 'prometheus')}"
+            made["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return made
+
+    def _page(self, promql: str, tab: str, shown: Mapping[str, str]) -> str:
+        fields = {"g0.expr": promql, "g0.tab": tab, **{f"g0.{name}": value for name, value in shown.items()}}
+        return f"{self.url.rstrip('/')}/graph?{urllib.parse.urlencode(fields, quote_via=urllib.parse.quote)}"
+
+    @functools.cached_property
+    def _transport(self) -> Transport:
+        return Transport(
+            "prometheus",
+            self.url,
+            headers=self._headers,
+            searches=_SEARCHES,
+            timeout_s=self.timeout_s,
+            ca=self.ca or None,
+        )
+
+
+def parse(body: Mapping[str, Any]) -> tuple[pl.DataFrame, str | None]:
+    """The samples of an answer of ``/api/v1/query`` or ``/api/v1/query_range``, and why it is incomplete.
+
+    Returns:
+        A frame as in `feedback_lib.metrics.Answer`, and its ``partial``. NaN is left out, infinities are kept.
+
+    Raises:
+        MetricsError: Prometheus says it failed, or the answer has another shape.
+        ConfigError: the query gives texts or native histograms, not numbers.
+    """
+    if body.get("status") != "success":
+        raise MetricsError("prometheus", _words(body) or "the answer says neither success nor what failed")
+    try:
+        kind, result = body["data"]["resultType"], body["data"]["result"]
+        if kind == "string":
+            raise ConfigError("metrics prometheus: the query gives a text, not a number")
+        if kind == "scalar":
+            frame = _frame([("", [result])])
+        elif kind == "vector":
+            frame = _frame([(_labels(one["metric"]), [_number(one, "value")]) for one in result])
+        elif kind == "matrix":
+            frame = _frame([(_labels(one["metric"]), _number(one, "values")) for one in result])
+        else:
+            raise MetricsError("prometheus", f"an answer of kind {kind!r} is not known")
+    except (KeyError, TypeError, ValueError, AttributeError) as odd:
+        raise MetricsError("prometheus", "the answer is not what Prometheus sends; is this its address?") from odd
+    for info in body.get("infos") or ():
+        logger.info("kind=prometheus info=%s", redact(str(info))[:300])
+    said = [redact(str(warning))[:300] for warning in body.get("warnings") or ()]
+    if body.get("isPartial"):
+        said.append("some of its storage nodes did not answer")
+    return frame, "; ".join(said) or None
+
+
+def _number(one: Mapping[str, Any], key: str) -> Any:
+    """Its samples; a native histogram is no number."""
+    if "histogram" in one or "histograms" in one:
+        at, histogram = one["histogram"] if "histogram" in one else one["histograms"][-1]
+        raise ConfigError(
+            "metrics prometheus: the query gives native histograms, not numbers (the one at "
+            f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%dT%H:%M:%SZ} holds {histogram['count']} observations in "
+            f"{len(histogram.get('buckets') or ())} buckets, sum {histogram['sum']}). Wrap it in "
+            "histogram_quantile(0.99, …), histogram_fraction(0, 0.2, …) or histogram_count(…)"
+        )
+    return one[key]
+
+
+def _frame(found: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> pl.DataFrame:
+    found = sorted(found, key=lambda one: one[0])
+    at = pl.Series("at", [round(sample[0] * 1_000_000) for _, samples in found for sample in samples], pl.Int64())
+    value = pl.Series("value", [float(sample[1]) for _, samples in found for sample in samples], pl.Float64())
+    sizes = [len(samples) for _, samples in found]
+    name = pl.DataFrame(
+        {"series": pl.Series([labels for labels, _ in found], dtype=pl.String()), "n": pl.Series(sizes, dtype=pl.Int64)}
+    ).select(pl.col("series").repeat_by("n").explode(empty_as_null=False))["series"]
+    frame = pl.DataFrame({"series": name, "at": at.cast(_SCHEMA["at"]), "value": value}, schema=_SCHEMA)
+    return frame.filter(pl.col("value").is_not_nan())
+
+
+def _labels(metric: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={json.dumps(metric[name], ensure_ascii=False)}" for name in sorted(metric))
+
+
+def _promql(query: Query) -> str:
+    if not isinstance(query, str) or not query.strip():
+        raise ConfigError(f"metrics prometheus: a query is PromQL as text, not {query!r}")
+    return query.strip()
+
+
+def _body(reply: Reply) -> Mapping[str, Any]:
+    body = reply.json()
+    if not isinstance(body, Mapping):
+        raise MetricsError("prometheus", "the answer is not what Prometheus sends; is this its address?")
+    return body
+
+
+def _words(body: Any) -> str:
+    """What Prometheus says went wrong, redacted and shortened."""
+    if not isinstance(body, Mapping) or "error" not in body:
+        return ""
+    return f"{body.get('errorType', 'error')}: {redact(str(body['error']))[:500]}"
+
+
+def _explain(error: TransportError) -> NoReturn:
+    try:
+        words = _words(json.loads(error.body))
+    except ValueError:
+        words = ""
+    said = str(error).removeprefix("prometheus: ")
+    raise MetricsError("prometheus", f"{said}: {words}" if words else said) from None
