@@ -1,1 +1,500 @@
-"""The production monitor: measure, judge, alert once, remember."""
+"""The production monitor: measure, judge, alert once, remember.
+
+A tick asks each backend for the samples it has not sent yet, keeps them in the `Ledger`, and carries each alert over
+the moments these samples speak of. Nothing is judged by the clock of this machine, so a backend that was away, a
+monitor that was killed and a second monitor beside the first all lead to the same alerts. A backend that fails, or
+says that its answer is incomplete, leaves the SLO unknown: no sample is kept, no alert starts or ends, and the same
+stretch is asked for again.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import datetime as dt
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import filelock
+import narwhals as nw
+import polars as pl
+
+from feedback_lib import plugins
+from feedback_lib.analysis import alerts, slo
+from feedback_lib.errors import ConfigError, DeliveryError, MetricsError
+from feedback_lib.ledger import SAMPLE_SCHEMA, Delivery, Ledger
+from feedback_lib.metrics import Backend, Query
+from feedback_lib.sinks import Message, Sink
+from feedback_lib.specs import Plan, Watched
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+WORST: tuple[Status, ...] = ("unhealthy", "degraded", "unknown", "healthy")
+HOLD_S = 300  # calm this long ends an alert
+REOPEN_S = 86_400  # the same problem within a day is the same alert
+OVERLAP_SLICES = 5  # asked for again: the newest samples of many services still change
+WORKERS = 4  # queries at a time
+RETRY_S = (15, 60, 300, 900)  # between tries to tell a sink
+_US = 1_000_000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Health:
+    """How one SLO stands.
+
+    ``value`` is the newest measurement and ``threshold`` its limit, both in ``unit``; ``sli``, ``budget_remaining``
+    and ``burn`` are plain ratios over the SLO's window, None without data; ``exhaustion_s`` is None when the budget
+    lasts.
+    """
+
+    sli_name: str
+    category: str
+    status: Status
+    reason: str
+    value: float | None
+    op: str | None
+    threshold: float | None
+    unit: str
+    target: str
+    window: str
+    sli: float | None
+    budget_remaining: float | None
+    burn: float | None
+    exhaustion_s: float | None
+    last_at: dt.datetime | None
+    alert: str | None  # page or ticket while one is open
+    since: dt.datetime | None
+    query: str
+    evidence_url: str | None
+    runbook: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """How a service stands: the worst of its SLOs, and what sinks could not be told."""
+
+    spec_id: str
+    service: str
+    at: dt.datetime
+    status: Status
+    slos: tuple[Health, ...]
+    unmeasured: tuple[str, ...]
+    events: tuple[Mapping[str, Any], ...]  # new in this tick
+    undelivered: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The snapshot as JSON values; times are ISO 8601."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=iso))  # type: ignore[no-any-return]
+
+
+class Monitor:
+    """Watches the SLOs of one spec.
+
+    Args:
+        plan: what to watch, see `specs.load`.
+        ledger: its memory.
+        dry_run: tell no sink; what they would be told is logged.
+
+    Raises:
+        ConfigError: a backend or sink is configured wrongly.
+    """
+
+    def __init__(self, plan: Plan, ledger: Ledger, *, dry_run: bool = False) -> None:
+        self.plan, self.ledger, self.dry_run = plan, ledger, dry_run
+        made: dict[str, Backend] = {}
+        self._backends: list[Backend] = []
+        for watched in plan.watched:
+            options = dict(watched.backend)
+            self._backends.append(
+                made.setdefault(json.dumps(options, sort_keys=True, default=str), plugins.build("metrics", options))
+            )
+        self._sinks: dict[str, Sink] = {_sink_name(o): plugins.build("sinks", o) for o in plan.sinks}
+        self._problems: dict[str, str] = {}
+        self._links: dict[str, str | None] = {}
+
+    def tick(self, now: dt.datetime) -> Snapshot:
+        """Measure and judge everything once, tell the sinks what is new, and say how the service stands."""
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            outcomes = pool.map(
+                lambda pair: self._gather(*pair, now), zip(self.plan.watched, self._backends, strict=True)
+            )
+            for watched, problem in zip(self.plan.watched, outcomes, strict=True):
+                self._problems[watched.slo.sli] = problem
+        events = [event for watched in self.plan.watched for event in self._judge(watched)]
+        healths = tuple(self._health(watched, now) for watched in self.plan.watched)
+        status = next((s for s in WORST if any(h.status == s for h in healths)), "unknown")
+        for name, state, reason in [("", status, ""), *((h.sli_name, h.status, h.reason) for h in healths)]:
+            if self.ledger.note_health(name, micros(now), state, reason):
+                logger.info("spec=%s sli=%s status=%s reason=%s", self.plan.spec_id, name or "*", state, reason or "-")
+        self.deliver(now)
+        self._beat(now)
+        return Snapshot(
+            spec_id=self.plan.spec_id,
+            service=self.plan.service,
+            at=now,
+            status=status,
+            slos=healths,
+            unmeasured=tuple(f"line {t.line}: {t.text.strip()}" for t in self.plan.unmeasured),
+            events=tuple(events),
+            undelivered=len(self.ledger.open_deliveries()),
+        )
+
+    # measure
+
+    def _gather(self, watched: Watched, backend: Backend, now: dt.datetime) -> str:
+        """Ask for what is new and keep it; the reason why not, "" when it worked."""
+        step = watched.slo.slice_s
+        until = micros(now) // (step * _US) * step
+        asked = self.ledger.asked(watched.slo.sli)
+        first = until - lookback_s(watched.slo)
+        start = first if asked is None else max(first, asked // _US - OVERLAP_SLICES * step)
+        if not backend.history:
+            start = until
+        if start > until:
+            return f"the clock of this machine stands before the newest sample ({_short(moment(start * _US))})"
+        try:
+            samples, partial = self._sample(watched, backend, start, until)
+        except (MetricsError, ConfigError) as error:
+            return str(error)
+        if partial:
+            return f"the answer is incomplete: {partial}"
+        self.ledger.add_samples(watched.slo.sli, samples, until * _US)
+        return ""
+
+    def _sample(self, watched: Watched, backend: Backend, start: int, until: int) -> tuple[pl.DataFrame, str | None]:
+        """Samples from ``start`` to ``until`` (epoch seconds), and why they are incomplete."""
+        series: dict[str, pl.DataFrame] = {}
+        why = None
+        for role in ("query", "good", "bad", "total"):
+            query: Query | None = getattr(watched, role)
+            if query is None:
+                continue
+            if backend.history:
+                answer = backend.between(query, moment(start * _US), moment(until * _US), watched.slo.slice_s)
+            else:
+                answer = backend.now(query, moment(until * _US))
+            if answer.frame.get_column("series").n_unique() > 1:
+                names = answer.frame.get_column("series").unique().sort().to_list()
+                raise MetricsError(
+                    str(watched.backend["kind"]),
+                    f"{watched.slo.sli}: {role} gave {len(names)} series ({names[0]}; {names[1]}; …); "
+                    "aggregate them into one, such as with sum(…)",
+                )
+            self._links[watched.slo.sli] = answer.address
+            why = why or answer.partial
+            series[role] = answer.frame.select(at_us=pl.col("at").dt.epoch("us"), value="value")
+        return _samples(watched, series), why
+
+    # judge
+
+    def _judge(self, watched: Watched) -> list[Mapping[str, Any]]:
+        """Carry the alert of an SLO over the moments that are new; returns the events nobody had noted before."""
+        name = watched.slo.sli
+        asked = self.ledger.asked(name)
+        if asked is None:
+            return []
+        mark = alerts.fingerprint(self.plan.service, name)
+        with self.ledger.transaction():
+            state = self.ledger.alert_state(mark)
+            if state is not None and state.folded_us >= asked:
+                return []
+            measured = self.ledger.measurements(watched.slo.service, name)
+            beginning = asked - lookback_s(watched.slo) * _US
+            first = measured.get_column("at_us").min()
+            start = (
+                state.folded_us
+                if state
+                else max(beginning, (first if isinstance(first, int) else asked) - watched.slo.slice_s * _US)
+            )
+            timeline = nw.to_native(
+                slo.timeline(nw.from_native(measured.lazy()), watched.slo, moment(start), moment(asked)).collect()
+            )
+            hold_s = math.ceil(HOLD_S / watched.slo.slice_s) * watched.slo.slice_s
+            after, events = alerts.fold(state or alerts.AlertState(start), timeline, hold_s=hold_s, reopen_s=REOPEN_S)
+            if state is None:  # what was over before anybody watched is not told
+                events = events[-1:] if after.severity else []
+            after = dataclasses.replace(after, folded_us=asked)
+            told = [self._alert(watched, mark, event, timeline, measured) for event in events]
+            self.ledger.save_alert(mark, after, told, list(self._sinks))
+        for alert in told:
+            logger.warning(
+                "spec=%s sli=%s event=%s severity=%s since=%s",
+                self.plan.spec_id,
+                name,
+                alert["event"],
+                alert["severity"],
+                alert["since"],
+            )
+        return told
+
+    def _alert(
+        self, watched: Watched, mark: str, event: alerts.Event, timeline: pl.DataFrame, measured: pl.DataFrame
+    ) -> dict[str, Any]:
+        at = moment(event.at_us)
+        stand = self._stand(watched, measured.filter(pl.col("at_us") <= event.at_us), at)
+        rows = timeline.filter((pl.col("at_us") == event.at_us) & (pl.col("severity") == event.severity))
+        rows = rows.sort(pl.col("decision") != "firing", pl.col("long_s")) if rows.height else rows
+        window = rows.row(0, named=True) if rows.height else {}
+        over = event.kind == "resolved"
+        alert = {
+            "event": event.kind,
+            "fingerprint": mark,
+            "episode": iso(moment(event.episode_us)),
+            "sequence": event.sequence,
+            "source": "production_monitor",
+            "spec_id": self.plan.spec_id,
+            "service": watched.slo.service,
+            "metric": watched.slo.sli,
+            "category": watched.slo.category,
+            "value": stand["last_value"],
+            "op": watched.slo.op,
+            "slo": watched.slo.threshold,
+            "unit": watched.unit,
+            "target": watched.slo.target,
+            "window": watched.slo.window,
+            "sli": stand["sli_ratio"],
+            "budget_remaining": stand["budget_remaining"],
+            "burn_long": window.get("burn_long"),
+            "burn_short": window.get("burn_short"),
+            "long": _span(window.get("long_s")),
+            "short": _span(window.get("short_s")),
+            "factor": window.get("factor"),
+            "severity": event.severity,
+            "previous_severity": event.previous_severity,
+            "sev": _sev(watched.slo, event.severity, window),
+            "since": iso(moment(event.since_us)),
+            "at": iso(at),
+            "resolved_at": iso(at) if over else None,
+            "query": watched.shown,
+            "evidence_url": self._links.get(watched.slo.sli),
+            "runbook": watched.runbook or self.plan.runbook,
+        }
+        return {**alert, "summary": _sentence(alert), "reason": _why(alert)}
+
+    def _stand(self, watched: Watched, measured: pl.DataFrame, at: dt.datetime) -> dict[str, Any]:
+        rows = nw.to_native(slo.evaluate(nw.from_native(measured.lazy()), [watched.slo], at).collect())
+        newest = measured.filter(pl.col("valid") > 0).tail(1)
+        bad = (newest["valid"] - newest["good"]).sum() / (newest["valid"].sum() or 1)
+        return {**rows.row(0, named=True), "last_bad": bad > float(watched.slo.budget)}
+
+    def _health(self, watched: Watched, now: dt.datetime) -> Health:
+        asked = self.ledger.asked(watched.slo.sli)
+        at = moment(asked) if asked is not None else now
+        measured = self.ledger.measurements(
+            watched.slo.service, watched.slo.sli, after_us=micros(at) - lookback_s(watched.slo) * _US
+        )
+        stand = self._stand(watched, measured, at)
+        state = self.ledger.alert_state(alerts.fingerprint(self.plan.service, watched.slo.sli))
+        severity = state.severity if state else None
+        since = moment(state.since_us) if state and severity and state.since_us is not None else None
+        status, reason = self._status(watched, stand, severity, measured.height, now)
+        return Health(
+            sli_name=watched.slo.sli,
+            category=watched.slo.category,
+            status=status,
+            reason=reason,
+            value=stand["last_value"],
+            op=watched.slo.op,
+            threshold=watched.slo.threshold,
+            unit=watched.unit,
+            target=watched.slo.target,
+            window=watched.slo.window,
+            sli=stand["sli_ratio"],
+            budget_remaining=stand["budget_remaining"],
+            burn=stand["burn"],
+            exhaustion_s=stand["exhaustion_s"],
+            last_at=moment(stand["last_us"]) if stand["last_us"] is not None else None,
+            alert=severity,
+            since=since,
+            query=watched.shown,
+            evidence_url=self._links.get(watched.slo.sli),
+            runbook=watched.runbook or self.plan.runbook,
+        )
+
+    def _status(
+        self, watched: Watched, stand: Mapping[str, Any], severity: str | None, samples: int, now: dt.datetime
+    ) -> tuple[Status, str]:
+        """One of the four states, and why in a few words ("" when healthy)."""
+        if problem := self._problems.get(watched.slo.sli):
+            return "unknown", problem
+        if stand["last_us"] is None:
+            return "unknown", "no data in its window"
+        age_s = (micros(now) - stand["last_us"]) / _US
+        if age_s > max(3 * watched.slo.slice_s, HOLD_S):
+            return "unknown", f"no data since {_short(moment(stand['last_us']))}"
+        if severity == "page":
+            return "unhealthy", "the error budget burns fast"
+        if severity == "ticket":
+            return "degraded", "the error budget burns slowly"
+        over = stand["last_bad"]
+        if over and samples == 1:
+            return "unhealthy", "over its limit in the only measurement there is"
+        if stand["state"] == "missed":
+            return "degraded", "the error budget of the window is spent"
+        if over:
+            return "degraded", "over its limit in the newest measurement"
+        return "healthy", ""
+
+    # tell
+
+    def deliver(self, now: dt.datetime) -> None:
+        """Tell each sink what it has not been told, in order. One monitor of a ledger tells at a time."""
+        lock = filelock.FileLock(f"{self.ledger.path}.deliver", timeout=0)
+        try:
+            with lock:
+                while pending := self.ledger.open_deliveries(micros(now)):
+                    for delivery in pending:
+                        self._tell(delivery, now)
+        except filelock.Timeout:
+            logger.debug("spec=%s another monitor is telling the sinks", self.plan.spec_id)
+
+    def _tell(self, delivery: Delivery, now: dt.datetime) -> None:
+        sink = self._sinks.get(delivery.sink)
+        if sink is None:  # no longer configured
+            self.ledger.delivered(delivery, micros(now))
+            return
+        try:
+            sink.deliver(_message(delivery.alert), dry_run=self.dry_run)
+        except (DeliveryError, ConfigError) as error:
+            wait = RETRY_S[min(delivery.attempts, len(RETRY_S) - 1)]
+            self.ledger.failed(delivery, str(error), micros(now) + wait * _US)
+            logger.error(
+                "spec=%s sink=%s not told, next try in %d s: %s", self.plan.spec_id, delivery.sink, wait, error
+            )
+        else:
+            self.ledger.delivered(delivery, micros(now))
+
+    def _beat(self, now: dt.datetime) -> None:
+        """Show the sinks that this monitor lives; a watcher of silence (dead man's switch) waits for it."""
+        if self.dry_run:
+            return
+        beat = {
+            "event": "watchdog",
+            "source": "production_monitor",
+            "at": iso(now),
+            "interval_s": self.plan.interval_s,
+        }
+        beat["summary"] = f"the monitor of {self.plan.spec_id} is running"
+        for name, sink in self._sinks.items():
+            try:
+                sink.deliver(Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", beat["summary"], "", data=beat))
+            except (DeliveryError, ConfigError) as error:
+                logger.error("spec=%s sink=%s heartbeat failed: %s", self.plan.spec_id, name, error)
+
+
+def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """at_us · good · valid · value from what was queried.
+
+    Of two counts, one that is missing where the other is there is 0: a counter of errors begins with the first error.
+    """
+    if "query" in series:
+        values = series["query"].with_columns(pl.col("value") * watched.scale)
+        if watched.invert:
+            values = values.with_columns(1 - pl.col("value"))
+        return nw.to_native(slo.measure(nw.from_native(values.lazy()), watched.slo).collect()).select(*SAMPLE_SCHEMA)
+    (a, left), (b, right) = series.items()
+    if a == "good" and not left.height and right.height:
+        raise MetricsError(
+            str(watched.backend["kind"]), f"{watched.slo.sli}: 'good' has no data while {b!r} has; check it"
+        )
+    both = left.join(right, on="at_us", how="full", coalesce=True).rename({"value": a, "value_right": b}).fill_null(0)
+    count = {a: pl.col(a), b: pl.col(b)}
+    valid = count["total"] if "total" in count else count["good"] + count["bad"]
+    good = count["good"] if "good" in count else valid - count["bad"]
+    valid, good = valid.clip(0), good.clip(0, valid)  # an extrapolated increase may be a hair beyond
+    bad_ratio = pl.when(pl.col("valid") > 0).then(1 - pl.col("good") / pl.col("valid"))
+    return both.select("at_us", good=good, valid=valid).with_columns(value=bad_ratio).sort("at_us")
+
+
+def _message(alert: Mapping[str, Any]) -> Message:
+    title = (
+        f"{'Resolved: ' if alert['event'] == 'resolved' else ''}{alert['service']} {alert['metric']} ({alert['sev']})"
+    )
+    return Message(f"{alert['fingerprint']}-{alert['sequence']}", title, alert["summary"], data=alert)
+
+
+def _sentence(alert: Mapping[str, Any]) -> str:
+    """What happened, in one sentence."""
+    name = f"{alert['service']}: {alert['metric']}"
+    if alert["event"] == "resolved":
+        return f"{name} is calm again; it burned from {_clock(alert['since'])} to {_clock(alert['at'])} UTC."
+    text = f"{name} burns its error budget"
+    if alert["burn_long"] is not None:
+        text += f" {alert['burn_long']:.3g} times too fast over {alert['long']}"
+        text += f" ({alert['burn_short']:.3g} over {alert['short']})"
+    if alert["value"] is not None and alert["slo"] is not None:
+        text += f"; now {alert['value']:.4g} against {alert['op']} {alert['slo']:g} {alert['unit']}".rstrip()
+    if alert["budget_remaining"] is not None:
+        text += f"; {max(alert['budget_remaining'], 0):.0%} of the {alert['window']} budget is left"
+    return text + "."
+
+
+def _why(alert: Mapping[str, Any]) -> str:
+    if alert["factor"] is None:
+        return "every window is below its limit"
+    verb = "calm for the hold time below" if alert["event"] == "resolved" else "at or over"
+    return f"{verb} {alert['factor']:.3g} × the sustainable rate in {alert['long']} and {alert['short']}"
+
+
+def _sev(watched: slo.Slo, severity: str, window: Mapping[str, Any]) -> str:
+    """SEV-1 when half of what is asked fails, SEV-2 for a page, SEV-3 for a ticket."""
+    if severity == "ticket":
+        return "SEV-3"
+    failing = (window.get("burn_short") or 0.0) * float(watched.budget)
+    return "SEV-1" if watched.category in ("availability", "error_rate", "reliability") and failing >= 0.5 else "SEV-2"
+
+
+def lookback_s(watched: slo.Slo) -> int:
+    """How far back samples count: the SLO's window, or the longest alert window."""
+    days = {"week": 7, "month": 31, "quarter": 92}.get(watched.window)
+    window = days * 86_400 if days else slo.window_s(watched.window)
+    return max(window, 3 * 86_400) // watched.slice_s * watched.slice_s
+
+
+def _sink_name(options: Mapping[str, Any]) -> str:
+    """A stable name of one configured sink: its kind, and a hash of where it goes."""
+    mark = hashlib.sha256(json.dumps(dict(options), sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return f"{options.get('kind')}-{mark}"
+
+
+def micros(at: dt.datetime) -> int:
+    """Microseconds since the epoch."""
+    return int((at - _EPOCH) / dt.timedelta(microseconds=1))
+
+
+def moment(us: int) -> dt.datetime:
+    """The time, in UTC, of microseconds since the epoch."""
+    return _EPOCH + dt.timedelta(microseconds=us)
+
+
+def iso(at: Any) -> str:
+    """A time as ISO 8601 with Z; anything else as text."""
+    return at.isoformat().replace("+00:00", "Z") if isinstance(at, dt.datetime) else str(at)
+
+
+def _short(at: dt.datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _clock(iso: str) -> str:
+    return iso[:16].replace("T", " ")
+
+
+def _span(seconds: int | None) -> str | None:
+    """Seconds in the words of alert rules.
+
+    >>> _span(3600), _span(300), _span(259200)
+    ('1h', '5m', '3d')
+    """
+    if seconds is None:
+        return None
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % size == 0 and seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -42,12 +42,11 @@ class AlertState:
     resolved_us: int | None = None
     below_us: int | None = None
     clear_us: int | None = None
-    sequence: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """One step in the life of an alert; ``sequence`` counts the steps of its SLO."""
+    """One step in the life of an alert; no two steps of one alert have the same time."""
 
     kind: EventKind
     at_us: int
@@ -55,7 +54,11 @@ class Event:
     previous_severity: Severity | None
     episode_us: int
     since_us: int
-    sequence: int
+
+    @property
+    def sequence(self) -> int:
+        """A number that grows from step to step, the same for everyone who watches: its time in epoch seconds."""
+        return self.at_us // 1_000_000
 
 
 class _Run(NamedTuple):
@@ -122,7 +125,7 @@ def _rise(state: AlertState, run: _Run, reopen_us: int) -> tuple[AlertState, lis
         kind, since = ("reopened" if again else "opened"), run.start_us
         episode = episode if again else run.start_us
     assert episode is not None and since is not None  # an alert that is open has both
-    event = Event(kind, run.start_us, severity, state.severity, episode, since, state.sequence + 1)
+    event = Event(kind, run.start_us, severity, state.severity, episode, since)
     state = dataclasses.replace(
         state,
         severity=severity,
@@ -131,7 +134,6 @@ def _rise(state: AlertState, run: _Run, reopen_us: int) -> tuple[AlertState, lis
         resolved_us=None,
         below_us=None,
         clear_us=None,
-        sequence=event.sequence,
     )
     return state, [event]
 
@@ -145,7 +147,6 @@ def _fall(state: AlertState, at_us: int, *, over: bool) -> tuple[AlertState, lis
         state.severity,
         state.episode_us,
         state.since_us,
-        state.sequence + 1,
     )
     state = dataclasses.replace(
         state,
@@ -153,7 +154,6 @@ def _fall(state: AlertState, at_us: int, *, over: bool) -> tuple[AlertState, lis
         resolved_us=at_us if over else None,
         below_us=None,
         clear_us=None,
-        sequence=event.sequence,
     )
     return state, [event]
 
