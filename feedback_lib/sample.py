@@ -64,7 +64,6 @@ SPECS: tuple[tuple[str, str, int], ...] = (
     ("spec-ci-003", "runner start", 60_000),
 )
 
-
 POST_MORTEMS = ("registry-outage", "invoice-pdf", "runner-pool")
 # file -> type of its signals, our field -> its column
 COLUMNS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -221,6 +220,81 @@ STORIES: tuple[Story, ...] = (
 )
 
 
+MEASURED_WEEKS = 8
+SLICE_S = 300
+PER_DAY = 86_400 // SLICE_S
+PER_WEEK = 7 * PER_DAY
+
+
+@dataclasses.dataclass(frozen=True)
+class Incident:
+    """Something planted in the measurements of a spec: ``minutes`` after the Monday of the week ``ago``."""
+
+    incident_id: str
+    spec_id: str
+    finding: str  # step, outage, slow burn or no data
+    metrics: tuple[str, ...]
+    ago: int
+    minutes: int
+    length: int | None = None  # minutes; None: it is still so at the end
+
+    def hit(self) -> slice:
+        """The five-minute slices it takes, counted from the first that is measured."""
+        first = (MEASURED_WEEKS - self.ago - 1) * PER_WEEK + self.minutes // 5
+        return slice(first, None if self.length is None else first + self.length // 5)
+
+
+INCIDENTS: tuple[Incident, ...] = (
+    Incident("runner-pool", "spec-ci-003", "outage", ("start_latency_p99",), 7, 1_440 + 13 * 60 + 5, 45),
+    Incident(
+        "half-day-unmeasured",
+        "spec-ci-003",
+        "no data",
+        ("start_latency_p99", "start_error_rate", "scheduler_availability"),
+        2,
+        5 * 1_440 + 6 * 60,
+        720,
+    ),
+    Incident("search-slow-4-2", "spec-core-001", "step", ("search_latency_p99", "api_error_rate"), 0, 39 * 60),
+    Incident("document-slower-4-2", "spec-core-001", "step", ("document_latency_p99",), 0, 39 * 60),
+    Incident("slow-start-every-4h", "spec-ci-003", "slow burn", ("start_latency_p99",), 0, 2 * 1_440),
+    Incident(
+        "publish-outage",
+        "spec-reg-002",
+        "outage",
+        ("api_error_rate", "publish_availability"),
+        0,
+        3 * 1_440 + 2 * 60 + 10,
+        60,
+    ),
+)
+# at the end: whether the target is met, and the alert that is open, if any
+EXPECTED: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
+    "spec-core-001": {
+        "search_latency_p99": ("missed", "page"),
+        "document_latency_p99": ("met", None),
+        "api_error_rate": ("missed", "page"),
+        "api_availability": ("met", None),
+    },
+    "spec-reg-002": {
+        "api_latency_p99": ("met", None),
+        "api_error_rate": ("met", None),
+        "publish_availability": ("met", None),
+    },
+    "spec-ci-003": {
+        "start_latency_p99": ("met", "ticket"),
+        "start_error_rate": ("met", None),
+        "scheduler_availability": ("met", None),
+    },
+}
+# the line of each spec that sets no limit although it looks as if it did
+UNREADABLE: Mapping[str, str] = {
+    "spec-core-001": "Results come back fast enough even for very large projects.",
+    "spec-reg-002": "Installing should not feel slow",
+    "spec-ci-003": "The pool grows soon enough before the morning peak",
+}
+
+
 @dataclasses.dataclass
 class _Theme:
     name: str
@@ -313,7 +387,9 @@ def generate(folder: Path, until: dt.date = UNTIL, weeks: int = 26, seed: int = 
         **world.performance(weeks),
         **world.post_mortems(weeks),
     }
-    key = _key(items, end, weeks, seed, sorted(files))
+    measured, monitor = _measurements(world.reported, end, weeks, seed)
+    files |= measured
+    key = {**_key(items, end, weeks, seed, sorted(files)), "monitor": monitor}
     files["key.json"] = (json.dumps(key, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
     _remove_earlier(folder)
     for name, content in files.items():
@@ -331,8 +407,8 @@ def expected(folder: Path) -> dict[str, Any]:
         it happens, ``seen_in`` the weeks whose report must show it, ``words``, ``category``, ``dx_label``,
         ``suggestion_type``, ``people`` and ``mentions`` (duplicates included) by week, ``native_ids`` by
         source, in the weeks it happens), ``quiet_weeks``, ``duplicates``, ``planted_secrets``, ``items`` (source ->
-        native id -> theme, category, DX label, language), ``themes``, ``counts`` and ``files``. Weeks are the ISO dates
-        of their Mondays.
+        native id -> theme, category, DX label, language), ``themes``, ``counts``, ``files`` and ``monitor`` (what
+        happens in the measurements, see docs/sample.md). Weeks are the ISO dates of their Mondays.
 
     Raises:
         ConfigError: the folder holds no sample world.
@@ -1008,6 +1084,7 @@ class _World:
     def performance(self, weeks: int) -> dict[str, bytes]:
         """Weekly reports of the production monitor, one file per spec and week."""
         files: dict[str, bytes] = {}
+        self.reported: dict[tuple[str, int], tuple[float, float]] = {}
         for ago in range(max(weeks, 26) - 1, -1, -1):
             at = self.end - dt.timedelta(weeks=ago, minutes=30)
             for spec_id, service, limit in SPECS:
@@ -1021,6 +1098,7 @@ class _World:
                     _metric("p99_latency", round(slow * limit), limit),
                     _metric("error_rate", round(failed, 5), 0.001),
                 ]
+                self.reported[spec_id, ago] = metrics[0]["value"], metrics[1]["value"]
                 bad = any(m["status"] == "unhealthy" for m in metrics)
                 report = {
                     "workflow": "smartspec_production_monitor",
@@ -1086,6 +1164,237 @@ def _jsonl(rows: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> b
 
 def _metric(name: str, value: float, slo: float) -> dict[str, Any]:
     return {"name": name, "value": value, "slo": slo, "status": "healthy" if value <= slo else "unhealthy"}
+
+
+# --- measurements ------------------------------------------------------------------------------------------------
+
+Series = np.ndarray[Any, np.dtype[np.float64]]
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class _Meters:
+    """What a spec's service measures in five-minute slices, oldest first; its chance is its own."""
+
+    def __init__(self, spec_id: str, reported: Mapping[tuple[str, int], tuple[float, float]], seed: int) -> None:
+        self.rng = np.random.default_rng([seed, [s for s, _, _ in SPECS].index(spec_id), 7])
+        self.size = MEASURED_WEEKS * PER_WEEK
+        weeks = range(MEASURED_WEEKS - 1, -1, -1)
+        self.latency_ms = np.array([reported[spec_id, ago][0] for ago in weeks], dtype=np.float64)
+        self.error_ratio = np.array([reported[spec_id, ago][1] for ago in weeks], dtype=np.float64)
+        self.planted = {i.incident_id: i for i in INCIDENTS if i.spec_id == spec_id}
+        self.sizes: dict[str, dict[str, float]] = {i: {} for i in self.planted}
+        at = (np.arange(self.size) + 0.5) / PER_DAY
+        self.busy = 0.5 - 0.5 * np.cos(2 * np.pi * (at - 2 / 24))  # 1 at two in the afternoon, UTC
+        self.weekend = at % 7 >= 5
+
+    def isolated(self) -> Counts:
+        """One slice in every two days, far from each other and from what is planted: too few to alert."""
+        span = 2 * PER_DAY
+        found = np.arange(0, self.size, span) + self.rng.integers(span // 10, span - span // 10, self.size // span)
+        taken = np.zeros(self.size, dtype=bool)
+        for incident in self.planted.values():
+            if incident.finding in ("outage", "slow burn"):
+                hit = incident.hit()
+                taken[hit.start - PER_DAY // 2 : (hit.stop or self.size) + 3 * PER_DAY] = True
+        free: Counts = found[~taken[found]]
+        return free
+
+    def traffic(self, per_slice: float) -> Counts:
+        """Events in each slice: more by day than by night, fewer at weekends."""
+        noise = self.rng.normal(0.0, 0.05, self.size)
+        load = (0.35 + 0.65 * self.busy) * np.where(self.weekend, 0.6, 1.0) * np.exp(noise)
+        events: Counts = self.rng.poisson(per_slice * load)
+        return events
+
+    def shape(self) -> Series:
+        """A latency without its level: day, weekend, slow wobble, noise, and every two days one slice far too slow."""
+        days = self.rng.normal(0.0, 0.01, MEASURED_WEEKS * 7 + 1)
+        wobble = np.interp(np.arange(self.size) / PER_DAY, np.arange(days.size), days)
+        log = 0.12 * (self.busy - 0.5) - 0.04 * self.weekend + wobble + self.rng.normal(0.0, 0.025, self.size)
+        log[self.isolated()] += np.log(1.6)
+        return np.exp(log)
+
+    def weekly(self, values: Series) -> Series:
+        medians: Series = np.median(values.reshape(MEASURED_WEEKS, PER_WEEK), axis=1)
+        return medians
+
+    def latency(self, step: slice | None = None) -> tuple[Series, float]:
+        """A p99 in ms whose median of each week is what the weekly report says, and how much it rose at the step."""
+        shape, wanted = self.shape(), self.latency_ms.copy()
+        if step:
+            wanted[-1] = wanted[-2]
+        centres, level = (np.arange(MEASURED_WEEKS) + 0.5) * PER_WEEK, wanted
+        for _ in range(3):
+            values = np.interp(np.arange(self.size), centres, level) * shape
+            level = level * wanted / self.weekly(values)
+        if not step:
+            return values, 1.0
+        # most of the week comes after the step and is higher, so its median lies there and scales with it
+        trial = values.copy()
+        trial[step] *= 100.0
+        ratio = float(self.latency_ms[-1] / (self.weekly(trial)[-1] / 100.0))
+        values[step] *= ratio
+        return values, ratio
+
+    def errors(self, requests: Counts, *, step: slice | None = None, outage: slice | None = None) -> Counts:
+        """Failed events whose share of each week is what the weekly report says; in an outage 6 % of all."""
+        rng, failed = self.rng, np.zeros(self.size, dtype=np.int64)
+        if outage:
+            failed[outage] = rng.binomial(requests[outage], 0.06)
+        weight = requests * rng.gamma(300.0, 1 / 300.0, self.size)
+        spikes = self.isolated()
+        weight[spikes[spikes < (step.start if step else self.size)]] *= 8.0
+        weight[failed > 0] = 0.0
+        if step:  # worst on the first day, so that the fast burn is plain and then plainly over
+            weight[step.start : step.start + PER_DAY] *= 3.0
+        for number, ratio in enumerate(self.error_ratio):
+            week = slice(number * PER_WEEK, (number + 1) * PER_WEEK)
+            total = round(float(ratio) * int(requests[week].sum()))
+            parts = [(week, total)]
+            if step and number == MEASURED_WEEKS - 1:
+                before = slice(week.start, step.start)
+                usual = round(float(self.error_ratio[number - 1]) * int(requests[before].sum()))
+                parts = [(before, usual), (slice(step.start, week.stop), total - usual)]
+            for part, count in parts:
+                left = max(0, count - int(failed[part].sum()))
+                failed[part] += rng.multinomial(left, weight[part] / weight[part].sum())
+        return failed
+
+    def probes_ok(self) -> Counts:
+        """How many of the ten probes of each slice were answered: nearly always all."""
+        ok = np.full(self.size, 10, dtype=np.int64)
+        ok[self.isolated()] -= 1
+        return ok
+
+    def gaps(self) -> tuple[Flags, Flags]:
+        """Which slices were measured, and in which of them nobody knows the p99."""
+        first, last = 3 * PER_DAY, self.size - PER_WEEK - 12  # the oldest days and the newest week are whole
+        measured, unknown = np.ones(self.size, dtype=bool), np.zeros(self.size, dtype=bool)
+        measured[self.rng.integers(first, last, 14)] = False
+        for start in self.rng.integers(first, last, 4):
+            measured[start : start + int(self.rng.integers(3, 10))] = False
+        unknown[self.rng.integers(first, last, 6)] = True
+        for incident in self.planted.values():
+            if incident.finding == "no data":
+                measured[incident.hit()] = False
+        return measured, unknown
+
+
+def _retrieval(meters: _Meters) -> dict[str, Any]:
+    step = meters.planted["search-slow-4-2"].hit()
+    search, rise = meters.latency(step)
+    document = 130.0 * meters.shape()
+    document[step] *= 1.2
+    requests = meters.traffic(30_000)
+    errors = meters.errors(requests, step=step)
+    week = slice(step.start - PER_WEEK, step.start)
+    shares = [float(errors[part].sum() / requests[part].sum()) for part in (week, step)]
+    meters.sizes["search-slow-4-2"] = {"search_latency_p99": rise, "api_error_rate": shares[1] / shares[0]}
+    meters.sizes["document-slower-4-2"] = {"document_latency_p99": 1.2}
+    return {
+        "search_latency_p99": np.round(search / 1_000, 5),
+        "document_latency_p99": np.round(document / 1_000, 5),
+        "requests": requests,
+        "errors": errors,
+        "probes": np.full(meters.size, 10),
+        "probes_ok": meters.probes_ok(),
+    }
+
+
+def _registry(meters: _Meters) -> dict[str, Any]:
+    outage = meters.planted["publish-outage"].hit()
+    latency, _ = meters.latency()
+    requests = meters.traffic(9_000)
+    errors = meters.errors(requests, outage=outage)
+    probes_ok = meters.probes_ok()
+    probes_ok[outage] = 0
+    bad = float(errors[outage].sum() / requests[outage].sum())
+    meters.sizes["publish-outage"] = {"api_error_rate": bad, "publish_availability": 1.0}
+    return {
+        "api_latency_p99": np.round(latency, 2),
+        "requests": requests,
+        "errors": errors,
+        "probes": np.full(meters.size, 10),
+        "probes_ok": probes_ok,
+    }
+
+
+def _runners(meters: _Meters) -> dict[str, Any]:
+    latency, _ = meters.latency()
+    waiting = meters.planted["runner-pool"].hit()
+    minutes = 5.0 * np.arange(1, waiting.stop - waiting.start + 1)
+    latency[waiting] = 60_000.0 * minutes + 45_000.0  # nothing starts: whoever waits waits longer
+    burn = meters.planted["slow-start-every-4h"].hit()
+    latency[burn.start + 2 :: PER_DAY // 6] *= 1.6
+    meters.sizes["runner-pool"] = {"start_latency_p99": 1.0}
+    meters.sizes["slow-start-every-4h"] = {"start_latency_p99": 6 / PER_DAY}
+    jobs = meters.traffic(300)
+    return {
+        "start_latency_p99": np.round(latency / 1_000, 3),
+        "jobs": jobs,
+        "failed": meters.errors(jobs),
+        "up": meters.probes_ok() / 10,
+    }
+
+
+def _measurements(
+    reported: Mapping[tuple[str, int], tuple[float, float]], end: dt.datetime, weeks: int, seed: int
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Spec, observability.yaml, measurements and deploys of each spec, and what was planted in them.
+
+    Args:
+        reported: p99 latency in ms and share of failed events, by spec and week counted back, of the last eight weeks.
+        end: The end of the last slice.
+        weeks: How many weeks to write; never more than eight.
+        seed: Other noise, the same incidents.
+    """
+    since = end - dt.timedelta(weeks=min(weeks, MEASURED_WEEKS))
+    start = end - dt.timedelta(weeks=MEASURED_WEEKS)
+    step = dt.timedelta(seconds=SLICE_S)
+    at = pl.datetime_range(start + step, end, step, time_unit="us", time_zone="UTC", eager=True).alias("at")
+    released = [(end - dt.timedelta(weeks=ago + 1) + dt.timedelta(hours=hours), v) for ago, hours, v in RELEASES]
+    deploys = "at,version\n" + "".join(f"{_stamp(moment)},{version}\n" for moment, version in released)
+    files: dict[str, bytes] = {}
+    told: list[dict[str, Any]] = []
+    columns = {"spec-core-001": _retrieval, "spec-reg-002": _registry, "spec-ci-003": _runners}
+    for spec_id, _, _ in SPECS:
+        meters = _Meters(spec_id, reported, seed)
+        frame = pl.DataFrame([at, *(pl.Series(name, values) for name, values in columns[spec_id](meters).items())])
+        p99 = next(name for name in frame.columns if name.endswith("_p99"))
+        measured, unknown = meters.gaps()
+        frame = frame.with_columns(pl.when(pl.Series(~unknown)).then(p99).alias(p99))
+        frame = frame.filter(pl.Series(measured) & (pl.col("at") > since))
+        files[f"specs/{spec_id}/spec.md"] = _text(f"specs/{spec_id}/spec.md").encode()
+        files[f"specs/{spec_id}/observability.yaml"] = _text(f"specs/{spec_id}/observability.yaml").encode()
+        files[f"specs/{spec_id}/deploys.csv"] = deploys.encode()
+        files[f"specs/{spec_id}/metrics.csv"] = frame.write_csv(datetime_format="%Y-%m-%dT%H:%M:%SZ").encode()
+        told += [
+            {
+                "id": incident.incident_id,
+                "spec_id": spec_id,
+                "finding": incident.finding,
+                "metrics": list(incident.metrics),
+                "start": _stamp(start + incident.hit().start * step),
+                "end": _stamp(None if incident.length is None else start + incident.hit().stop * step),
+                "size": {metric: round(size, 4) for metric, size in meters.sizes[incident.incident_id].items()},
+            }
+            for incident in meters.planted.values()
+            if incident.ago < weeks
+        ]
+    return files, {
+        "since": _stamp(since),
+        "until": _stamp(end),
+        "slice_s": SLICE_S,
+        "incidents": sorted(told, key=lambda incident: (incident["start"], incident["id"])),
+        "expected": {
+            spec_id: {metric: {"state": state, "alert": alert} for metric, (state, alert) in by_metric.items()}
+            for spec_id, by_metric in EXPECTED.items()
+        }
+        if weeks >= 5  # the windows are 30 days
+        else {},
+        "unreadable": dict(UNREADABLE),
+    }
 
 
 # --- the key -----------------------------------------------------------------------------------------------------
