@@ -11,8 +11,9 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from feedback_lib import sinks
 from feedback_lib.errors import ConfigError, DeliveryError
 from feedback_lib.plugins import register
 from feedback_lib.sinks import Message, Receipt
@@ -33,7 +34,7 @@ class File:
             raise ConfigError(f"sinks file: format is {self.format!r}; write one of {', '.join(SUFFIX)}")
 
     def deliver(self, message: Message, *, dry_run: bool = False) -> Receipt:
-        """Write the message unless its file is there.
+        """Write the message unless its file is there. A watchdog event is not written.
 
         The file appears complete or not at all, also when two processes deliver the same key at once.
 
@@ -42,7 +43,8 @@ class File:
         """
         path = self._path(message.key)
         try:
-            delivered = not dry_run and not path.exists() and _create(path, self._content(message))
+            wanted = not (dry_run or message.watchdog or path.exists())
+            delivered = wanted and _create(path, self._content(message))
         except OSError as error:
             raise DeliveryError(
                 "file", message.key, f"{path.parent}: {error.strerror}. Make the folder writable or name another."
@@ -58,7 +60,11 @@ class File:
 
     def _content(self, message: Message) -> str:
         if self.format == "json":
-            return json.dumps(dataclasses.asdict(message), ensure_ascii=False, indent=2) + "\n"
+            held: dict[str, Any] = dataclasses.asdict(dataclasses.replace(message, data=None))
+            del held["data"]
+            if message.data is not None:
+                held["data"] = sinks.clean(message.data)
+            return json.dumps(held, ensure_ascii=False, indent=2) + "\n"
         links = "".join(f"- [{Path(name).name}]({name})\n" for name in message.attachments)
         return f"# {message.title}\n\n{message.text.rstrip()}\n" + (f"\n{links}" if links else "")
 

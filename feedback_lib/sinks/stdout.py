@@ -33,13 +33,14 @@ class Stdout:
     def deliver(self, message: Message, *, dry_run: bool = False) -> Receipt:
         """Print the message unless its key was printed before: by this object, or by any run with the state file.
 
-        The key is kept after printing, so a run killed in between prints again rather than never.
+        The key is kept after printing, so a run killed in between prints again rather than never. A watchdog event is
+        not printed.
 
         Raises:
             DeliveryError: the output is closed, or the state file cannot be read or written.
         """
         try:
-            delivered = not dry_run and self._print(message)
+            delivered = not (dry_run or message.watchdog) and self._print(message)
         except OSError as error:
             raise DeliveryError("stdout", message.key, f"{error.strerror}: {self.state_file or 'output'}") from error
         return Receipt("stdout", message.key, "standard output", delivered, dt.datetime.now(dt.UTC))

@@ -38,7 +38,10 @@ _TIME_IN_NAME = re.compile(
 @register("sources", "spec_reports")
 @dataclasses.dataclass(frozen=True)
 class SpecReports:
-    """The folder the production monitor writes its ``summary.json`` files to, read with its subfolders."""
+    """The folder the production monitor writes its ``summary.json`` files to, read with its subfolders.
+
+    What lies below a folder ``alerts`` is no report and is left out.
+    """
 
     folder: str = ".spec/reports/production-monitoring"
     name: str | None = None
@@ -72,6 +75,8 @@ class SpecReports:
         healthy = 0
         for path in sorted(folder.rglob("*.json")):
             file = path.relative_to(folder).as_posix()
+            if "alerts" in path.relative_to(folder).parts[:-1]:  # one file per alert, for the incident workflow
+                continue
             try:
                 written = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
                 reports = _reports(path.read_bytes())

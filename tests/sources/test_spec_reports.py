@@ -128,3 +128,14 @@ def test_the_same_run_saved_twice_counts_once_and_equal_names_in_it_stay_apart(t
         "p99 260 against 200 (spec-core-001)",
         "p99 (2) 300 against 200 (spec-core-001)",
     ]
+
+
+def test_files_below_a_folder_named_alerts_are_alerts_and_no_reports(tmp_path):
+    """Beside the reports the monitor keeps one file per alert, for the incident workflow."""
+    for place in ("alerts", "my-api/alerts/2026"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.json").write_text(json.dumps(report(run_id="r2")), "utf-8")
+    (tmp_path / "alerts.json").write_text(json.dumps(report(run_id="r3")), "utf-8")
+    signals, rejected = read(tmp_path, report())
+    assert [s.native_id for s in signals] == ["spec-core-001/r1/p99_latency", "spec-core-001/r3/p99_latency"]
+    assert rejected == []
