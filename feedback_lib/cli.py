@@ -21,6 +21,8 @@ PARAMS = click.option(
 )
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the params file.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+SPEC = click.option("--spec-id", required=True, metavar="ID", help="The spec, such as spec-core-001.")
+ROOT = click.option("--root", default=".", show_default=True, help="The project's folder: holds specs/ and .spec/.")
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,7 +49,8 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     """Read what people and machines say about a product; find what is new, growing or recurring; report it.
 
-    Exit codes: 0 fine, 1 finished but something failed, 2 wrong use or configuration.
+    Exit codes: 0 fine, 1 finished but something failed, 2 wrong use or configuration, 3 an SLO is breached (only with
+    --fail-on-breach).
     """
     context.obj = {"verbose": verbose, "quiet": quiet}
     _log(verbose=verbose, quiet=quiet)
@@ -108,6 +111,220 @@ def rerun(obj: Mapping[str, bool], run_id: str, *, params: str, overrides: Seque
     rows = pipeline.rerun(config.load(params, overrides), run_id, progress=_progress(obj))
     _table(rows, ["table", "rows", "equal", "difference"], as_json)
     _leave("ok" if all(r["equal"] for r in rows) else "degraded")
+
+
+@feedback.command()
+@SPEC
+@ROOT
+@click.option("--run-once", is_flag=True, help="Measure and judge once and exit (the default).")
+@click.option("--daemon", is_flag=True, help="Go on until stopped by Ctrl-C or SIGTERM.")
+@click.option(
+    "--interval", metavar="TIME", help="With --daemon: between measurements [default: observability.yaml, 60s]."
+)
+@click.option(
+    "--port", type=int, help="With --daemon: of /healthz and /metrics on this machine [default: 9469 if free]."
+)
+@click.option("--as-of", metavar="TIME", help="Pretend it is this day or time (UTC).")
+@click.option("--dry-run", is_flag=True, help="Tell nobody, write and remember nothing.")
+@click.option("--fail-on-breach", is_flag=True, help="Exit with 3 when the service is unhealthy or degraded.")
+@AS_JSON
+@click.pass_obj
+def monitor(
+    obj: Mapping[str, bool],
+    *,
+    spec_id: str,
+    root: str,
+    run_once: bool,
+    daemon: bool,
+    interval: str | None,
+    port: int | None,
+    as_of: str | None,
+    dry_run: bool,
+    fail_on_breach: bool,
+    as_json: bool,
+) -> None:
+    """Measure the SLOs of a spec, alert when an error budget burns, and write performance reports."""
+    from feedback_lib import config, watch
+
+    if daemon and (run_once or as_of or dry_run or as_json or fail_on_breach):
+        raise ConfigError(
+            "--daemon goes on for ever; leave out --run-once, --as-of, --dry-run, --json, --fail-on-breach"
+        )
+    if daemon:
+        _daemon(obj, spec_id, root, _seconds("--interval", interval), port)
+        return
+    shot = watch.once(spec_id, root, now=config.parse_time(as_of) if as_of else None, dry_run=dry_run)
+    if as_json:
+        _print_json(shot.to_dict())
+    else:
+        _show_health(shot, obj)
+    if fail_on_breach and shot.status in ("unhealthy", "degraded"):
+        raise click.exceptions.Exit(3)
+    _leave("ok" if shot.status != "unknown" and not shot.undelivered else "degraded")
+
+
+def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float | None, port: int | None) -> None:
+    """Run until told to stop; one line per change of status."""
+    import signal
+    import threading
+
+    from feedback_lib import watch
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    shown: dict[str, str] = {}
+
+    def tell(shot: Any) -> None:
+        for name, status, reason in [("", shot.status, ""), *((h.sli_name, h.status, h.reason) for h in shot.slos)]:
+            if shown.get(name) != status and not obj["quiet"]:
+                shown[name] = status
+                words = f"{shot.at:%Y-%m-%d %H:%M} UTC  {shot.service}{' ' + name if name else ''} is {status}"
+                click.echo(words + (f": {reason}" if reason else ""))
+
+    watch.run(spec_id, root, interval_s=interval_s, port=port, stop=stop, tell=tell)
+
+
+def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
+    """A service's health as a table, worst first."""
+    click.echo(f"{shot.service} ({shot.spec_id}) is {shot.status} at {shot.at:%Y-%m-%d %H:%M} UTC")
+    order = ("unhealthy", "degraded", "unknown", "healthy")
+    rows = [
+        {
+            "status": h.status,
+            "metric": h.sli_name,
+            "now": f"{h.value:.4g} {h.unit}".strip() if h.value is not None else None,
+            "limit": f"{h.op} {h.threshold:g} {h.unit}".strip(),
+            "SLI": f"{100 * h.sli:.4g} %" if h.sli is not None else None,
+            "target": f"{h.target} in {h.window}",
+            "budget left": f"{100 * h.budget_remaining:.0f} %" if h.budget_remaining is not None else None,
+            "alert": f"{h.alert} since {h.since:%m-%d %H:%M}" if h.alert else None,
+            "why": h.reason or None,
+        }
+        for h in sorted(shot.slos, key=lambda h: order.index(h.status))
+    ]
+    _table(rows, list(rows[0]) if rows else [], as_json=False)
+    if obj["quiet"]:
+        return
+    for text in shot.unmeasured:
+        click.echo(f"not measured: {text}", err=True)
+    for event in shot.events:
+        click.echo(f"{event['event']}: {event['summary']}", err=True)
+    if shot.undelivered:
+        click.echo(f"{shot.undelivered} messages could not be delivered yet; they are kept and tried again.", err=True)
+
+
+@feedback.group()
+def slo() -> None:
+    """Read SLOs from a spec, set up their measurement, export them as rules, report on them."""
+
+
+@slo.command()
+@click.argument("spec", type=click.Path())
+@AS_JSON
+def check(*, spec: str, as_json: bool) -> None:
+    """List the SLOs that a spec's Markdown states, and the lines that could not be used."""
+    from feedback_lib.analysis import nfr
+
+    reading = nfr.read(_text(spec))
+    if as_json:
+        _print_json([target.to_dict() for target in reading.targets])
+        return
+    rows = [
+        {**target.to_dict(), "limit": f"{target.op} {target.value:f} {target.unit}", "lacks": ", ".join(target.missing)}
+        for target in reading.targets
+    ]
+    _table(rows, ["line", "category", "limit", "percentile", "window", "name", "confidence", "lacks"], as_json=False)
+    for line in reading.skipped:
+        hint = f" Readable: {line.closest}" if line.closest else ""
+        click.echo(f"line {line.line} not used ({line.reason}): {line.text.strip()}.{hint}", err=True)
+
+
+@slo.command("init")
+@click.argument("spec", type=click.Path())
+@click.option("--provider", default="prometheus", show_default=True, help="The metric backend, see feedback plugins.")
+@click.option("--url", help="Its address.")
+@click.option("--out", type=click.Path(), help="The file to write [default: observability.yaml beside the spec].")
+def init_(*, spec: str, provider: str, url: str | None, out: str | None) -> None:
+    """Write the observability.yaml of a spec: one entry per SLO, with a query to complete."""
+    from pathlib import Path
+
+    from feedback_lib import specs
+
+    path = Path(out) if out else Path(spec).parent / "observability.yaml"
+    text = specs.init(Path(spec), provider=provider, url=url)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{path} is there already and was not changed; name another file with --out") from None
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}") from None
+    click.echo(f"Written: {path}. Complete its queries, then: feedback monitor --spec-id ID --dry-run")
+
+
+@slo.command()
+@SPEC
+@ROOT
+@click.option("--to", "form", type=click.Choice(["prometheus", "openslo", "sloth"]), required=True)
+@click.option("--out", type=click.Path(), help="The file to write [default: print].")
+def export(*, spec_id: str, root: str, form: str, out: str | None) -> None:
+    """Write the SLOs of a spec as Prometheus rules, OpenSLO documents or Sloth input."""
+    from pathlib import Path
+
+    from feedback_lib import specs
+    from feedback_lib.analysis import rules
+
+    text = getattr(rules, form)(specs.load(spec_id, root))
+    if out:
+        Path(out).write_text(text, "utf-8")
+        click.echo(f"Written: {out}")
+    else:
+        click.echo(text, nl=False)
+
+
+@slo.command("report")
+@SPEC
+@ROOT
+@click.option("--period", type=click.Choice(["daily", "weekly"]), default="daily", show_default=True)
+@click.option("--day", metavar="DAY", help="Any day of it (UTC) [default: the last one that is over].")
+@AS_JSON
+def report_(*, spec_id: str, root: str, period: Any, day: str | None, as_json: bool) -> None:
+    """Write the performance report of a day or week from what the monitor measured."""
+    import datetime as dt
+
+    from feedback_lib import config, watch
+
+    chosen = (
+        config.parse_time(day).date()
+        if day
+        else dt.datetime.now(dt.UTC).date() - dt.timedelta(days=1 if period == "daily" else 7)
+    )
+    made, path = watch.report(spec_id, root, period, chosen)
+    if as_json:
+        _print_json(made)
+        return
+    click.echo(f"{made['service']} was {made['status']} in {made['name']}: {path}")
+    _table(made["metrics"], ["status", "name", "value", "op", "slo", "unit", "sli", "target", "burn"], as_json=False)
+    for found in made["regressions"]:
+        click.echo(found["sentence"] or f"{found['metric']}: no regression ({found['reason']})")
+
+
+@slo.command()
+@SPEC
+@ROOT
+@click.option("--as-of", metavar="TIME", help="Pretend it is this day or time (UTC).")
+@AS_JSON
+def regressions(*, spec_id: str, root: str, as_of: str | None, as_json: bool) -> None:
+    """Say which measurements got worse for good over the last 7 days, against the 4 weeks before."""
+    from feedback_lib import config, watch
+
+    rows = watch.regressions(spec_id, root, config.parse_time(as_of) if as_of else None)
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        click.echo(row["sentence"] or f"{row['metric']}: no regression ({row['reason']})")
 
 
 @feedback.command()
@@ -217,9 +434,18 @@ def main() -> NoReturn:
 
 def aggregator() -> NoReturn:
     """Run ``smartspec_feedback_aggregator``: ``feedback aggregate`` under its older name, with its own flags."""
+    _run_as("aggregate")
+
+
+def production_monitor() -> NoReturn:
+    """Run ``smartspec_production_monitor``: ``feedback monitor`` under its older name, with its own flags."""
+    _run_as("monitor")
+
+
+def _run_as(command: str) -> NoReturn:
     given = sys.argv[1:]
     group = [a for a in given if a in ("--verbose", "--quiet", "--version")]
-    _run(feedback, group + ([] if "--version" in group else ["aggregate", *(a for a in given if a not in group)]))
+    _run(feedback, group + ([] if "--version" in group else [command, *(a for a in given if a not in group)]))
 
 
 def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
@@ -270,6 +496,25 @@ def _made(
         progress=_progress(obj),
         quiet_sinks=as_json,
     )
+
+
+def _text(path: str) -> str:
+    from pathlib import Path
+
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        what = problem.strerror if isinstance(problem, OSError) else "is not UTF-8"
+        raise ConfigError(f"{path}: {what}. Name a Markdown file.") from None
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    from feedback_lib import specs
+
+    try:
+        return specs.duration_s(text) if text else None
+    except ValueError as problem:
+        raise ConfigError(f"{option}: {problem}") from None
 
 
 def _leave(status: str) -> None:

@@ -145,6 +145,12 @@ class Ledger:
             row = self._db.execute("SELECT until_us FROM asked WHERE sli = ?", (sli,)).fetchone()
         return row[0] if row else None
 
+    def first(self, sli: str) -> int | None:
+        """The moment of the oldest sample of an SLI; None when there is none."""
+        with self._thread:
+            row = self._db.execute("SELECT MIN(at_us) FROM samples WHERE sli = ?", (sli,)).fetchone()
+        return row[0]  # type: ignore[no-any-return]
+
     def forget(self, before_us: int) -> None:
         """Drop samples before a moment; alerts and health stay."""
         with self.transaction():
@@ -186,6 +192,19 @@ class Ledger:
                 (since_us // 1_000_000, -(-until_us // 1_000_000)),
             ).fetchall()
         return [json.loads(text) for (text,) in rows]
+
+    def worst_severity(self, fingerprint: str, since_us: int, until_us: int) -> str | None:
+        """The worst severity an alert had open at any moment of ``[since, until)``; None when it was never open."""
+        standing: str | None = None
+        worst: set[str | None] = set()
+        for event in self.events(until_us=until_us):
+            if event["fingerprint"] != fingerprint:
+                continue
+            if event["sequence"] * 1_000_000 > since_us:
+                worst.add(standing)
+            standing = None if event["event"] == "resolved" else event["severity"]
+        worst.add(standing)
+        return next((s for s in ("page", "ticket") if s in worst), None)
 
     def open_deliveries(self, now_us: int | None = None) -> list[Delivery]:
         """What sinks are still to be told, oldest first; with ``now_us`` only what may be tried by then.

@@ -16,14 +16,14 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import filelock
 import narwhals as nw
 import polars as pl
 
-from feedback_lib import plugins
+from feedback_lib import __version__, plugins
 from feedback_lib.analysis import alerts, slo
 from feedback_lib.errors import ConfigError, DeliveryError, MetricsError
 from feedback_lib.ledger import SAMPLE_SCHEMA, Delivery, Ledger
@@ -58,8 +58,8 @@ class Health:
     status: Status
     reason: str
     value: float | None
-    op: str | None
-    threshold: float | None
+    op: str
+    threshold: float
     unit: str
     target: str
     window: str
@@ -89,8 +89,25 @@ class Snapshot:
     undelivered: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The snapshot as JSON values; times are ISO 8601."""
-        return json.loads(json.dumps(dataclasses.asdict(self), default=iso))  # type: ignore[no-any-return]
+        """JSON values in the shape of ``smartspec_production_monitor``, with further keys; times are ISO 8601."""
+        metrics = []
+        for health in self.slos:
+            row = dataclasses.asdict(health)
+            metrics.append({"name": row.pop("sli_name"), "slo": row.pop("threshold"), **row})
+        made = {
+            "workflow": "smartspec_production_monitor",
+            "version": __version__,
+            "run_id": f"{self.spec_id}-{iso(self.at)}",
+            "spec_id": self.spec_id,
+            "service": self.service,
+            "at": self.at,
+            "status": self.status,
+            "metrics": metrics,
+            "unmeasured": self.unmeasured,
+            "events": self.events,
+            "undelivered": self.undelivered,
+        }
+        return json.loads(json.dumps(made, default=iso))  # type: ignore[no-any-return]
 
 
 class Monitor:
@@ -108,12 +125,11 @@ class Monitor:
     def __init__(self, plan: Plan, ledger: Ledger, *, dry_run: bool = False) -> None:
         self.plan, self.ledger, self.dry_run = plan, ledger, dry_run
         made: dict[str, Backend] = {}
-        self._backends: list[Backend] = []
+        self.backends: dict[str, Backend] = {}  # by SLI
         for watched in plan.watched:
             options = dict(watched.backend)
-            self._backends.append(
-                made.setdefault(json.dumps(options, sort_keys=True, default=str), plugins.build("metrics", options))
-            )
+            same = json.dumps(options, sort_keys=True, default=str)
+            self.backends[watched.slo.sli] = made.setdefault(same, plugins.build("metrics", options))
         self._sinks: dict[str, Sink] = {_sink_name(o): plugins.build("sinks", o) for o in plan.sinks}
         self._problems: dict[str, str] = {}
         self._links: dict[str, str | None] = {}
@@ -121,14 +137,12 @@ class Monitor:
     def tick(self, now: dt.datetime) -> Snapshot:
         """Measure and judge everything once, tell the sinks what is new, and say how the service stands."""
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-            outcomes = pool.map(
-                lambda pair: self._gather(*pair, now), zip(self.plan.watched, self._backends, strict=True)
-            )
+            outcomes = pool.map(lambda watched: self._gather(watched, now), self.plan.watched)
             for watched, problem in zip(self.plan.watched, outcomes, strict=True):
                 self._problems[watched.slo.sli] = problem
         events = [event for watched in self.plan.watched for event in self._judge(watched)]
         healths = tuple(self._health(watched, now) for watched in self.plan.watched)
-        status = next((s for s in WORST if any(h.status == s for h in healths)), "unknown")
+        status: Status = next((s for s in WORST if any(h.status == s for h in healths)), "unknown")
         for name, state, reason in [("", status, ""), *((h.sli_name, h.status, h.reason) for h in healths)]:
             if self.ledger.note_health(name, micros(now), state, reason):
                 logger.info("spec=%s sli=%s status=%s reason=%s", self.plan.spec_id, name or "*", state, reason or "-")
@@ -147,9 +161,9 @@ class Monitor:
 
     # measure
 
-    def _gather(self, watched: Watched, backend: Backend, now: dt.datetime) -> str:
+    def _gather(self, watched: Watched, now: dt.datetime) -> str:
         """Ask for what is new and keep it; the reason why not, "" when it worked."""
-        step = watched.slo.slice_s
+        backend, step = self.backends[watched.slo.sli], watched.slo.slice_s
         until = micros(now) // (step * _US) * step
         asked = self.ledger.asked(watched.slo.sli)
         first = until - lookback_s(watched.slo)
@@ -193,7 +207,7 @@ class Monitor:
 
     # judge
 
-    def _judge(self, watched: Watched) -> list[Mapping[str, Any]]:
+    def _judge(self, watched: Watched) -> Sequence[Mapping[str, Any]]:
         """Carry the alert of an SLO over the moments that are new; returns the events nobody had noted before."""
         name = watched.slo.sli
         asked = self.ledger.asked(name)
@@ -252,9 +266,9 @@ class Monitor:
             "service": watched.slo.service,
             "metric": watched.slo.sli,
             "category": watched.slo.category,
-            "value": stand["last_value"],
-            "op": watched.slo.op,
-            "slo": watched.slo.threshold,
+            "value": _shown(watched, stand["last_value"]),
+            "op": watched.op,
+            "slo": watched.limit,
             "unit": watched.unit,
             "target": watched.slo.target,
             "window": watched.slo.window,
@@ -271,7 +285,7 @@ class Monitor:
             "since": iso(moment(event.since_us)),
             "at": iso(at),
             "resolved_at": iso(at) if over else None,
-            "query": watched.shown,
+            "query": query_text(watched),
             "evidence_url": self._links.get(watched.slo.sli),
             "runbook": watched.runbook or self.plan.runbook,
         }
@@ -280,7 +294,7 @@ class Monitor:
     def _stand(self, watched: Watched, measured: pl.DataFrame, at: dt.datetime) -> dict[str, Any]:
         rows = nw.to_native(slo.evaluate(nw.from_native(measured.lazy()), [watched.slo], at).collect())
         newest = measured.filter(pl.col("valid") > 0).tail(1)
-        bad = (newest["valid"] - newest["good"]).sum() / (newest["valid"].sum() or 1)
+        bad = float((newest["valid"] - newest["good"]).sum()) / float(newest["valid"].sum() or 1)
         return {**rows.row(0, named=True), "last_bad": bad > float(watched.slo.budget)}
 
     def _health(self, watched: Watched, now: dt.datetime) -> Health:
@@ -299,9 +313,9 @@ class Monitor:
             category=watched.slo.category,
             status=status,
             reason=reason,
-            value=stand["last_value"],
-            op=watched.slo.op,
-            threshold=watched.slo.threshold,
+            value=_shown(watched, stand["last_value"]),
+            op=watched.op,
+            threshold=watched.limit,
             unit=watched.unit,
             target=watched.slo.target,
             window=watched.slo.window,
@@ -312,7 +326,7 @@ class Monitor:
             last_at=moment(stand["last_us"]) if stand["last_us"] is not None else None,
             alert=severity,
             since=since,
-            query=watched.shown,
+            query=query_text(watched),
             evidence_url=self._links.get(watched.slo.sli),
             runbook=watched.runbook or self.plan.runbook,
         )
@@ -380,10 +394,10 @@ class Monitor:
             "at": iso(now),
             "interval_s": self.plan.interval_s,
         }
-        beat["summary"] = f"the monitor of {self.plan.spec_id} is running"
+        beat["summary"] = said = f"the monitor of {self.plan.spec_id} is running"
         for name, sink in self._sinks.items():
             try:
-                sink.deliver(Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", beat["summary"], "", data=beat))
+                sink.deliver(Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", said, "", data=beat))
             except (DeliveryError, ConfigError) as error:
                 logger.error("spec=%s sink=%s heartbeat failed: %s", self.plan.spec_id, name, error)
 
@@ -394,10 +408,18 @@ def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFra
     Of two counts, one that is missing where the other is there is 0: a counter of errors begins with the first error.
     """
     if "query" in series:
-        values = series["query"].with_columns(pl.col("value") * watched.scale)
-        if watched.invert:
-            values = values.with_columns(1 - pl.col("value"))
-        return nw.to_native(slo.measure(nw.from_native(values.lazy()), watched.slo).collect()).select(*SAMPLE_SCHEMA)
+        values = series["query"]
+        shares = pl.col("value") * watched.scale
+        if watched.slo.method == "ratio_timeslices":
+            values = values.with_columns(1 - shares if watched.invert else shares)
+            outside = values.filter(~pl.col("value").is_between(0, 1))
+            if outside.height:
+                raise MetricsError(
+                    str(watched.backend["kind"]),
+                    f"{watched.slo.sli}: {outside['value'][0]:g} is no share of good; mend its unit",
+                )
+        measured: pl.DataFrame = nw.to_native(slo.measure(nw.from_native(values.lazy()), watched.slo).collect())
+        return measured.select("at_us", "good", "valid").join(series["query"], on="at_us").select(*SAMPLE_SCHEMA)
     (a, left), (b, right) = series.items()
     if a == "good" and not left.height and right.height:
         raise MetricsError(
@@ -408,15 +430,27 @@ def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFra
     valid = count["total"] if "total" in count else count["good"] + count["bad"]
     good = count["good"] if "good" in count else valid - count["bad"]
     valid, good = valid.clip(0), good.clip(0, valid)  # an extrapolated increase may be a hair beyond
-    bad_ratio = pl.when(pl.col("valid") > 0).then(1 - pl.col("good") / pl.col("valid"))
-    return both.select("at_us", good=good, valid=valid).with_columns(value=bad_ratio).sort("at_us")
+    share = pl.col("valid") - pl.col("good") if watched.op.startswith("<") else pl.col("good")
+    value = pl.when(pl.col("valid") > 0).then(share / pl.col("valid"))
+    return both.select("at_us", good=good, valid=valid).with_columns(value=value).sort("at_us")
+
+
+def query_text(watched: Watched) -> str:
+    """What a backend is asked, in one text: the evidence of a number."""
+    asked = {role: getattr(watched, role) for role in ("query", "good", "bad", "total")}
+    texts = {role: q if isinstance(q, str) else json.dumps(q) for role, q in asked.items() if q is not None}
+    return texts.get("query") or "; ".join(f"{role}: {text}" for role, text in texts.items())
+
+
+def _shown(watched: Watched, measured: float | None) -> float | None:
+    return None if measured is None or not math.isfinite(measured) else watched.shown(measured)
 
 
 def _message(alert: Mapping[str, Any]) -> Message:
     title = (
         f"{'Resolved: ' if alert['event'] == 'resolved' else ''}{alert['service']} {alert['metric']} ({alert['sev']})"
     )
-    return Message(f"{alert['fingerprint']}-{alert['sequence']}", title, alert["summary"], data=alert)
+    return Message(f"{alert['fingerprint']}-{alert['sequence']}", title, str(alert["summary"]), data=alert)
 
 
 def _sentence(alert: Mapping[str, Any]) -> str:
@@ -452,7 +486,7 @@ def _sev(watched: slo.Slo, severity: str, window: Mapping[str, Any]) -> str:
 
 def lookback_s(watched: slo.Slo) -> int:
     """How far back samples count: the SLO's window, or the longest alert window."""
-    days = {"week": 7, "month": 31, "quarter": 92}.get(watched.window)
+    days: int | None = {"week": 7, "month": 31, "quarter": 92}.get(watched.window)
     window = days * 86_400 if days else slo.window_s(watched.window)
     return max(window, 3 * 86_400) // watched.slice_s * watched.slice_s
 

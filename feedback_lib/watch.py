@@ -1,0 +1,280 @@
+"""The monitor as a service: a tick every interval, reports when a day or week is over, its own health on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import http.server
+import json
+import logging
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from feedback_lib import performance, specs
+from feedback_lib.errors import ConfigError, FeedbackError
+from feedback_lib.ledger import Ledger
+from feedback_lib.monitor import WORST, Monitor, Snapshot, lookback_s, micros
+
+logger = logging.getLogger(__name__)
+
+PORT = 9469
+REPORTED_US = 9 * 86_400_000_000  # reports look back this far beyond the window
+
+
+def now_utc() -> dt.datetime:
+    """The time of this machine."""
+    return dt.datetime.now(dt.UTC)
+
+
+def ledger_path(root: str | Path, spec_id: str) -> Path:
+    """Where the memory of a spec's monitor stands, beside its reports."""
+    return Path(root) / performance.FOLDER / spec_id / "monitor.sqlite"
+
+
+@dataclasses.dataclass
+class Own:
+    """How the daemon itself is doing."""
+
+    spec_id: str
+    interval_s: float
+    started: float = dataclasses.field(default_factory=time.monotonic)
+    evaluations: int = 0
+    failures: int = 0
+    last: Snapshot | None = None
+    last_tick: float | None = None  # time.monotonic, so that a clock that jumps does not matter
+    last_seconds: float = 0.0
+    problem: str = ""
+
+    def age_s(self) -> float:
+        """Seconds since the last evaluation that went through, or since the start."""
+        return time.monotonic() - (self.last_tick if self.last_tick is not None else self.started)
+
+    def alive(self) -> bool:
+        """Whether the newest evaluation is younger than three intervals (at least a minute)."""
+        return self.age_s() <= max(3 * self.interval_s, 60)
+
+    def healthz(self) -> dict[str, object]:
+        """What ``/healthz`` answers."""
+        return {
+            "status": "ok" if self.alive() else "stalled",
+            "spec_id": self.spec_id,
+            "service_status": self.last.status if self.last else None,
+            "evaluations": self.evaluations,
+            "failures": self.failures,
+            "seconds_since_evaluation": round(self.age_s(), 1),
+            "undelivered": self.last.undelivered if self.last else 0,
+            "problem": self.problem,
+        }
+
+    def metrics(self) -> str:
+        """What ``/metrics`` answers: Prometheus text exposition."""
+        last = self.last
+        label = f'{{spec_id="{self.spec_id}"}}'
+        lines: list[str] = []
+
+        def add(name: str, kind: str, told: str, samples: list[tuple[str, float]]) -> None:
+            lines.extend((f"# HELP feedback_monitor_{name} {told}", f"# TYPE feedback_monitor_{name} {kind}"))
+            lines.extend(f"feedback_monitor_{name}{labels} {value:g}" for labels, value in samples)
+
+        add("evaluations_total", "counter", "Evaluations that went through.", [(label, self.evaluations)])
+        add("failures_total", "counter", "Evaluations that failed.", [(label, self.failures)])
+        add("evaluation_seconds", "gauge", "How long the last evaluation took.", [(label, self.last_seconds)])
+        if last is not None:
+            stamp = micros(last.at) / 1e6
+            lines += [
+                "# HELP feedback_monitor_last_evaluation_timestamp_seconds When the last evaluation was.",
+                "# TYPE feedback_monitor_last_evaluation_timestamp_seconds gauge",
+                f"feedback_monitor_last_evaluation_timestamp_seconds{label} {stamp:.3f}",
+            ]
+            add("undelivered", "gauge", "Messages that sinks have not been told.", [(label, last.undelivered)])
+            states = [
+                (f'{{spec_id="{self.spec_id}",sli="{h.sli_name}",status="{s}"}}', float(h.status == s))
+                for h in last.slos
+                for s in WORST
+            ]
+            add("slo_status", "gauge", "1 for the status an SLO has.", states)
+            left = [
+                (f'{{spec_id="{self.spec_id}",sli="{h.sli_name}"}}', h.budget_remaining)
+                for h in last.slos
+                if h.budget_remaining is not None
+            ]
+            add("budget_remaining_ratio", "gauge", "Share of the error budget that is left.", left)
+        return "\n".join(lines) + "\n"
+
+
+def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_run: bool = False) -> Snapshot:
+    """One tick: measure, judge, tell the sinks, write the reports that are due.
+
+    With ``dry_run`` it works on a copy of the memory, and nothing is told, written or remembered.
+
+    Raises:
+        ConfigError: the spec or its observability.yaml is wrong.
+        StoreError: the memory cannot be used.
+    """
+    plan = specs.load(spec_id, root)
+    path = ledger_path(root, spec_id)
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
+            if path.exists():
+                with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
+                    old.backup(new)
+            path = copy
+        ledger = stack.enter_context(contextlib.closing(Ledger(path)))
+        watcher = Monitor(plan, ledger, dry_run=dry_run)
+        snapshot = watcher.tick(now or now_utc())
+        if not dry_run:
+            _housekeeping(watcher, root, snapshot.at)
+        return snapshot
+
+
+def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.date) -> tuple[dict[str, Any], Path]:
+    """Make the report of a day or week again from the memory, with what is asked of the backends now.
+
+    Raises:
+        ConfigError: the spec or its observability.yaml is wrong, or the period is not over.
+    """
+    plan = specs.load(spec_id, root)
+    _, end, name = performance.period_of(period, day)
+    with contextlib.closing(Ledger(ledger_path(root, spec_id))) as ledger:
+        watcher = Monitor(plan, ledger)
+        if not any(ledger.asked(w.slo.sli) for w in plan.watched):
+            raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
+        if any((ledger.asked(w.slo.sli) or micros(end)) < micros(end) for w in plan.watched):
+            raise ConfigError(f"{spec_id}: {name} is not measured to its end; name a day or week before it")
+        found = performance.find_regressions(plan, watcher.backends, end) if period == "weekly" else None
+        made = performance.build(plan, ledger, period, day, found)
+    return made, performance.write(made, root, replace=True)[0]
+
+
+def regressions(spec_id: str, root: str | Path, as_of: dt.datetime | None = None) -> list[dict[str, Any]]:
+    """What got worse for good over the last week, one row per SLO, asked of the backends; see `performance`."""
+    plan = specs.load(spec_id, root)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Ledger(Path(folder) / "none.sqlite")) as ledger:
+        watcher = Monitor(plan, ledger)
+        found = performance.find_regressions(plan, watcher.backends, as_of or now_utc())
+    return performance.regression_rows(plan, found)
+
+
+def run(
+    spec_id: str,
+    root: str | Path,
+    *,
+    interval_s: float | None = None,
+    port: int | None = None,
+    stop: threading.Event,
+    clock: Callable[[], dt.datetime] = now_utc,
+    tell: Callable[[Snapshot], None] = lambda _: None,
+    ticks: int | None = None,
+) -> Own:
+    """Watch a spec until ``stop`` is set; the tick under way is finished first.
+
+    Args:
+        spec_id: the spec.
+        root: the project's folder.
+        interval_s: seconds between ticks; None takes the one of observability.yaml.
+        port: of /healthz and /metrics on this machine; None takes 9469 when it is free, 0 any free one.
+        stop: set it to end.
+        clock: what time it is.
+        tell: called with each snapshot.
+        ticks: end after so many.
+
+    Raises:
+        ConfigError: the spec, its observability.yaml or the port is wrong at the start. A change that is wrong later
+            is logged, and the plan before it goes on.
+    """
+    plan = specs.load(spec_id, root)
+    seen = _stamps(plan)
+    ledger = Ledger(ledger_path(root, spec_id))
+    watcher = Monitor(plan, ledger)
+    own = Own(spec_id, interval_s or plan.interval_s)
+    server = _serve(own, port)
+    try:
+        done = 0
+        while not stop.is_set() and (ticks is None or done < ticks):
+            began = time.monotonic()
+            now = clock()
+            try:
+                if (stamps := _stamps(plan)) != seen:
+                    seen = stamps
+                    plan = specs.load(spec_id, root)
+                    watcher = Monitor(plan, ledger)
+                    logger.info("spec=%s its spec or observability.yaml changed and was read again", spec_id)
+                own.last = watcher.tick(now)
+                own.last_tick, own.problem = time.monotonic(), ""
+                own.evaluations += 1
+                tell(own.last)
+                _housekeeping(watcher, root, now)
+            except FeedbackError as problem:
+                own.failures += 1
+                own.problem = str(problem)
+                logger.error("spec=%s evaluation failed: %s", spec_id, problem)
+            own.last_seconds = time.monotonic() - began
+            done += 1
+            if ticks is None or done < ticks:
+                stop.wait(max(0.0, own.interval_s - own.last_seconds))
+        logger.info("spec=%s stopped after %d evaluations", spec_id, own.evaluations)
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+        ledger.close()
+    return own
+
+
+def _housekeeping(watcher: Monitor, root: str | Path, now: dt.datetime) -> None:
+    """Write the reports that are due; drop samples nobody needs any more."""
+    performance.write_due(watcher, root, now)
+    oldest_us = max((lookback_s(w.slo) for w in watcher.plan.watched), default=0) * 1_000_000
+    watcher.ledger.forget(micros(now) - oldest_us - REPORTED_US)
+
+
+def _stamps(plan: specs.Plan) -> list[int]:
+    """When the files of a plan were last written."""
+    return [p.stat().st_mtime_ns if p.exists() else 0 for p in (plan.spec, plan.observability)]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    own: Own
+
+    def do_GET(self) -> None:
+        """Answer /healthz and /metrics."""
+        if self.path == "/healthz":
+            self._answer(200 if self.own.alive() else 503, "application/json", json.dumps(self.own.healthz()) + "\n")
+        elif self.path == "/metrics":
+            self._answer(200, "text/plain; version=0.0.4", self.own.metrics())
+        else:
+            self._answer(404, "text/plain", "There are /healthz and /metrics.\n")
+
+    def _answer(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep scrapes out of the log."""
+        logger.debug("own health: " + format, *args)
+
+
+def _serve(own: Own, port: int | None) -> http.server.ThreadingHTTPServer | None:
+    handler = type("Handler", (_Handler,), {"own": own})
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT if port is None else port), handler)
+    except OSError as error:
+        if port is not None:
+            raise ConfigError(f"port {port} of this machine: {error.strerror}. Name another with --port.") from None
+        logger.warning("port %d is taken; own health is not served. Name another with --port.", PORT)
+        return None
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="own-health", daemon=True).start()
+    logger.info("own health: http://127.0.0.1:%d/healthz and /metrics", server.server_address[1])
+    return server
