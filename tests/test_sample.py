@@ -320,6 +320,166 @@ def test_only_the_retrieval_api_of_the_newest_week_is_unhealthy(folder):
     assert unhealthy == ["spec-core-001-2026-11-15"]
 
 
+# --- measurements ------------------------------------------------------------------------------------------------
+
+LATENCY = {  # spec -> column and its milliseconds
+    "spec-core-001": ("search_latency_p99", 1_000),
+    "spec-reg-002": ("api_latency_p99", 1),
+    "spec-ci-003": ("start_latency_p99", 1_000),
+}
+FAILED = {
+    "spec-core-001": ("errors", "requests"),
+    "spec-reg-002": ("errors", "requests"),
+    "spec-ci-003": ("failed", "jobs"),
+}
+
+
+def metrics(folder, spec_id, start=None, end=None):
+    """The rows that end within (start, end]; times are ISO text, which sorts as time does."""
+    frame = pl.read_csv(folder / "specs" / spec_id / "metrics.csv")
+    return frame.filter(pl.col("at") > (start or ""), pl.col("at") <= (end or "9"))
+
+
+def share(frame, spec_id):
+    failed, of = FAILED[spec_id]
+    return frame[failed].sum() / frame[of].sum()
+
+
+@pytest.fixture(scope="module")
+def incidents(key):
+    return {incident["id"]: incident for incident in key["monitor"]["incidents"]}
+
+
+def test_every_spec_has_its_measurements_in_five_minute_steps(folder, key):
+    monitor = key["monitor"]
+    for spec_id, metric in LATENCY.items():
+        at = metrics(folder, spec_id)["at"].str.to_datetime(time_zone="UTC")
+        steps = at.diff().drop_nulls().dt.total_seconds()
+        assert set(metrics(folder, spec_id).columns) >= {"at", metric[0], *FAILED[spec_id]}
+        assert (steps % monitor["slice_s"] == 0).all()
+        assert (steps == monitor["slice_s"]).mean() > 0.995
+        assert at.max() == dt.datetime.fromisoformat(monitor["until"])
+        assert at.min() == dt.datetime.fromisoformat(monitor["since"]) + dt.timedelta(minutes=5)
+        assert at.len() > 0.98 * 8 * 7 * 288
+
+
+def test_every_spec_knows_the_deploys_of_all_releases(folder):
+    for spec_id in LATENCY:
+        deploys = pl.read_csv(folder / "specs" / spec_id / "deploys.csv")
+        assert deploys["version"].to_list() == [version for _, _, version in sample.RELEASES]
+        assert deploys.filter(pl.col("version") == "4.2.0")["at"].item() == "2026-11-10T14:00:00Z"
+
+
+def test_the_measurements_of_a_week_are_what_its_report_says(folder):
+    for path in sorted((folder / ".spec/reports/production-monitoring").iterdir())[-78:]:
+        report = json.loads(path.read_text())
+        day = dt.date.fromisoformat(path.stem[-10:])
+        monday, end = (day + dt.timedelta(days=d) for d in (-6, 1))
+        week = metrics(folder, report["spec_id"], f"{monday}T00:00:00Z", f"{end}T00:00:00Z")
+        if week.is_empty():
+            assert day < dt.date(2026, 9, 21)
+            continue
+        column, ms = LATENCY[report["spec_id"]]
+        p99, failed = (metric["value"] for metric in report["metrics"])
+        assert week[column].median() * ms == pytest.approx(p99, rel=0.01)
+        assert share(week, report["spec_id"]) == pytest.approx(failed, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("incident", "metric", "rise"),
+    [("search-slow-4-2", "search_latency_p99", 4.0), ("document-slower-4-2", "document_latency_p99", 1.2)],
+)
+def test_the_p99_rises_after_the_deploy_by_what_the_key_says(folder, incidents, incident, metric, rise):
+    told = incidents[incident]
+    assert told["start"] == "2026-11-10T15:00:00Z"  # 4.2.0 went out at 14:00
+    assert told["size"][metric] == pytest.approx(rise, rel=0.01)
+    after = metrics(folder, "spec-core-001", told["start"])
+    week_before = metrics(folder, "spec-core-001", "2026-11-03T15:00:00Z", "2026-11-09T00:00:00Z")
+    assert after[metric].median() / week_before[metric].median() == pytest.approx(told["size"][metric], rel=0.04)
+
+
+def test_slow_search_is_over_its_limit_from_the_step_on_and_reading_a_document_never(folder, incidents):
+    start = incidents["search-slow-4-2"]["start"]
+    before, after = metrics(folder, "spec-core-001", None, start), metrics(folder, "spec-core-001", start)
+    assert (before["search_latency_p99"].drop_nulls() >= 0.3).mean() < 0.003
+    assert after["search_latency_p99"].min() > 0.6
+    assert (after["document_latency_p99"] >= 0.2).mean() < 0.003
+
+
+def test_searches_fail_as_often_as_the_key_says(folder, incidents):
+    told = incidents["search-slow-4-2"]
+    after = share(metrics(folder, "spec-core-001", told["start"]), "spec-core-001")
+    before = share(metrics(folder, "spec-core-001", "2026-11-03T15:00:00Z", told["start"]), "spec-core-001")
+    assert after == pytest.approx(0.0166, abs=0.001)
+    assert after / before == pytest.approx(told["size"]["api_error_rate"], rel=0.01)
+
+
+def test_for_an_hour_nothing_is_published_and_the_budget_burns_fast(folder, incidents):
+    told = incidents["publish-outage"]
+    assert (told["start"], told["end"]) == ("2026-11-12T02:10:00Z", "2026-11-12T03:10:00Z")
+    outage = metrics(folder, "spec-reg-002", told["start"], told["end"])
+    assert outage["probes"].sum() == 120
+    assert outage["probes_ok"].sum() == 0
+    burn = share(outage, "spec-reg-002") / 0.001
+    assert burn == pytest.approx(told["size"]["api_error_rate"] / 0.001, rel=0.01)
+    assert burn > 3 * 14.4
+    day_after = metrics(folder, "spec-reg-002", told["end"], "2026-11-13T03:10:00Z")
+    assert day_after["probes_ok"].sum() == day_after["probes"].sum() == 2_880
+
+
+def test_the_runner_pool_is_empty_when_its_post_mortem_says_so(folder, incidents):
+    told = incidents["runner-pool"]
+    text = (folder / ".spec/reports/post-mortems/2026-09-22-runner-pool.md").read_text()
+    assert f"{told['start'][:10]}, {told['start'][11:16]} to {told['end'][11:16]} UTC" in text
+    week = metrics(folder, "spec-ci-003", None, "2026-09-23T12:00:00Z")
+    slow = week.filter(pl.col("start_latency_p99") > 120)["at"]
+    assert (slow.min(), slow.max(), slow.len()) == ("2026-09-22T13:10:00Z", told["end"], 9)
+
+
+def test_half_a_day_of_runner_starts_was_never_measured(folder, incidents):
+    told = incidents["half-day-unmeasured"]
+    hours = dt.datetime.fromisoformat(told["end"]) - dt.datetime.fromisoformat(told["start"])
+    assert hours == dt.timedelta(hours=12)
+    assert metrics(folder, "spec-ci-003", told["start"], told["end"]).is_empty()
+    assert metrics(folder, "spec-core-001", told["start"], told["end"]).height > 140
+
+
+def test_runners_start_too_slowly_every_four_hours_and_burn_the_budget_slowly(folder, incidents):
+    told = incidents["slow-start-every-4h"]
+    after = metrics(folder, "spec-ci-003", told["start"])
+    slow = after.filter(pl.col("start_latency_p99") > 60)["at"].str.to_datetime(time_zone="UTC")
+    assert slow.len() / after.height == pytest.approx(told["size"]["start_latency_p99"], abs=0.0001)
+    assert set(slow.diff().drop_nulls()) == {dt.timedelta(hours=4)}
+
+
+def test_a_shorter_world_measures_its_own_weeks_and_tells_of_their_incidents(tmp_path):
+    told = sample.generate(tmp_path, weeks=2)["monitor"]
+    assert told["since"] == "2026-11-02T00:00:00Z"
+    assert told["expected"] == {}
+    assert {i["id"] for i in told["incidents"]} == {i.incident_id for i in sample.INCIDENTS if i.ago < 2}
+    for spec_id in LATENCY:
+        assert metrics(tmp_path, spec_id)["at"].min() == "2026-11-02T00:05:00Z"
+
+
+def test_another_seed_measures_other_noise_and_the_same_incidents(key, folder, tmp_path):
+    told = sample.generate(tmp_path, seed=5)["monitor"]
+    assert [(i["id"], i["start"]) for i in told["incidents"]] == [
+        (i["id"], i["start"]) for i in key["monitor"]["incidents"]
+    ]
+    start = "2026-11-10T15:00:00Z"
+    here, there = (metrics(path, "spec-core-001", start)["search_latency_p99"] for path in (folder, tmp_path))
+    assert (here != there).mean() > 0.99
+    assert there.min() > 0.6
+
+
+def test_the_page_names_every_metric_and_incident(key):
+    text = DOCS.read_text("utf-8")
+    for spec_id, by_metric in key["monitor"]["expected"].items():
+        assert spec_id in text
+        assert all(f"`{metric}`" in text for metric in by_metric)
+    assert all(f"| `{incident['id']}` |" in text for incident in key["monitor"]["incidents"])
+
+
 def test_the_documented_sources_read_every_signal(folder, key):
     block = re.search(r"```yaml\n(sources:.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
     assert yaml.safe_load(block[1])["sources"] == sample.sources(Path("data/sample"))
