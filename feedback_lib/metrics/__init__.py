@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -110,13 +111,12 @@ def on_grid(
 
 
 def labels(pairs: Mapping[str, Any]) -> str:
-    r"""The name of a series.
+    """The name of a series.
 
     >>> labels({"service": "api", "code": 500})
     'code="500", service="api"'
     """
-    escaped = {k: str(v).replace("\\", "\\\\").replace('"', '\\"') for k, v in pairs.items()}
-    return ", ".join(f'{k}="{v}"' for k, v in sorted(escaped.items()))
+    return ", ".join(f"{name}={json.dumps(str(pairs[name]), ensure_ascii=False)}" for name in sorted(pairs))
 
 
 def epoch_us(at: dt.datetime) -> int:
@@ -158,11 +158,20 @@ def asked(kind: str, query: Query, known: Collection[str], example: str) -> Mapp
         ConfigError: it is something else; the message shows ``example``.
     """
     if not isinstance(query, Mapping):
-        raise ConfigError(f"{kind}: {str(query)[:80]!r} is no query of this backend; write {example}")
+        raise ConfigError(f"metrics {kind}: {str(query)[:80]!r} is no query of this backend; write {example}")
     for name in query:
         if name not in known:
-            raise ConfigError(f"{kind}: unknown key {str(name)!r} in a query; {nearest(str(name), list(known))}")
+            raise ConfigError(
+                f"metrics {kind}: unknown key {str(name)!r} in a query; {nearest(str(name), list(known))}"
+            )
     return query
+
+
+def positive(kind: str, name: str, value: Any) -> float:
+    """A number above 0 from a query. Raises ConfigError when it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigError(f"metrics {kind}: {name} = {value!r}; write a number above 0")
+    return float(value)
 
 
 @contextlib.contextmanager
@@ -185,14 +194,10 @@ def reading(
     except TransportError as error:
         text = str(error).removeprefix(f"{kind}: ")
         text = text if host in text else f"{host}: {text}"
-        words = spoken(error.body)
-        if words:
-            text += f": {clean(words, credentials())}"
-        if error.status in (401, 403) and rights:
-            text += f". {rights}"
-        elif error.status == 429:
-            text += ". It asks to slow down: raise the interval or ask for less"
-        raise MetricsError(kind, text) from None
+        said = [f"it says {clean(words, credentials())!r}"] if (words := spoken(error.body)) else []
+        said += [rights] if error.status in (401, 403) and rights else []
+        said += ["it asks to slow down: raise the interval or ask for less"] if error.status == 429 else []
+        raise MetricsError(kind, "; ".join([text, *said])) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         what = f"{type(problem).__name__} {problem}" if isinstance(problem, LookupError) else type(problem).__name__
         raise MetricsError(kind, f"{host}: the answer has another shape than expected ({what})") from None
