@@ -18,7 +18,7 @@ from typing import Any
 
 from feedback_lib import plugins
 from feedback_lib.analysis import nfr
-from feedback_lib.analysis.slo import Slo
+from feedback_lib.analysis.slo import Slo, parse_duration
 from feedback_lib.config import resolve
 from feedback_lib.errors import ConfigError, nearest
 
@@ -35,17 +35,18 @@ METRIC_KEYS = (
 )  # fmt: skip
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FRONT = re.compile(r"^(?:spec_id|id):[ \t]*['\"]?([^'\"#\s]+)", re.MULTILINE)
+_OTHER_NAMES = {"application_key": "app_key"}  # Datadog's own docs have both
 _ENV = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(
     r"(^|[_-])(api_?key|app_?key|application_?key|token|password|passwd|routing_?key|secret|authorization)$", re.I
 )
 _CREDENTIALS_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
-_DURATION = re.compile(r"(\d+)\s*(s|m|h|d|w)?")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _TARGET = re.compile(r"(<=|>=|<|>|≤|≥)?\s*(\d[\d.,_  ]*)\s*(.*)")
 _PATHS = ("path", "folder", "state_file", "ca")
 _SKIPPED_FOLDERS = frozenset(("node_modules", "venv", "__pycache__", "_backup", "reports", "site-packages"))
+_YAML_WORDS = frozenset(("true", "false", "yes", "no", "on", "off", "y", "n", "null"))
+_USUAL_ADDRESS = {"prometheus": "http://127.0.0.1:9090", "grafana": "http://127.0.0.1:3000"}
 _CALENDAR = {"week": "week", "month": "month", "quarter": "quarter", "year": "365d"}
 _RATIOS = ("error_rate", "availability", "reliability")  # categories whose percentage is itself the share of good
 
@@ -116,10 +117,10 @@ def duration_s(text: str | int) -> int:
     >>> duration_s("5m"), duration_s("60"), duration_s("30d")
     (300, 60, 2592000)
     """
-    match = None if isinstance(text, bool) else _DURATION.fullmatch(str(text).strip())
-    if not match or int(match[1]) == 0:
-        raise ValueError(f"{text!r} is no duration; write one such as 60s, 5m, 1h or 30d")
-    return int(match[1]) * _SECONDS[match[2] or "s"]
+    if isinstance(text, bool):
+        raise ValueError(f"{text!r} is no duration: write it as '60s', '5m', '1h' or '30d'")
+    written = str(text).strip()
+    return parse_duration(f"{written}s" if written.isdecimal() else written)
 
 
 # ---------------------------------------------------------------------------------------------------------- finding
@@ -423,7 +424,7 @@ def _plugin(document: _Document, family: str, given: Mapping[str, Any], keys: Ke
         if name == "kind":
             continue
         at = [*keys, name]
-        name, value = _credential(document, at, str(name), value, fields)
+        name, value = _credential(document, at, str(name), value, kind, fields)
         if name not in fields:
             own = fields if keys else [*fields, *TOP_KEYS]
             what = f"unknown option {name!r} of {kind}" if keys else f"unknown key {name!r}"
@@ -440,9 +441,12 @@ def _plugin(document: _Document, family: str, given: Mapping[str, Any], keys: Ke
     return options
 
 
-def _credential(document: _Document, at: Keys, name: str, value: Any, fields: Sequence[str]) -> tuple[str, Any]:
+def _credential(
+    document: _Document, at: Keys, name: str, value: Any, kind: str, fields: Sequence[str]
+) -> tuple[str, Any]:
     """An option without a secret in it: ``api_key: "{{env.X}}"`` is ``api_key_env: X``; a literal one is refused."""
     if isinstance(value, str) and (match := _ENV.fullmatch(value.strip())):
+        name = _OTHER_NAMES.get(name, name)
         if f"{name}_env" not in fields:
             known = [f[:-4] for f in fields if f.endswith("_env")]
             where = f"takes {', '.join(known)} from the environment" if known else "takes nothing from the environment"
@@ -450,20 +454,19 @@ def _credential(document: _Document, at: Keys, name: str, value: Any, fields: Se
         name, value = f"{name}_env", match[1]
     if name.endswith("_env") and not (isinstance(value, str) and _ENV_NAME.fullmatch(value)):
         raise document.wrong(at, f"{name} holds the NAME of an environment variable, in capitals, such as MY_TOKEN")
-    _no_secrets(document, at, name, value)
+    _no_secrets(document, at, name, value, kind)
     return name, value
 
 
-def _no_secrets(document: _Document, at: Keys, name: str, value: Any) -> None:
+def _no_secrets(document: _Document, at: Keys, name: str, value: Any, kind: str = "") -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            _no_secrets(document, [*at, key], str(key), inner)
+            _no_secrets(document, [*at, key], str(key), inner, kind)
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            _no_secrets(document, [*at, i], name, inner)
+            _no_secrets(document, [*at, i], name, inner, kind)
     elif value is not None and _SECRET.search(name):
-        kind = str(document.get(["provider"]) or "") if isinstance(document.get(["provider"]), str) else ""
-        variable = "_".join(p for p in (kind, name) if p).upper().replace("-", "_")
+        variable = re.sub(r"\W", "_", f"{kind}_{name}".strip("_").upper())
         raise document.wrong(
             at, f'{name}: a secret does not belong in this file. Write "{{{{env.{variable}}}}}" and set that variable.'
         )
@@ -862,7 +865,7 @@ def _filled(query: Query, slice_s: int, window: str, document: _Document, keys: 
 # ---------------------------------------------------------------------------------------------------------- writing
 
 
-def init(spec_path: str | Path, provider: str = "prometheus", url: str = "http://127.0.0.1:9090") -> str:
+def init(spec_path: str | Path, provider: str = "prometheus", url: str | None = None) -> str:
     """The text of an observability.yaml for a spec: one metric per readable target, to be edited.
 
     The queries are suggestions by provider and category; the text loads as it is. What cannot be measured as written,
@@ -871,7 +874,7 @@ def init(spec_path: str | Path, provider: str = "prometheus", url: str = "http:/
     Args:
         spec_path: the spec.md.
         provider: plug-in of family metrics.
-        url: its address, when it takes one.
+        url: its address; None leaves it out, or writes a usual one where it cannot be left out.
 
     Raises:
         ConfigError: the spec cannot be read, or there is no such provider.
@@ -918,24 +921,6 @@ def init(spec_path: str | Path, provider: str = "prometheus", url: str = "http:/
     return "\n".join(lines) + "\n"
 
 
-def write_init(spec_path: str | Path, provider: str = "prometheus", url: str = "http://127.0.0.1:9090") -> Path:
-    """Write what `init` makes beside the spec and say where.
-
-    Raises:
-        ConfigError: there is an observability.yaml already, the folder cannot be written, or see `init`.
-    """
-    text = init(spec_path, provider, url)
-    path = Path(spec_path).parent / "observability.yaml"
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{path} is there already and is not overwritten; edit it, or move it away first") from None
-    except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}; make the folder writable") from None
-    return path
-
-
 def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
 
@@ -943,25 +928,23 @@ def _one_line(text: str) -> str:
 def _quoted(value: Any) -> str:
     """A YAML scalar that means this text, on one line."""
     text = str(value)
-    return (
-        text if re.fullmatch(r"[A-Za-z_][\w./:-]*[\w/]|[A-Za-z_]", text, re.A) else json.dumps(text, ensure_ascii=False)
-    )
+    if re.fullmatch(r"[A-Za-z_][\w./:-]*[\w/]|[A-Za-z_]", text, re.A) and text.lower() not in _YAML_WORDS:
+        return text
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
 
-def _required(provider: str, url: str) -> list[str]:
-    """The provider's address and the options it cannot do without."""
+def _required(provider: str, url: str | None) -> list[str]:
+    """The provider's address, its credentials by name, and the options it cannot do without."""
     lines = []
-    fields = dataclasses.fields(plugins.get("metrics", provider))
-    for field in fields:
+    for field in dataclasses.fields(plugins.get("metrics", provider)):
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if field.name == "url":
-            lines.append(f"url: {_quoted(url)}")
-        elif needed or (provider == "datadog" and field.name in ("api_key_env", "app_key_env")):
-            if field.name.endswith("_env"):
-                name = field.name.removesuffix("_env")
-                lines.append(f'{name}: "{{{{env.{provider.upper()}_{name.upper()}}}}}"')
-            else:
-                lines.append(f"{field.name}: edit-me")
+        if field.name == "url" and (url or needed):
+            lines.append(f"url: {_quoted(url or _USUAL_ADDRESS.get(provider, 'http://127.0.0.1'))}")
+        elif field.name.endswith("_env") and (needed or field.default):
+            variable = field.default if isinstance(field.default, str) else f"{provider}_{field.name[:-4]}".upper()
+            lines.append(f'{field.name[:-4]}: "{{{{env.{variable}}}}}"')
+        elif needed:
+            lines.append(f"{field.name}: edit-me")
     return lines
 
 
