@@ -13,7 +13,7 @@ from conftest import needed
 from http_receiver import Receiver, until
 
 CONFIG = """\
-global: {{resolve_timeout: 1s}}
+global: {{resolve_timeout: 200ms}}
 route: {{receiver: hook, group_by: ['...'], group_wait: 50ms, group_interval: 100ms, repeat_interval: 1h}}
 receivers:
   - name: hook
@@ -24,7 +24,7 @@ receivers:
 class Alertmanager:
     """Debian's prometheus-alertmanager; what it stores stands in ``folder`` and outlives a restart.
 
-    Its resolve_timeout is one second, so that an alert sent without an end is gone soon.
+    Its resolve_timeout is 200 ms, so that an alert sent without an end is gone soon.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import json
-import logging
 import math
+import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback_lib import privacy
@@ -71,6 +70,9 @@ class Sink(Protocol):
 
 
 _IDENTITY = frozenset(("event", "fingerprint", "episode", "since", "at", "resolved_at"))
+_ADDRESS = re.compile(
+    r"https?://(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?#](?:[^\s%]|%[0-9A-Fa-f]{2})*)?"
+)
 _REQUIRED = ("event", "fingerprint", "episode", "sequence", "severity", "since", "at", "summary")
 
 
@@ -94,7 +96,8 @@ def clean(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         if name in _IDENTITY:
             return value
-        return privacy.redact_address(value) if is_address(value) else privacy.redact(value)
+        alone = value.startswith(("http://", "https://")) and not any(c.isspace() for c in value)
+        return privacy.redact_address(value) if alone else privacy.redact(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -105,8 +108,8 @@ def clean(value: Any, name: str = "") -> Any:
 
 
 def is_address(text: Any) -> bool:
-    """Whether a value is an http or https address and nothing else."""
-    return isinstance(text, str) and text.startswith(("http://", "https://")) and not any(c.isspace() for c in text)
+    """Whether a value is an http or https address that services accept as one; a wrong one loses a whole alert."""
+    return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
 
 
 def dumped(body: Any) -> str:
@@ -122,8 +125,12 @@ def check_address(address: str, kind: str, option: str, *, shown: bool = True) -
     Raises:
         ConfigError: it is none that can be called, or holds a password. The message has the address if ``shown``.
     """
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         what = f"{option} is {address!r}" if shown else f"what {option} holds"
         raise ConfigError(f"sinks {kind}: {what}: no address; write one such as https://alerts.example.org/in")
     if parts.username is not None:
@@ -160,11 +167,11 @@ def send(
     from feedback_lib.transport import Transport
 
     parts = urllib.parse.urlsplit(address)
-    client = Transport(kind, f"{parts.scheme}://{parts.netloc}", headers=headers, writes=True)
+    base = f"{parts.scheme}://{parts.netloc}"
+    client = Transport(kind, base, headers=headers, writes=True, hidden=tuple(hidden))
     try:
-        with _unlogged(hidden):
-            query = urllib.parse.parse_qs(parts.query, keep_blank_values=True) or None
-            return client.call(method, parts.path or "/", params=query, body=body)
+        query = urllib.parse.parse_qs(parts.query, keep_blank_values=True) or None
+        return client.call(method, parts.path or "/", params=query, body=body)
     except TransportError as error:
         told = _without(str(error), hidden).removeprefix(f"{kind}: ")
         if quote and (said := _said(error.body)):
@@ -190,32 +197,6 @@ def _without(text: str, hidden: Sequence[str]) -> str:
     for secret in hidden:
         text = text.replace(secret, "[token]") if secret else text
     return text
-
-
-class _Unlogged(logging.Filter):
-    def __init__(self, hidden: Sequence[str]) -> None:
-        super().__init__()
-        self._hidden = hidden
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("hpack"):  # writes whole headers, the path among them
-            return False
-        record.msg, record.args = _without(record.getMessage(), self._hidden), None
-        return True
-
-
-@contextlib.contextmanager
-def _unlogged(hidden: Sequence[str]) -> Iterator[None]:
-    """Meanwhile no logger of a request writes a secret that stands in its address."""
-    loggers = [logging.getLogger(n) for n in ("feedback_lib.transport", "httpx", "hpack.hpack", "hpack.table")]
-    shield = _Unlogged(hidden)
-    for logger in loggers if hidden else ():
-        logger.addFilter(shield)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(shield)
 
 
 def secrets_in(address: str) -> list[str]:

@@ -144,6 +144,7 @@ def _annotations(alert: Mapping[str, Any]) -> dict[str, str]:
         "sev": alert.get("sev"),
         "runbook_url": alert.get("runbook"),  # the name that Alertmanager's own templates and pages look for
         "query": alert.get("query"),
+        "evidence": None if sinks.is_address(alert.get("evidence_url")) else alert.get("evidence_url"),
     }
     return {name: str(text) for name, text in told.items() if text not in (None, "")}
 
