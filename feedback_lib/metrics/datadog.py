@@ -206,7 +206,8 @@ def _parts(query: Query) -> tuple[dict[str, str], str, str]:
         query = {"queries": {"a": query}}
     given = asked("datadog", query, ("queries", "formula", "aggregator", "v1"), _EXAMPLE)
     queries, aggregator = given.get("queries"), str(given.get("aggregator", "avg"))
-    if not isinstance(queries, Mapping) or not queries or not all(isinstance(q, str) and q for q in queries.values()):
+    texts = list(queries.values()) if isinstance(queries, Mapping) else []
+    if not isinstance(queries, Mapping) or not texts or not all(isinstance(q, str) and q.strip() for q in texts):
         raise ConfigError(f"metrics datadog: {str(query)[:80]!r} is no query of this backend; write {_EXAMPLE}")
     if "formula" not in given and len(queries) > 1:
         raise ConfigError(f"metrics datadog: a query of {', '.join(queries)} needs a formula; write {_EXAMPLE}")

@@ -107,7 +107,7 @@ class Grafana:
     def _model(self, query: Query, instant: bool) -> dict[str, Any]:
         if isinstance(query, str) and query.strip():
             made = {"expr": query.strip(), "instant": instant, "range": not instant, "format": "time_series"}
-        elif isinstance(query, Mapping) and query:
+        elif isinstance(query, Mapping) and any(query.values()):
             _read_only(query)
             made = {str(name): value for name, value in query.items()}
         else:
