@@ -145,6 +145,20 @@ class Ledger:
             row = self._db.execute("SELECT until_us FROM asked WHERE sli = ?", (sli,)).fetchone()
         return row[0] if row else None
 
+    def unask(self, sli: str) -> None:
+        """Note that nothing after the newest sample of an SLI has been asked for."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE asked SET until_us = (SELECT MAX(at_us) FROM samples s WHERE s.sli = asked.sli) WHERE sli = ?",
+                (sli,),
+            )
+
+    def newest(self, sli: str) -> int | None:
+        """The moment of the newest sample of an SLI; None when there is none."""
+        with self._thread:
+            row = self._db.execute("SELECT MAX(at_us) FROM samples WHERE sli = ?", (sli,)).fetchone()
+        return row[0]  # type: ignore[no-any-return]
+
     def first(self, sli: str) -> int | None:
         """The moment of the oldest sample of an SLI; None when there is none."""
         with self._thread:
@@ -240,6 +254,21 @@ class Ledger:
                 "WHERE fingerprint = ? AND sequence = ? AND sink = ?",
                 (error, next_us, delivery.fingerprint, delivery.sequence, delivery.sink),
             )
+
+    def standing(self) -> dict[str, list[dict[str, Any]]]:
+        """The last event of each alert that is open, by sink, where the sink has been told it."""
+        with self._thread:
+            rows = self._db.execute(
+                "SELECT d.sink, e.alert, MAX(e.sequence) FROM events e JOIN deliveries d USING (fingerprint, sequence) "
+                "WHERE d.done_us IS NOT NULL AND e.sequence = "
+                "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) GROUP BY d.sink, e.fingerprint"
+            ).fetchall()
+        told: dict[str, list[dict[str, Any]]] = {}
+        for sink, text, _ in rows:
+            alert = json.loads(text)
+            if alert["event"] != "resolved":
+                told.setdefault(sink, []).append(alert)
+        return told
 
     # health
 

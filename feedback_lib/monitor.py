@@ -166,12 +166,14 @@ class Monitor:
         backend, step = self.backends[watched.slo.sli], watched.slo.slice_s
         until = micros(now) // (step * _US) * step
         asked = self.ledger.asked(watched.slo.sli)
-        first = until - lookback_s(watched.slo)
-        start = first if asked is None else max(first, asked // _US - OVERLAP_SLICES * step)
+        if asked is not None and asked > until * _US:  # the clock was ahead, and is set back now
+            self.ledger.unask(watched.slo.sli)
+            asked = self.ledger.asked(watched.slo.sli)
+        start = until - lookback_s(watched.slo)
         if not backend.history:
             start = until
-        if start > until:
-            return f"the clock of this machine stands before the newest sample ({_short(moment(start * _US))})"
+        elif asked is not None:
+            start = max(start, asked // _US - OVERLAP_SLICES * step)
         try:
             samples, partial = self._sample(watched, backend, start, until)
         except (MetricsError, ConfigError) as error:
@@ -210,30 +212,25 @@ class Monitor:
     def _judge(self, watched: Watched) -> Sequence[Mapping[str, Any]]:
         """Carry the alert of an SLO over the moments that are new; returns the events nobody had noted before."""
         name = watched.slo.sli
-        asked = self.ledger.asked(name)
-        if asked is None:
+        newest = self.ledger.newest(name)  # not the clock: silence is looked at when it is over
+        if newest is None:
             return []
         mark = alerts.fingerprint(self.plan.service, name)
         with self.ledger.transaction():
             state = self.ledger.alert_state(mark)
-            if state is not None and state.folded_us >= asked:
+            if state is not None and state.folded_us >= newest:
                 return []
             measured = self.ledger.measurements(watched.slo.service, name)
-            beginning = asked - lookback_s(watched.slo) * _US
-            first = measured.get_column("at_us").min()
-            start = (
-                state.folded_us
-                if state
-                else max(beginning, (first if isinstance(first, int) else asked) - watched.slo.slice_s * _US)
-            )
+            oldest = max(newest - lookback_s(watched.slo) * _US, measured.item(0, "at_us") - watched.slo.slice_s * _US)
+            start = state.folded_us if state else oldest
             timeline = nw.to_native(
-                slo.timeline(nw.from_native(measured.lazy()), watched.slo, moment(start), moment(asked)).collect()
+                slo.timeline(nw.from_native(measured.lazy()), watched.slo, moment(start), moment(newest)).collect()
             )
             hold_s = math.ceil(HOLD_S / watched.slo.slice_s) * watched.slo.slice_s
             after, events = alerts.fold(state or alerts.AlertState(start), timeline, hold_s=hold_s, reopen_s=REOPEN_S)
             if state is None:  # what was over before anybody watched is not told
                 events = events[-1:] if after.severity else []
-            after = dataclasses.replace(after, folded_us=asked)
+            after = dataclasses.replace(after, folded_us=newest)
             told = [self._alert(watched, mark, event, timeline, measured) for event in events]
             self.ledger.save_alert(mark, after, told, list(self._sinks))
         for alert in told:
@@ -385,19 +382,28 @@ class Monitor:
             self.ledger.delivered(delivery, micros(now))
 
     def _beat(self, now: dt.datetime) -> None:
-        """Show the sinks that this monitor lives; a watcher of silence (dead man's switch) waits for it."""
+        """Show the sinks that this monitor lives, and repeat what is open to those that forget.
+
+        A watcher of silence (dead man's switch) waits for the first. The second is harmless where it is known.
+        """
         if self.dry_run:
             return
         beat = {
             "event": "watchdog",
             "source": "production_monitor",
+            "spec_id": self.plan.spec_id,
+            "service": self.plan.service,
             "at": iso(now),
             "interval_s": self.plan.interval_s,
+            "summary": f"the monitor of {self.plan.spec_id} is running",
         }
-        beat["summary"] = said = f"the monitor of {self.plan.spec_id} is running"
+        alive = Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", str(beat["summary"]), "", data=beat)
+        standing = self.ledger.standing()
         for name, sink in self._sinks.items():
+            again = standing.get(name, []) if getattr(sink, "forgets", False) else []
             try:
-                sink.deliver(Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", said, "", data=beat))
+                for message in (alive, *map(_message, again)):
+                    sink.deliver(message)
             except (DeliveryError, ConfigError) as error:
                 logger.error("spec=%s sink=%s heartbeat failed: %s", self.plan.spec_id, name, error)
 
@@ -487,7 +493,7 @@ def _sev(watched: slo.Slo, severity: str, window: Mapping[str, Any]) -> str:
 def lookback_s(watched: slo.Slo) -> int:
     """How far back samples count: the SLO's window, or the longest alert window."""
     days: int | None = {"week": 7, "month": 31, "quarter": 92}.get(watched.window)
-    window = days * 86_400 if days else slo.window_s(watched.window)
+    window = days * 86_400 if days else watched.window_s
     return max(window, 3 * 86_400) // watched.slice_s * watched.slice_s
 
 

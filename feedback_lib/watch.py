@@ -232,7 +232,9 @@ def _housekeeping(watcher: Monitor, root: str | Path, now: dt.datetime) -> None:
     """Write the reports that are due; drop samples nobody needs any more."""
     performance.write_due(watcher, root, now)
     oldest_us = max((lookback_s(w.slo) for w in watcher.plan.watched), default=0) * 1_000_000
-    watcher.ledger.forget(micros(now) - oldest_us - REPORTED_US)
+    newest = [us for w in watcher.plan.watched if (us := watcher.ledger.newest(w.slo.sli)) is not None]
+    if newest:  # not by the clock, which may be wrong
+        watcher.ledger.forget(min(newest) - oldest_us - REPORTED_US)
 
 
 def _stamps(plan: specs.Plan) -> list[int]:

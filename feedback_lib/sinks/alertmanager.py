@@ -7,7 +7,7 @@ import dataclasses
 import datetime as dt
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from feedback_lib import sinks
 from feedback_lib.errors import ConfigError, DeliveryError
@@ -39,6 +39,8 @@ class Alertmanager:
     password_env: str | None = None
     token_env: str | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    forgets: ClassVar[bool] = True  # a restart loses what is open: it is to be told again and again
 
     def __post_init__(self) -> None:
         sinks.check_address(self.url, "alertmanager", "url")
