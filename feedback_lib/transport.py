@@ -95,7 +95,7 @@ class Transport:
         hidden: secrets that stand in the address itself; messages and logs show ``[token]`` in their place.
 
     Raises:
-        ConfigError: the address or ``ca`` cannot be used.
+        ConfigError: the address, ``timeout_s`` or ``ca`` cannot be used.
     """
 
     def __init__(
@@ -113,6 +113,8 @@ class Transport:
         hidden: tuple[str, ...] = (),
     ) -> None:
         url = _address(kind, base_url)
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+            raise ConfigError(f"{kind}: timeout_s = {timeout_s!r}: expected seconds, more than 0")
         self.kind, self.host, self._path = kind, url.host, url.path.rstrip("/")
         self._place = url.netloc.decode()
         self._headers = headers if callable(headers) else lambda: headers or {}
@@ -434,10 +436,10 @@ def secret(name: str, kind: str) -> str:
 
 def _address(kind: str, text: str) -> httpx.URL:
     """The address a client is made for; what stands in it may be a secret, so only a plain one is repeated."""
-    shown = repr(text) if not set("@?#") & set(text) else "the address"
+    shown = "the address" if set("@?#") & set(str(text)) else repr(text)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, TypeError):
         raise ConfigError(f"{kind}: {shown} is no address; write one such as http://prometheus:9090") from None
     if url.userinfo:
         raise ConfigError(f"{kind}: the address holds a user or password; use the options for credentials")

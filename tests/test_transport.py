@@ -482,7 +482,7 @@ def test_a_client_nobody_holds_closes_its_connections(service):
 @pytest.mark.parametrize(
     "address",
     [
-        *("prometheus:9090", "ftp://x", "http://", "", "http://[::1", "http://a\nb"),
+        *(None, 9090, "prometheus:9090", "ftp://x", "http://", "", "http://[::1", "http://a\nb"),
         *(f"http://me:{KEY}@x", f"me:{KEY}@x:80", f"{KEY}@x", f"http://x/?key={KEY}", f"http://x/#{KEY}", f"//x?{KEY}"),
     ],
 )
@@ -490,6 +490,12 @@ def test_an_address_that_cannot_be_used_or_holds_a_secret_is_a_configuration_err
     with pytest.raises(ConfigError) as caught:
         Transport("probe", address)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "10", None, True, float("nan"), float("inf")])
+def test_a_timeout_that_is_no_time_is_a_configuration_error(seconds):
+    with pytest.raises(ConfigError, match="timeout_s"):
+        Transport("probe", "http://127.0.0.1", timeout_s=seconds)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
