@@ -147,7 +147,7 @@ def test_promtool_fires_and_clears_in_the_slices_of_our_own_time_line(promtool, 
 
 
 def test_every_method_fires_as_ours_when_measurements_are_missing_and_odd(promtool, tmp_path):
-    minutes = 180
+    minutes = 140
     times = [(i + 1) * 60 * US for i in range(minutes)]
     latency = [0.1] * 40 + [0.2, 0.25] * 15 + [None] * 20 + [math.nan, math.inf] * 10 + [0.1] * (minutes - 110)
     uptime = [100.0] * 60 + [95.0] * 20 + [None] * 15 + [98.5] * 30 + [100.0] * (minutes - 125)
@@ -163,13 +163,20 @@ def test_every_method_fires_as_ours_when_measurements_are_missing_and_odd(promto
     counts = pl.DataFrame(
         {"at_us": [times[i] for i in seen], "bad": [bad[i] for i in seen], "valid": [1000.0] * len(seen)}
     )
+    policy = (
+        slo.AlertWindow("page", 3600, 300, Fraction("14.4")),
+        slo.AlertWindow("ticket", 86_400, 7200, Fraction(3)),
+    )
     watched = [
-        (LATENCY, pl.DataFrame({"at_us": times, "value": latency})),
-        (UPTIME, pl.DataFrame({"at_us": times, "value": share})),
-        (counted("bad_of_total", bad=BAD, total=TOTAL), counts),
-        (counted("good_of_total", good=GOOD, total=TOTAL), counts),
-        (counted("good_and_bad", good=GOOD, bad=BAD), counts),
-        (counted("too_rare", min_events=100_000, bad=BAD, total=TOTAL), counts),
+        (dataclasses.replace(w, slo=dataclasses.replace(w.slo, policy=policy)), frame)
+        for w, frame in (
+            (LATENCY, pl.DataFrame({"at_us": times, "value": latency})),
+            (UPTIME, pl.DataFrame({"at_us": times, "value": share})),
+            (counted("bad_of_total", bad=BAD, total=TOTAL), counts),
+            (counted("good_of_total", good=GOOD, total=TOTAL), counts),
+            (counted("good_and_bad", good=GOOD, bad=BAD), counts),
+            (counted("too_rare", min_events=100_000, bad=BAD, total=TOTAL), counts),
+        )
     ]
     ours = {key: numbers for w, frame in watched for key, numbers in firing(w, frame, minutes).items()}
     series = {
@@ -204,7 +211,7 @@ def test_missing_data_and_a_silent_monitor_are_alerts_of_their_own(promtool, tmp
     test = {
         "interval": "1m",
         "input_series": [
-            {"series": "latency_p99_seconds", "values": "0.1x30 stale"},
+            {"series": "latency_p99_seconds", "values": "0.1x30" + " NaN" * 15},
             {
                 "series": 'feedback_monitor_last_evaluation_timestamp_seconds{spec_id="spec-1"}',
                 "values": "0+60x30 1800x30",
