@@ -70,8 +70,8 @@ class Elasticsearch:
         value = wanted.aggregation
         body: dict[str, Any] = {
             "size": 0,
-            "track_total_hits": True,
-            "timeout": f"{self.timeout_s:g}s",
+            "track_total_hits": not value,
+            "timeout": self._patience,
             "query": wanted.range(start, at, narrowed=bool(value)),
             "aggs": {"v": value} if value else {"newest": {"max": {"field": wanted.time_field}}},
         }
@@ -115,7 +115,7 @@ class Elasticsearch:
         body = {
             "size": 0,
             "track_total_hits": False,
-            "timeout": f"{self.timeout_s:g}s",
+            "timeout": self._patience,
             "query": wanted.range(start, end, narrowed=bool(value)),
             "aggs": {"slices": {"date_histogram": buckets, "aggs": {"matching": matching}}},
         }
@@ -131,6 +131,11 @@ class Elasticsearch:
     def _search(self, index: str, body: Mapping[str, Any]) -> Any:
         path = f"/{index}/_search"
         return self._transport(index).call("POST", path, body=body).json()
+
+    @property
+    def _patience(self) -> str:
+        """How long the service may search: so long that it can still say that it did not finish."""
+        return f"{round(self.timeout_s * 800)}ms"
 
     def _reading(self, index: str) -> Any:
         host = self._transport(index).host

@@ -98,7 +98,7 @@ class Grafana:
             reply = self._transport.call("POST", _PATH, body=asked).json()
             result = reply["results"][own["refId"]]
             found, notices = parse(result)
-        error = result.get("error")
+            error = result.get("error") or (f"status {result['status']}" if result.get("status", 200) >= 400 else None)
         if error and found.is_empty():
             raise MetricsError("grafana", f"{host}: the data source failed: {clean(str(error), self._headers())}")
         said = [clean(text, self._headers()) for text in ([str(error)] if error else []) + notices]

@@ -68,22 +68,29 @@ class Nagios:
         params |= {"hostname": host} if host != "*" else {}
         params |= {"servicedescription": service} if service not in ("", "*") else {}
         points: list[tuple[str, int, float | None]] = []
-        silent = []
+        silent, wrong = [], []
         with reading("nagios", self._transport.host, credentials=self._headers, rights=_RIGHTS):
             answer = self._transport.get(_PATH, params).json()
-            problem = self._problem(answer["result"])
-            found = [] if problem else list(_objects(answer["data"], what, wild))
-            for names, one in found:
+            refused = self._refused(answer["result"])
+            for names, one in () if refused else _objects(answer["data"], what, wild):
+                if host not in ("*", names["host"]) or service not in ("*", names.get("service", "")):
+                    continue
+                place = "/".join(names.values())
                 age_s = epoch_us(at) / 1e6 - one["last_check"] / 1000
                 if not one["has_been_checked"] or abs(age_s) > self.stale_s:
-                    last = f"was last checked {_ago(age_s)}" if one["has_been_checked"] else "was never checked"
-                    silent.append(f"{'/'.join(names.values())} {last}")
+                    last = f"last checked {_ago(age_s)}" if one["has_been_checked"] else "never checked"
+                    silent.append(f"{place} was {last}")
                     continue
-                value, problem = _value(one, names, label)
-                silent += [f"{'/'.join(names.values())} is {one['status']} without a value"] if value is None else []
+                measured = perfdata(one["perf_data"]) if label else {}
+                if measured and label not in measured:
+                    wrong.append(f"{place} has no performance data {label!r}; it has {', '.join(measured)}")
+                    continue
+                value = measured.get(label) if label else _STATES[what][one["status"]]
+                silent += [f"{place} is {one['status']} without a value"] if value is None else []
                 points.append((labels(names), epoch_us(at), value))
-        if problem:
-            raise MetricsError("nagios", f"{self._transport.host}: {clean(problem, self._headers())}")
+        if refused or (wrong and not points):
+            said = clean(refused or wrong[0], self._headers())
+            raise MetricsError("nagios", f"{self._transport.host}: {said}")
         return Answer(frame(points), "; ".join(silent) or None, self._page(host, service))
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
@@ -91,7 +98,7 @@ class Nagios:
         raise MetricsError("nagios", f"{self._transport.host} knows only its last checks; there is no history to read")
 
     @staticmethod
-    def _problem(result: Mapping[str, Any]) -> str:
+    def _refused(result: Mapping[str, Any]) -> str:
         return "" if result["type_code"] == 0 else f"{result['type_text']}: {result['message']}"
 
     def _page(self, host: str, service: str) -> str:
@@ -117,16 +124,6 @@ def _objects(data: Mapping[str, Any], what: str, wild: bool) -> Iterator[tuple[d
     else:
         for one in data["hostlist"].values() if wild else [data["host"]]:
             yield {"host": one["name"]}, one
-
-
-def _value(one: Mapping[str, Any], names: Mapping[str, str], label: str) -> tuple[float | None, str]:
-    """What a checked object says: its value, or why the query is wrong."""
-    if not label:
-        return _STATES["service" if "service" in names else "host"][one["status"]], ""
-    measured = perfdata(one["perf_data"])
-    if not measured or label in measured:
-        return measured.get(label), ""
-    return None, f"{'/'.join(names.values())} has no performance data {label!r}; it has {', '.join(measured)}"
 
 
 def _parts(query: Query) -> tuple[str, str, str]:

@@ -134,11 +134,14 @@ def parse(reply: Reply) -> tuple[list[Mapping[str, Any]], list[tuple[str, str]],
     messages: list[tuple[str, str]] = []
     whole = False
     try:
-        parts = [json.loads(text)] if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+        parts = [json.loads(text)]
     except ValueError:
-        if reply.content.lstrip().startswith(b"{"):
-            return rows, messages, False  # cut in the middle of a line
-        return rows, messages, bool(reply.json())  # says that it is not JSON
+        try:
+            parts = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except ValueError:
+            if text.startswith("{"):
+                return [], [], False  # cut in the middle of a line
+            parts = reply.json()  # raises: it is something else
     for part in parts:
         if isinstance(part, list):
             part, whole = {"results": part}, True
