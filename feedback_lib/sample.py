@@ -287,11 +287,11 @@ EXPECTED: Mapping[str, Mapping[str, tuple[str, str | None]]] = {
         "scheduler_availability": ("met", None),
     },
 }
-# the line of each spec that sets no limit although it looks as if it did
+# the line of each spec that promises something and cannot be read as a limit
 UNREADABLE: Mapping[str, str] = {
-    "spec-core-001": "Results come back fast enough even for very large projects.",
-    "spec-reg-002": "Installing should not feel slow",
-    "spec-ci-003": "The pool grows soon enough before the morning peak",
+    "spec-core-001": "Response times must be acceptable even for very large projects.",
+    "spec-reg-002": "Installing a package should take about 3 to 10 s",
+    "spec-ci-003": "Start latency of macOS machines: TBD",
 }
 
 

@@ -1,6 +1,7 @@
 """The sample world: the same every time, plainly synthetic, and with the stories its key tells of."""
 
 import csv
+import dataclasses
 import datetime as dt
 import email
 import hashlib
@@ -11,12 +12,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import narwhals as nw
 import polars as pl
 import pytest
 import yaml
 from scipy.stats import poisson
 
-from feedback_lib import plugins, sample
+from feedback_lib import plugins, sample, specs
+from feedback_lib.analysis import regressions, slo
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Item
 
@@ -470,6 +473,114 @@ def test_another_seed_measures_other_noise_and_the_same_incidents(key, folder, t
     here, there = (metrics(path, "spec-core-001", start)["search_latency_p99"] for path in (folder, tmp_path))
     assert (here != there).mean() > 0.99
     assert there.min() > 0.6
+
+
+@pytest.fixture(scope="module")
+def plans(folder):
+    return {spec_id: specs.load(spec_id, root=folder) for spec_id in LATENCY}
+
+
+@pytest.fixture(scope="module")
+def measured(plans, key):
+    """(spec, metric) -> its SLO and what `analysis.slo` makes of the eight weeks."""
+    since, until = (dt.datetime.fromisoformat(key["monitor"][name]) for name in ("since", "until"))
+    found = {}
+    for spec_id, plan in plans.items():
+        for watched in plan.watched:
+            backend = plugins.build("metrics", watched.backend)
+            queries = {"value": watched.query, "good": watched.good, "bad": watched.bad, "valid": watched.total}
+            frame = pl.DataFrame(schema={"at": pl.Datetime("us", "UTC")})
+            for name, query in queries.items():
+                if query is not None:
+                    answer = backend.between(query, since + dt.timedelta(minutes=5), until, watched.slo.slice_s)
+                    assert answer.partial is None
+                    part = answer.frame.select("at", pl.col("value").alias(name))
+                    frame = frame.join(part, on="at", how="full", coalesce=True)
+            values = nw.from_native(frame.select(pl.col("at").dt.epoch("us").alias("at_us"), pl.exclude("at")).lazy())
+            found[spec_id, watched.slo.sli] = watched.slo, slo.measure(values, watched.slo)
+    return found
+
+
+def test_each_spec_promises_the_limit_of_its_weekly_reports(plans):
+    for spec_id, service, limit_ms in sample.SPECS:
+        plan = plans[spec_id]
+        first = next(watched for watched in plan.watched if watched.slo.category == "latency")
+        assert plan.service == service
+        assert plan.deploys.name == "deploys.csv"
+        assert first.slo.sli == LATENCY[spec_id][0]
+        assert first.slo.threshold * LATENCY[spec_id][1] == pytest.approx(limit_ms)
+        assert {w.slo.target for w in plan.watched if w.slo.category == "error_rate"} == {"99.9%"}
+        assert {w.slo.slice_s for w in plan.watched} == {300}
+        assert {w.slo.category for w in plan.watched} == {"latency", "error_rate", "availability"}
+
+
+def test_each_spec_has_a_promise_nobody_measures_and_a_line_that_cannot_be_read(plans, key):
+    for spec_id, line in key["monitor"]["unreadable"].items():
+        plan = plans[spec_id]
+        assert plan.unmeasured
+        assert any(line in skipped.text for skipped in plan.skipped), [s.text for s in plan.skipped]
+        assert not any(
+            re.search("TLS|WCAG|RTO|RPO", t.text) for t in (*plan.unmeasured, *(w.target for w in plan.watched))
+        )
+
+
+def test_at_the_end_every_slo_is_where_the_key_says(measured, key):
+    until = dt.datetime.fromisoformat(key["monitor"]["until"])
+    promised = [one for one, _ in measured.values()]
+    everything = nw.concat([frame for _, frame in measured.values()])
+    states = nw.to_native(slo.evaluate(everything, promised, until)).collect()
+    firing = nw.to_native(slo.burns(everything, promised, until)).collect().filter(decision="firing")
+    names = {plan_service: spec_id for spec_id, plan_service, _ in sample.SPECS}
+    worst = {(r["service"], r["sli"]): r["severity"] for r in firing.sort("severity", descending=True).to_dicts()}
+    found = {
+        (names[r["service"]], r["sli"]): (r["state"], worst.get((r["service"], r["sli"]))) for r in states.to_dicts()
+    }
+    assert found == {
+        (spec_id, metric): (told["state"], told["alert"])
+        for spec_id, by_metric in key["monitor"]["expected"].items()
+        for metric, told in by_metric.items()
+    }
+
+
+def test_in_eight_weeks_nothing_pages_but_what_was_planted(measured, key):
+    since, until = (dt.datetime.fromisoformat(key["monitor"][name]) for name in ("since", "until"))
+    paged = {}
+    for (spec_id, metric), (promised, frame) in measured.items():
+        only_pages = dataclasses.replace(promised, policy=tuple(a for a in promised.alerts if a.severity == "page"))
+        lines = nw.to_native(slo.timeline(frame, only_pages, since, until)).collect().filter(decision="firing")
+        if lines.height:
+            first, last = (
+                dt.datetime.fromtimestamp(us / 1e6, dt.UTC) for us in (lines["at_us"].min(), lines["at_us"].max())
+            )
+            paged[spec_id, metric] = (first, last)
+    incidents = [i for i in key["monitor"]["incidents"] if i["finding"] in ("step", "outage")]
+    planted = {
+        (i["spec_id"], metric): (
+            dt.datetime.fromisoformat(i["start"]),
+            dt.datetime.fromisoformat(i["end"] or "2026-11-16T00:00Z"),
+        )
+        for i in incidents
+        for metric in i["metrics"]
+        if metric != "document_latency_p99"  # slower, and inside its limit
+    }
+    assert paged.keys() == planted.keys()
+    for which, (first, last) in paged.items():
+        start, end = planted[which]
+        assert dt.timedelta() < first - start <= dt.timedelta(minutes=30)
+        assert dt.timedelta() <= last - end <= dt.timedelta(minutes=30)
+
+
+def test_the_regression_finder_finds_both_steps_and_nothing_else(folder, key):
+    as_of = dt.datetime.fromisoformat(key["monitor"]["until"])
+    found = {}
+    columns = [*LATENCY.items(), ("spec-core-001", ("document_latency_p99", 1_000))]
+    for spec_id, (metric, _) in columns:
+        frame = metrics(folder, spec_id).select(pl.col("at").str.to_datetime(time_zone="UTC"), value=metric)
+        found[metric] = regressions.find(nw.from_native(frame.lazy()), as_of=as_of).regression
+    steps = [metric for metric, regression in found.items() if regression]
+    assert sorted(steps) == ["document_latency_p99", "search_latency_p99"]
+    assert all(found[metric].start == dt.date(2026, 11, 10) for metric in steps)
+    assert found["document_latency_p99"].estimate == pytest.approx(0.2, abs=0.03)
 
 
 def test_the_page_names_every_metric_and_incident(key):
