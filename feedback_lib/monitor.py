@@ -234,7 +234,7 @@ class Monitor:
             told = [self._alert(watched, mark, event, timeline, measured) for event in events]
             self.ledger.save_alert(mark, after, told, list(self._sinks))
         for alert in told:
-            logger.warning(
+            logger.info(
                 "spec=%s sli=%s event=%s severity=%s since=%s",
                 self.plan.spec_id,
                 name,

@@ -23,7 +23,7 @@ from feedback_lib import __version__
 from feedback_lib.analysis import alerts, regressions, slo
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.ledger import Ledger
-from feedback_lib.metrics import Backend
+from feedback_lib.metrics import Backend, Histograms
 from feedback_lib.monitor import WORST, Monitor, Status, iso, micros, moment, query_text
 from feedback_lib.specs import Plan, Watched
 
@@ -174,12 +174,17 @@ def find_regressions(plan: Plan, backends: Mapping[str, Backend], as_of: dt.date
         worse: Literal["up", "down"] = "up" if watched.op.startswith("<") else "down"
         try:
             answer = backend.between(watched.query, end - dt.timedelta(days=HISTORY_DAYS), end, HISTORY_STEP_S)
+            edges = backend.bucket_edges(watched.query, end) if isinstance(backend, Histograms) else ()
         except (MetricsError, ConfigError) as error:
-            found[watched.slo.sli] = regressions.nothing(str(error))
+            found[watched.slo.sli] = regressions.Result(None, str(error))
             continue
         values = answer.frame.with_columns(pl.col("value") * watched.factor)
         found[watched.slo.sli] = regressions.find(
-            values, as_of=end, options=regressions.RegressionOptions(direction=worse)
+            values,
+            as_of=end,
+            options=regressions.RegressionOptions(direction=worse),
+            bucket_edges=[e * watched.factor for e in edges if 0 < e < math.inf] or None,
+            subject=watched.slo.sli,
         )
     return found
 
@@ -256,5 +261,8 @@ def _regression(watched: Watched, plan: Plan, result: regressions.Result) -> dic
         "before": rise.before if rise else None,
         "after": rise.after if rise else None,
         "unit": watched.unit,
+        "power": result.power,
+        "bucket": [result.bucket.low, result.bucket.high] if result.bucket else None,
+        "notes": list(result.notes),
         "sentence": rise.sentence(watched.slo.sli, plan.service, watched.unit) if rise else None,
     }

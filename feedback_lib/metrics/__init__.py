@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from feedback_lib.errors import ConfigError, MetricsError, TransportError, nearest
 
@@ -58,6 +58,19 @@ class Backend(Protocol):
         Raises:
             MetricsError: it could not be read, or has no history.
             ConfigError: an option or a query is wrong.
+        """
+        ...
+
+
+@runtime_checkable
+class Histograms(Protocol):
+    """A backend that knows the buckets its quantiles are read from, and so how exact they are."""
+
+    def bucket_edges(self, query: Query, at: dt.datetime) -> tuple[float, ...]:
+        """Upper edges of the classic histograms behind a query, ascending; empty when there are none.
+
+        Raises:
+            MetricsError: they could not be read.
         """
         ...
 
