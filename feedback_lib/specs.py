@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 from feedback_lib import plugins
 from feedback_lib.analysis import nfr
-from feedback_lib.analysis.slo import Slo, parse_duration
+from feedback_lib.analysis.slo import Slo, exact, parse_duration
 from feedback_lib.config import resolve
 from feedback_lib.errors import ConfigError, nearest
 
@@ -39,7 +40,8 @@ _OTHER_NAMES = {"application_key": "app_key"}  # Datadog's own docs have both
 _ENV = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SECRET = re.compile(
-    r"(^|[_-])(api_?key|app_?key|application_?key|token|password|passwd|routing_?key|secret|authorization)$", re.I
+    r"(^|[_-])(api[_-]?key|app[_-]?key|application[_-]?key|token|password|passwd|routing[_-]?key|secret|authorization)$",
+    re.I,
 )
 _CREDENTIALS_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 _TARGET = re.compile(r"(<=|>=|<|>|≤|≥)?\s*(\d[\d.,_  ]*)\s*(.*)")
@@ -75,12 +77,17 @@ class Watched:
     op: str = ">="
     limit: float = 0.0  # the target's number as people wrote it, in `unit`
     unit: str = ""
-    factor: float = 1.0  # what was measured × factor is in `unit`
+    exact_factor: Fraction = Fraction(1)  # what was measured × this is in `unit`
     target: nfr.Target | None = None
     runbook: str | None = None
     dashboard: str | None = None
     written: Mapping[str, Query] = dataclasses.field(default_factory=dict)  # queries with $slice and $window in them
     line: int = 0  # in observability.yaml
+
+    @property
+    def factor(self) -> float:
+        """What was measured × this is in ``unit``, up to rounding; `shown` is exact."""
+        return float(self.exact_factor)
 
     def shown(self, measured: float) -> float:
         """A measured value in the unit of the target, to be compared with ``limit`` by a reader.
@@ -88,7 +95,7 @@ class Watched:
         ``measured`` is what ``query`` returned; with occurrences the share of bad events when ``op`` is ``<`` or
         ``<=``, else the share of good ones.
         """
-        return float(Fraction(measured) * Fraction(str(self.factor)))
+        return float(exact(measured) * self.exact_factor) if math.isfinite(measured) else measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +171,7 @@ def _on_disk(top: Path) -> Iterator[tuple[str, Path]]:
         if "spec.md" not in files or not _inside(path, top):
             continue
         within = path.parent.relative_to(top).parts
-        if "specs" in within[:-1]:
+        if within and "specs" in (top.name, *within[:-1]):
             yield within[-1], path.resolve()
         with path.open(encoding="utf-8", errors="replace") as file:
             head = file.read(20_000)
@@ -452,7 +459,10 @@ def _credential(
             where = f"takes {', '.join(known)} from the environment" if known else "takes nothing from the environment"
             raise document.wrong(at, f"{name}: this plug-in {where}; write the value itself or use another option")
         name, value = f"{name}_env", match[1]
-    if name.endswith("_env") and not (isinstance(value, str) and _ENV_NAME.fullmatch(value)):
+    elif isinstance(value, str) and _ENV.search(value):
+        raise document.wrong(at, f'{name}: "{{{{env.NAME}}}}" is the whole value or none of it; put all of it there')
+    names = value if isinstance(value, list) else [value]
+    if name.endswith("_env") and not all(isinstance(n, str) and _ENV_NAME.fullmatch(n) for n in names):
         raise document.wrong(at, f"{name} holds the NAME of an environment variable, in capitals, such as MY_TOKEN")
     _no_secrets(document, at, name, value, kind)
     return name, value
@@ -557,7 +567,10 @@ _TIME = {
     **dict.fromkeys(("d", "day", "days"), Fraction(86400)),
 }
 _RATIO = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "‰": Fraction(1, 1000), "ratio": Fraction(1)}
-_PER_SECOND = ("rps", "tps", "qps", "iops")
+_RATES = dict.fromkeys(("rps", "tps", "qps", "ops", "iops", "eps"), Fraction(1)) | dict.fromkeys(
+    ("rpm", "tpm"), Fraction(1, 60)
+)
+_BITS = {"kbps": Fraction(125), "mbps": Fraction(125_000), "gbps": Fraction(125_000_000)}
 _BYTES = {"b": Fraction(1), "byte": Fraction(1), "bytes": Fraction(1)} | {
     f"{prefix}{end}": Fraction(base**power)
     for power, prefix in enumerate(("k", "m", "g", "t"), start=1)
@@ -574,8 +587,10 @@ def _unit(text: str) -> tuple[str, Fraction]:
         return "time", _TIME[word]
     if word in _BYTES:
         return "bytes", _BYTES[word]
-    if word in _PER_SECOND:
-        return "rate", Fraction(1)
+    if word in _RATES:
+        return "rate", _RATES[word]
+    if word in _BITS:
+        return "bytes/s", _BITS[word]
     what, slash, per = (p.strip() for p in word.rpartition("/"))
     if slash and per in _TIME:
         return ("bytes/s", _BYTES[what] / _TIME[per]) if what in _BYTES else ("rate", 1 / _TIME[per])
@@ -668,7 +683,7 @@ def _metric(
         op=op,
         limit=float(limit),
         unit="" if unit == "ratio" else unit,
-        factor=made["factor"],
+        exact_factor=made["factor"],
         target=target,
         runbook=document.text([*here, "runbook"]) or document.text(["runbook"]),
         dashboard=document.text([*here, "dashboard"]) or document.text(["dashboard"]),
@@ -752,7 +767,7 @@ def _measured(document: _Document, here: Keys, name: str, goal: _Goal, queries: 
             "target": objective or "99%",
             "op": goal.op,
             "threshold": float(Fraction(goal.value) * base / own),
-            "factor": float(own / base),
+            "factor": own / base,
         }
     if dimension == "ratio":
         good = Fraction(goal.value) * base
@@ -767,10 +782,10 @@ def _measured(document: _Document, here: Keys, name: str, goal: _Goal, queries: 
                 here, f"{name}: a target of {goal.op} {_plain(goal.value)}{goal.unit} leaves no error budget; write "
                 "'target:' with one that does, such as '< 0.1%' or '>= 99.9%'"
             )  # fmt: skip
-        made: dict[str, Any] = {"method": method, "target": _percent(good), "factor": float(1 / base)}
+        made: dict[str, Any] = {"method": method, "target": _percent(good), "factor": 1 / base}
         if method == "ratio_timeslices":
             own = _query_unit(document, here, name, goal, "ratio")
-            made |= {"scale": float(own), "invert": below, "factor": float(own / base)}
+            made |= {"scale": float(own), "invert": below, "factor": own / base}
         return made
     if method == "ratio_timeslices":
         raise document.wrong([*here, "method"], f"{name}: a target in {goal.unit or 'numbers'} is no share of good")
@@ -781,7 +796,7 @@ def _measured(document: _Document, here: Keys, name: str, goal: _Goal, queries: 
             f"{name}: which share of events must be {goal.op} {_plain(goal.value)} {goal.unit}? Write 'objective: 99%'",
         )
     share_wanted = Decimal(wanted[:-1])
-    return {"method": method, "target": wanted, "factor": 100.0, "read_as": (">=", share_wanted, "%")}
+    return {"method": method, "target": wanted, "factor": Fraction(100), "read_as": (">=", share_wanted, "%")}
 
 
 def _query_unit(document: _Document, here: Keys, name: str, goal: _Goal, default: str) -> Fraction:
