@@ -106,6 +106,18 @@ def test_a_long_frame_takes_its_labels_from_columns_of_text(backend, service):
     assert found == [('host="a"', at(60000), 1.0), ('host="a"', at(120000), 3.0), ('host="b"', at(60000), 2.0)]
 
 
+def test_of_several_points_in_a_slice_the_newest_stays(backend, service):
+    frame = {
+        "schema": {"fields": fields(number())},
+        "data": {"values": [[60_001, 119_999, 120_000, 120_001], [1, 2, 3, 4]]},
+    }
+    answers(service, {"frames": [frame]})
+    assert backend.between("x", at(60000), at(180000), 60).frame.rows() == [
+        ("", at(120000), 3.0),
+        ("", at(180000), 4.0),
+    ]
+
+
 def test_infinities_stand_beside_the_values_and_are_kept(backend, service):
     frame = {
         "schema": {"fields": fields(number())},

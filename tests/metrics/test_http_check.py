@@ -35,9 +35,15 @@ def test_an_address_that_answers_200_is_up(service):
 
 
 @pytest.mark.parametrize("usual", [204, 301, 401, 404, 429, 500, 503, CUT], ids=str)
-def test_another_status_or_a_broken_connection_is_down_after_one_try(service, usual):
+def test_another_status_or_a_broken_connection_is_down(service, usual):
     service.usual = usual
     assert HttpCheck().now(service.url, AT).frame.rows() == DOWN
+
+
+def test_a_failure_is_not_tried_again(service):
+    service.usual = 503
+    with stamina.set_testing(False):
+        assert HttpCheck().now(service.url, AT).frame.rows() == DOWN
     assert len(service.requests) == 1
 
 

@@ -129,6 +129,15 @@ def test_without_the_last_row_the_answer_broke_off(backend, service):
         backend.between(QUERY, AT - MINUTE, AT, 60)
 
 
+def test_rows_of_a_preview_are_not_results_and_do_not_end_the_answer(backend, service):
+    preview = {**row(2, last=True, host="old", count="5"), "preview": True}
+    answers(service, preview, row(3, last=True, host="new", count="6"))
+    assert backend.now(QUERY, AT).frame["series"].to_list() == ['host="new"']
+    answers(service, preview)
+    with pytest.raises(MetricsError, match="broke off"):
+        backend.now(QUERY, AT)
+
+
 @pytest.mark.parametrize("kind", ["FATAL", "ERROR"])
 def test_a_message_of_failure_is_an_error_although_rows_came(backend, service, kind):
     failed = {"messages": [{"type": kind, "text": "Search not executed: quota of user jane.doe@example.org"}]}
@@ -182,6 +191,7 @@ def test_offsets_are_read_and_a_time_without_one_is_not_guessed(backend, service
         ("index=web | sendemail to=a@example.org", "sendemail"),
         ("index=web | append [search index=b | outputcsv x]", "outputcsv"),
         ("index=a [| inputlookup x | sendalert y]", "sendalert"),
+        ("index=a | append [collect index=b]", "collect"),
         ("|delete", "delete"),
         ('index=web "a | b" |\n\tmcollect index=m', "mcollect"),
         (r'index=web "\" | delete "  | dump basefilename=x', "dump"),
