@@ -45,7 +45,7 @@ class Prometheus:
         user_env, password_env: variables with a user and a password.
         tenant: sent as ``X-Scope-OrgID``, for Mimir, Cortex and Loki.
         timeout_s: seconds one answer may take.
-        ca: file of certificates to trust instead of the system's.
+        ca: file of certificates to trust instead of the usual ones.
     """
 
     url: str
@@ -67,7 +67,7 @@ class Prometheus:
         promql = _promql(query)
         frame, partial = self._ask("/api/v1/query", {"query": promql, "time": f"{at.timestamp():.3f}"})
         frame = frame.unique("series", keep="last", maintain_order=True)
-        return Answer(frame, partial, self._page(promql, "1", {"moment_input": f"{at:%Y-%m-%d %H:%M:%S}"}))
+        return Answer(frame, partial, self._page(promql, "1", {"moment_input": _shown(at)}))
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """The values at ``start``, ``start + step_s``, … up to and including ``end``, asked for in pieces.
@@ -81,12 +81,14 @@ class Prometheus:
             until = min(last, piece + (_POINTS - 1) * step_s)
             asked = {"query": promql, "start": piece, "end": until, "step": step_s}
             frame, partial = self._ask("/api/v1/query_range", asked)
+            if not _on_grid(frame["at"], piece, until, step_s):
+                raise MetricsError("prometheus", f"{self.url} answered for moments it was not asked for")
             frames.append(frame)
             partials += [partial] if partial and partial not in partials else []
         whole = pl.concat(frames)
         if len(frames) > 2:
             whole = whole.sort("series", "at")
-        shown = {"range_input": f"{max(last - first, step_s)}s", "end_input": f"{end:%Y-%m-%d %H:%M:%S}"}
+        shown = {"range_input": f"{max(last - first, step_s)}s", "end_input": _shown(end)}
         page = self._page(promql, "0", {**shown, "step_input": str(step_s)})
         return Answer(whole, "; ".join(partials) or None, page)
 
@@ -228,15 +230,33 @@ def _number(one: Mapping[str, Any], key: str) -> Any:
 def _frame(found: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> pl.DataFrame:
     """Samples by labels as a frame; Polars reads the numbers five times as fast as Python does."""
     frames = [pl.DataFrame(schema=_SCHEMA)]
+    if len({labels for labels, _ in found}) < len(found):
+        raise ValueError("two series of the same labels")
     for labels, samples in sorted(found, key=lambda one: one[0]):
         seconds = pl.Series("at", [sample[0] for sample in samples], pl.Float64(), strict=False)
         value = pl.Series("value", [sample[1] for sample in samples], pl.String()).cast(pl.Float64())
         if seconds.null_count() or value.null_count():
             raise ValueError("a sample without time or value")
-        at = (seconds * 1_000_000).round().cast(pl.Int64()).cast(_SCHEMA["at"])
-        frame = pl.DataFrame([pl.repeat(labels, len(at), dtype=pl.String(), eager=True).alias("series"), at, value])
+        at = (seconds * 1_000_000).round().cast(pl.Int64())
+        if len(at) > 1 and (at[1:] - at[:-1]).min() <= 0:  # type: ignore[operator]
+            raise ValueError("samples out of the order of time")
+        frame = pl.DataFrame(
+            [pl.repeat(labels, len(at), dtype=pl.String(), eager=True).alias("series"), at.cast(_SCHEMA["at"]), value]
+        )
         frames.append(frame.filter(value.is_not_nan()) if value.is_nan().any() else frame)
     return pl.concat(frames)
+
+
+def _on_grid(at: pl.Series, first: int, last: int, step_s: int) -> bool:
+    """Whether all moments are ``first``, ``first + step_s``, … up to ``last``."""
+    since = at.to_physical().to_numpy() - first * 1_000_000
+    return not len(since) or bool(
+        since.min() >= 0 and since.max() <= (last - first) * 1_000_000 and not (since % (step_s * 1_000_000)).any()
+    )
+
+
+def _shown(at: dt.datetime) -> str:
+    return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _labels(metric: Mapping[str, str]) -> str:

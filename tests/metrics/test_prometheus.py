@@ -73,6 +73,11 @@ def vector(*values, **more):
     return {"status": "success", "data": {"resultType": "vector", "result": found}} | more
 
 
+def matrix(*series):
+    found = [{"metric": {}, "values": samples} for samples in series]
+    return {"status": "success", "data": {"resultType": "matrix", "result": found}}
+
+
 @pytest.fixture
 def no_pauses():
     with stamina.set_testing(True, attempts=3, cap=True):
@@ -232,6 +237,9 @@ def test_a_text_is_refused():
         (200, vector("many")),
         (200, vector(None)),
         (200, {"status": "success", "data": {"resultType": "scalar", "result": [None, "1"]}}),
+        (200, matrix([[1795208400, "1"], [1795208400, "2"]])),
+        (200, matrix([[1795208400, "1"], [1795208340, "2"]])),
+        (200, matrix([[1795208400, "1"]], [[1795208400, "2"]])),
         (200, {"status": "error", "errorType": "internal", "error": "out of memory"}),
         (302, b""),
         (404, b"no such page"),
@@ -241,6 +249,15 @@ def test_a_text_is_refused():
 def test_an_answer_that_lies_is_an_error_and_never_a_value(said, no_pauses):
     with serving(said) as (url, _), pytest.raises(MetricsError, match=r"^prometheus: "):
         backend(url).now("up", AT)
+
+
+@pytest.mark.parametrize("at", [1795208399, 1795208400.5, 1795208430, 1795208340, 1795208520])
+def test_values_of_moments_that_were_not_asked_for_are_an_error(at):
+    good = [[1795208400, "1"], [1795208460, "NaN"]]
+    with serving((200, matrix(good)), (200, matrix(sorted([*good, [at, "1"]])))) as (url, _):
+        assert rows(backend(url).between("up", AT, AT + dt.timedelta(seconds=119), 60)) == [("", AT.timestamp(), 1.0)]
+        with pytest.raises(MetricsError, match="answered for moments it was not asked for"):
+            backend(url).between("up", AT, AT + dt.timedelta(seconds=119), 60)
 
 
 @pytest.mark.parametrize("said", [{}, {"data": {"result": [{"metric": {"le": "wide"}}]}}, {"data": []}])
