@@ -46,7 +46,7 @@ CALENDAR = {"week": 7 * DAY, "month": 30 * DAY, "quarter": 90 * DAY}  # for aler
 UNIT = 1_000_000  # events are added up in millionths
 MOST = 2.0**53 / UNIT  # more valid events in one slice are not a count any more
 MOST_TOTAL = 9.0e12  # a window's events in millionths must fit into 63 bits
-NEAR = 1e-15  # a few roundings of a float: two products of fractional counts this close are equal
+NEAR = 1e-14  # some roundings of a float: two products of fractional counts this close are equal
 CURRENT_S = DAY  # a last value older than this (or than two slices) says nothing about now
 REACHABLE = Fraction(9, 10)  # no alert needs a larger bad ratio than this, see alert_windows
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -492,6 +492,8 @@ class Slo:
             _ = self.alerts
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+        if not self.alerts:
+            raise ValueError(f"{where}: the policy is empty: give an alert window, or None for the usual ones")
         if self.method not in get_args(Method):
             raise ValueError(f"{where}: method {self.method!r}: write one of {', '.join(get_args(Method))}")
         if self.op is not None and self.op not in get_args(Op):
@@ -650,6 +652,17 @@ def _counted(measurements: Frame, after_us: int, end_us: int) -> Frame:
     )
 
 
+def _sum(name: str, kind: Any) -> nw.Expr:
+    """A sum in the type it came in; SQL engines widen it."""
+    return nw.col(name).sum().cast(kind)
+
+
+def _totals() -> list[nw.Expr]:
+    """The columns `_SUMS` of a group of counted rows."""
+    slices = nw.len().cast(nw.Int64()).alias("slices")
+    return [_sum("bad_u", nw.Int64()), _sum("valid_u", nw.Int64()), nw.col("valid").sum().alias("events"), slices]
+
+
 def _segments(measurements: Frame, starts: Sequence[int], end_us: int) -> Frame:
     """Sums between one start of a window and the next, in one pass; a window is the segments from its own on.
 
@@ -668,13 +681,7 @@ def _segments(measurements: Frame, starts: Sequence[int], end_us: int) -> Frame:
         keys.append("segment")
         segment = nw.sum_horizontal(*((nw.col("at_us") > start).cast(nw.Int64()) for start in starts[1:]))
         rows = rows.with_columns(segment.alias("segment"))
-    sums = rows.group_by(keys).agg(
-        nw.col("bad_u").sum(),
-        nw.col("valid_u").sum(),
-        nw.col("valid").sum().alias("events"),
-        nw.len().cast(nw.Int64()).alias("slices"),
-        nw.col("at_us").max().alias("last_us"),
-    )
+    sums = rows.group_by(keys).agg(*_totals(), nw.col("at_us").max().alias("last_us"))
     return sums if len(starts) > 1 else sums.with_columns(nw.lit(0, nw.Int64()).alias("segment"))
 
 
@@ -712,7 +719,8 @@ def _fraction(name: str, value: Fraction) -> dict[str, float]:
 def _events(millionths: nw.Expr) -> nw.Expr:
     """Events as Float64: a whole count exactly, also where its millionths do not fit a float."""
     whole = (millionths // UNIT).cast(nw.Float64())
-    return nw.when(millionths % UNIT == 0).then(whole).otherwise(millionths / UNIT)
+    unit = millionths * 0 + UNIT  # a column: Polars divides by a constant as it multiplies by its rounded reciprocal
+    return nw.when(millionths % UNIT == 0).then(whole).otherwise(millionths / unit)
 
 
 def _at_least(left: nw.Expr, right: nw.Expr, whole: nw.Expr) -> nw.Expr:
@@ -760,7 +768,7 @@ _PLAN: dict[str, Any] = {
 }
 _BURNS = [*_KEYS, "severity", "long_s", "short_s", "factor", "burn_long", "burn_short"]
 _BURNS += ["coverage_long", "coverage_short", "decision"]
-_SUMS = ("bad_u", "valid_u", "events", "slices")
+_SUMS: dict[str, Any] = {"bad_u": nw.Int64(), "valid_u": nw.Int64(), "events": nw.Float64(), "slices": nw.Int64()}
 
 
 def _start(at_us: int, length_s: int, slice_s: int) -> int:
@@ -798,17 +806,16 @@ def burns(measurements: Frame, slos: Sequence[Slo], as_of: dt.datetime) -> Frame
     sums = _segments(measurements, starts or [at_us], at_us)
     parts = plan.join(sums, on=_KEYS, how="left")
     inside = {which: nw.col("segment") >= nw.col(f"from_{which}") for which in ("long", "short")}
-    zero: dict[str, Any] = {"bad_u": 0, "valid_u": 0, "events": 0.0, "slices": 0}
     totals = (
         parts.with_columns(
             *(
-                nw.when(inside[which]).then(nw.col(name)).otherwise(nw.lit(zero[name])).alias(f"{name}_{which}")
+                nw.when(inside[which]).then(nw.col(name)).otherwise(nw.lit(0, kind)).alias(f"{name}_{which}")
                 for which in ("long", "short")
-                for name in _SUMS
+                for name, kind in _SUMS.items()
             )
         )
         .group_by("number")
-        .agg(*(nw.col(f"{name}_{which}").sum() for which in ("long", "short") for name in _SUMS))
+        .agg(*(_sum(f"{name}_{which}", kind) for which in ("long", "short") for name, kind in _SUMS.items()))
     )
     return _judged(plan.join(totals, on="number", how="left")).sort("number").select(_BURNS)
 
@@ -882,14 +889,13 @@ def evaluate(measurements: Frame, slos: Sequence[Slo], as_of: dt.datetime) -> Fr
     starts = starts or [at_us]
     parts = plan.join(_segments(measurements, starts, at_us), on=_KEYS, how="left")
     inside = nw.col("segment") >= nw.col("first")
-    zero: dict[str, Any] = {"bad_u": 0, "valid_u": 0, "events": 0.0, "slices": 0}
     totals = (
         parts.with_columns(
-            *(nw.when(inside).then(nw.col(n)).otherwise(nw.lit(zero[n])).alias(n) for n in _SUMS),
+            *(nw.when(inside).then(nw.col(n)).otherwise(nw.lit(0, kind)).alias(n) for n, kind in _SUMS.items()),
             nw.when(inside).then(nw.col("last_us")).alias("last_us"),
         )
         .group_by("number")
-        .agg(*(nw.col(name).sum() for name in _SUMS), nw.col("last_us").max())
+        .agg(*(_sum(name, kind) for name, kind in _SUMS.items()), nw.col("last_us").max())
     )
     recent_s = max([CURRENT_S, *(2 * slo.slice_s for slo in slos)])
     recent = _counted(measurements, max(at_us - recent_s * SECOND_US, starts[0]), at_us)
@@ -950,40 +956,33 @@ def _spent(frame: Frame) -> Frame:
         .otherwise(nw.when(nw.col("burn") > 0).then((1 - used) * nw.col("window_s") / nw.col("burn")))
         .alias("exhaustion_s"),
     )
-    never = nw.col("exhaustion_s") > nw.col("left_s")
+    never = nw.col("exhaustion_s") > nw.col("left_s") * (1 + NEAR)
     return frame.with_columns(nw.when(~never).then(nw.col("exhaustion_s")).alias("exhaustion_s"))
 
 
 # Every moment of one SLO
 
 
-def _prefixed(measurements: Frame, slo: Slo, grid: Mapping[str, Sequence[Any]], schema: Mapping[str, Any]) -> Frame:
+def _prefixed(measurements: Frame, slo: Slo, grid: Mapping[str, Sequence[Any]]) -> Frame:
     """The rows of ``grid`` (one per slice, without gaps) with the sums of its ``period`` so far (prefix sums)."""
     moments = grid["at_us"]
     mine = measurements.filter(nw.col("service") == slo.service, nw.col("sli") == slo.sli)
-    rows = (
-        _counted(mine, moments[0] - slo.slice_s * SECOND_US, moments[-1])
-        .group_by("at_us")
-        .agg(
-            nw.col("bad_u").sum(),
-            nw.col("valid_u").sum(),
-            nw.col("valid").sum().alias("events"),
-            nw.len().cast(nw.Int64()).alias("slices"),
-        )
-    )
+    rows = _counted(mine, moments[0] - slo.slice_s * SECOND_US, moments[-1]).group_by("at_us").agg(*_totals())
     return (
-        _lazy_like(measurements, grid, schema)
+        _lazy_like(measurements, grid, {name: _SLO_PLAN.get(name, nw.Int64()) for name in grid})
         .join(rows, on="at_us", how="left")
         .with_columns(*(nw.col(name).fill_null(0) for name in _SUMS))
-        .with_columns(*(nw.col(name).cum_sum().over("period", order_by="at_us").alias(name) for name in _SUMS))
+        .with_columns(
+            *(nw.col(n).cum_sum().over("period", order_by="at_us").cast(k).alias(n) for n, k in _SUMS.items())
+        )
     )
 
 
-def _grid(first: int, last: int, slice_s: int) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
+def _grid(first: int, last: int, slice_s: int) -> dict[str, Sequence[Any]]:
     """Every slice from number ``first`` to ``last``, all in one period."""
     slice_us = slice_s * SECOND_US
     moments = range(first * slice_us, last * slice_us + 1, slice_us)
-    return {"at_us": moments, "period": [0] * len(moments)}, {"at_us": nw.Int64(), "period": nw.Int64()}
+    return {"at_us": moments, "period": [0] * len(moments)}
 
 
 def _window(count: int) -> dict[str, nw.Expr]:
@@ -1020,7 +1019,7 @@ def timeline(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetime
     first, last = _moments(slo, start, end)
     lengths = [[-(-max(s, slo.slice_s) // slo.slice_s) for s in (a.long_s, a.short_s)] for a in slo.alerts]
     before = max(itertools.chain(*lengths))
-    sums = _prefixed(measurements, slo, *_grid(first - before, last, slo.slice_s))
+    sums = _prefixed(measurements, slo, _grid(first - before, last, slo.slice_s))
     shown = nw.col("at_us") >= first * slo.slice_s * SECOND_US
     made = []
     for number, (alert, counts) in enumerate(zip(slo.alerts, lengths, strict=True)):
@@ -1028,8 +1027,8 @@ def timeline(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetime
         windows = [e.alias(f"{name}_{which}") for which, count in parts.items() for name, e in _window(count).items()]
         limits: dict[str, Any] = {**_limits(slo, alert), "number": number}
         limits |= {f"expected_{which}": float(count) for which, count in parts.items()}
-        rows = sums.select("at_us", *windows).filter(shown)
-        made.append(_judged(rows.with_columns(*(nw.lit(v).alias(k) for k, v in limits.items()))))
+        constants = [nw.lit(value, _PLAN[name]).alias(name) for name, value in limits.items()]
+        made.append(_judged(sums.select("at_us", *windows).filter(shown).with_columns(*constants)))
     wanted = ["at_us", "severity", "long_s", "short_s", "factor", "burn_long", "burn_short", "decision"]
     return nw.concat(made).sort("at_us", "number").select(wanted)
 
@@ -1053,23 +1052,23 @@ def burn_down(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetim
     """
     first, last = _moments(slo, start, end)
     slice_us = slo.slice_s * SECOND_US
+    count = -(-slo.window_s // slo.slice_s)
     if slo.window in CALENDAR:
         periods = [slo._period_us(first * slice_us)]
         while periods[-1][1] < last * slice_us:
             periods.append(slo._period_us(periods[-1][1] + 1))
-        before = periods[0][0] // slice_us + 1
-        grid, schema = _grid(before, last, slo.slice_s)
+        grid = _grid(periods[0][0] // slice_us + 1, last, slo.slice_s)
         starts = [start_us for start_us, _ in periods]
         number = [bisect.bisect_left(starts, at_us) - 1 for at_us in grid["at_us"]]
         whole = [float(_slices(*ends, slo.slice_s)) for ends in periods]
         passed = [_slices(starts[n], at_us, slo.slice_s) for n, at_us in zip(number, grid["at_us"], strict=True)]
         grid |= {"period": number, "whole": [whole[n] for n in number], "expected_slices": passed}
-        schema |= {"whole": nw.Float64(), "expected_slices": nw.Int64()}
-        rows = _prefixed(measurements, slo, grid, schema)
+        rows = _prefixed(measurements, slo, grid)
     else:
-        count = -(-slo.window_s // slo.slice_s)
-        sums = _prefixed(measurements, slo, *_grid(first - count, last, slo.slice_s))
-        rows = sums.select("at_us", **_window(count), whole=nw.lit(float(count)), expected_slices=nw.lit(count))
+        grid = _grid(first - count, last, slo.slice_s)
+        grid |= {name: [count] * len(grid["at_us"]) for name in ("whole", "expected_slices")}
+        rows = _prefixed(measurements, slo, grid).with_columns(**_window(count))
     limits = {**_fraction("budget", slo.budget), "min_events": 0.0, "window_s": 1.0, "left_s": 1.0}
-    rows = rows.filter(nw.col("at_us") >= first * slice_us).with_columns(**{k: nw.lit(v) for k, v in limits.items()})
+    constants = [nw.lit(value, _SLO_PLAN[name]).alias(name) for name, value in limits.items()]
+    rows = rows.filter(nw.col("at_us") >= first * slice_us).with_columns(*constants)
     return _spent(rows).sort("at_us").select("at_us", "budget_remaining")
