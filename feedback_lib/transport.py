@@ -60,6 +60,7 @@ class Reply:
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     content: bytes = dataclasses.field(repr=False)
     kind: str
+    place: str = ""  # who answered and to which path, for messages
 
     def json(self) -> Any:
         """The body as JSON.
@@ -71,9 +72,9 @@ class Reply:
             return json.loads(self.content)
         except (ValueError, RecursionError):
             what = self.headers.get("content-type", "no content type").split(";")[0][:60]
-            raise TransportError(
-                self.kind, f"the answer is not JSON ({what}); is this the address of its API?", status=self.status
-            ) from None
+            message = f"the answer is not JSON ({what}); is this the address of its API?"
+            place = f"{self.place}: " if self.place else ""
+            raise TransportError(self.kind, place + message, status=self.status) from None
 
 
 class Transport:
@@ -228,7 +229,7 @@ class Transport:
                 retry_after_s=_retry_after(answer.headers),
             )
             raise _MayPass(told) if status in _RETRIED else told
-        return Reply(status, dict(answer.headers), bytes(content), self.kind)
+        return Reply(status, dict(answer.headers), bytes(content), self.kind, at)
 
     def _sendable(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in headers.items():

@@ -11,7 +11,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -82,7 +82,7 @@ class Prometheus:
             asked = {"query": promql, "start": piece, "end": until, "step": step_s}
             frame, partial = self._ask("/api/v1/query_range", asked)
             if not _on_grid(frame["at"], piece, until, step_s):
-                raise MetricsError("prometheus", f"{self.url} answered for moments it was not asked for")
+                raise MetricsError("prometheus", f"{self._transport.host} answered for moments it was not asked for")
             frames.append(frame)
             partials += [partial] if partial and partial not in partials else []
         whole = pl.concat(frames)
@@ -113,10 +113,19 @@ class Prometheus:
             found = self._body("/api/v1/query", asked)["data"]["result"]
             return tuple(sorted({float(one["metric"]["le"]) for one in found if "le" in one["metric"]}))
         except (KeyError, TypeError, ValueError) as odd:
-            raise MetricsError("prometheus", f"the edges of {names[0]} are no numbers") from odd
+            where = f"{self._transport.host} /api/v1/query"
+            raise MetricsError("prometheus", f"{where}: the edges of {names[0]} are no numbers") from odd
 
     def _ask(self, path: str, asked: Mapping[str, Any]) -> tuple[pl.DataFrame, str | None]:
-        return parse(self._body(path, asked))
+        body = self._body(path, asked)
+        for info in body.get("infos") or ():
+            logger.info("kind=prometheus host=%s info=%r", self._transport.host, self._clean(str(info)))
+        try:
+            found, said = parse(body)
+        except MetricsError as error:
+            message = str(error).removeprefix("prometheus: ")
+            raise MetricsError("prometheus", f"{self._transport.host} {path}: {message}") from None
+        return found, "; ".join(self._clean(words) for words in said) or None
 
     def _body(self, path: str, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -128,12 +137,26 @@ class Prometheus:
                 reply = self._transport.get(path, asked)
             body = reply.json()
         except TransportError as error:
-            _explain(error)
-        if not isinstance(body, Mapping):
-            raise MetricsError("prometheus", _NOT_PROMETHEUS)
-        if body.get("status") != "success":
-            raise MetricsError("prometheus", _words(body) or _NOT_PROMETHEUS)
+            words = self._words(_loaded(error.body))
+            message = str(error).removeprefix("prometheus: ")
+            raise MetricsError("prometheus", f"{message}: {words}" if words else message) from None
+        if not isinstance(body, Mapping) or body.get("status") != "success":
+            raise MetricsError("prometheus", f"{reply.place}: {self._words(body) or _NOT_PROMETHEUS}")
         return body
+
+    def _words(self, body: Any) -> str:
+        """What Prometheus says went wrong; "" when it says nothing."""
+        if not isinstance(body, Mapping) or "error" not in body:
+            return ""
+        return self._clean(f"{body.get('errorType', 'error')}: {body['error']}")
+
+    def _clean(self, text: str) -> str:
+        """The service's own words in one short line, without our credentials and without personal data."""
+        secrets = [self._headers().get("Authorization", "").partition(" ")[2]]
+        secrets += [secret(self.password_env, "prometheus")] if self.password_env else []
+        for known in filter(None, secrets):
+            text = text.replace(known, "[token]")
+        return redact(" ".join(text.split()))[:400]
 
     def _headers(self) -> dict[str, str]:
         made = {"X-Scope-OrgID": self.tenant} if self.tenant else {}
@@ -162,13 +185,14 @@ class Prometheus:
         )
 
 
-def parse(body: Mapping[str, Any]) -> tuple[pl.DataFrame, str | None]:
+def parse(body: Mapping[str, Any]) -> tuple[pl.DataFrame, list[str]]:
     """The samples of a successful answer of ``/api/v1/query`` or ``/api/v1/query_range``, and why it is incomplete.
 
-    Warnings say that something is missing; infos, such as a counter with an odd name, do not, and are only logged.
+    Warnings say that something is missing; infos, such as a counter with an odd name, do not.
 
     Returns:
-        A frame as in `feedback_lib.metrics.Answer`, and its ``partial``. NaN is left out, infinities are kept.
+        A frame as in `feedback_lib.metrics.Answer`, and its warnings in the service's own words. NaN is left out,
+        infinities are kept.
 
     Raises:
         MetricsError: the answer has another shape.
@@ -188,12 +212,10 @@ def parse(body: Mapping[str, Any]) -> tuple[pl.DataFrame, str | None]:
             raise MetricsError("prometheus", f"an answer of kind {kind!r} is not known")
     except (KeyError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as odd:
         raise MetricsError("prometheus", _NOT_PROMETHEUS) from odd
-    for info in body.get("infos") or ():
-        logger.info("kind=prometheus info=%s", redact(str(info))[:300])
-    said = [redact(str(warning))[:300] for warning in body.get("warnings") or ()]
+    said = [str(warning) for warning in body.get("warnings") or ()]
     if body.get("isPartial"):
         said.append("some of its storage nodes did not answer")
-    return frame, "; ".join(said) or None
+    return frame, said
 
 
 def buckets(promql: str) -> list[str]:
@@ -269,17 +291,8 @@ def _promql(query: Query) -> str:
     return query.strip()
 
 
-def _words(body: Any) -> str:
-    """What Prometheus says went wrong, redacted and shortened."""
-    if not isinstance(body, Mapping) or "error" not in body:
-        return ""
-    return f"{body.get('errorType', 'error')}: {redact(str(body['error']))[:500]}"
-
-
-def _explain(error: TransportError) -> NoReturn:
+def _loaded(body: bytes) -> Any:
     try:
-        words = _words(json.loads(error.body))
-    except ValueError:
-        words = ""
-    said = str(error).removeprefix("prometheus: ")
-    raise MetricsError("prometheus", f"{said}: {words}" if words else said) from None
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -136,10 +136,10 @@ def test_a_recorded_answer_becomes_rows_and_no_data_none(recorded, name, expecte
 
 
 def test_recorded_raw_samples_are_all_read(recorded):
-    frame, partial = prometheus.parse(recorded("matrix_raw")["body"])
+    frame, warnings = prometheus.parse(recorded("matrix_raw")["body"])
     assert frame["value"].to_list() == [28391, 28391, 28391, 28391, 28393, 28396]
     assert [at.timestamp() for at in frame["at"]] == list(range(1795208100, 1795208401, 60))
-    assert partial is None
+    assert warnings == []
 
 
 @pytest.mark.parametrize(
@@ -307,6 +307,26 @@ def test_credentials_and_tenant_go_in_headers_only(monkeypatch, caplog, no_pause
     monkeypatch.delenv("PROM_TOKEN")
     with pytest.raises(ConfigError, match="environment variable PROM_TOKEN is not set"):
         made[0].now("up", AT)
+
+
+@pytest.mark.parametrize("options", [{"token_env": "PROM"}, {"user_env": "PROM_USER", "password_env": "PROM"}])
+def test_a_service_that_repeats_our_credentials_is_not_quoted_with_them(monkeypatch, caplog, no_pauses, options):
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("PROM", KEY)
+    monkeypatch.setenv("PROM_USER", "me")
+    pair = base64.b64encode(f"me:{KEY}".encode()).decode()
+    words = f"not you: {KEY} {pair if 'user_env' in options else ''}"
+    said = {"status": "error", "errorType": "execution", "error": words}
+    with serving((200, vector("1", warnings=[words], infos=[words])), (422, said), (200, said)) as (url, _):
+        made = backend(url, **options)
+        answer = made.now("up", AT)
+        assert answer.partial.startswith("not you: [token]")
+        for _ in range(2):
+            with pytest.raises(MetricsError, match=r"127\.0\.0\.1.* execution: not you: \[token\]") as failed:
+                made.now("up", AT)
+            for text in (repr(answer), repr(failed.value), caplog.text):
+                assert KEY not in text
+                assert pair not in text
 
 
 @pytest.mark.parametrize(
