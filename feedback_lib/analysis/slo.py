@@ -80,7 +80,7 @@ def exact(number: Number) -> Fraction:
     >>> exact(0.999), exact("14.4")
     (Fraction(999, 1000), Fraction(72, 5))
     """
-    return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
+    return Fraction(repr(float(number))) if isinstance(number, float) else Fraction(number)
 
 
 def objective(target: str) -> Fraction:
@@ -723,6 +723,11 @@ def _events(millionths: nw.Expr) -> nw.Expr:
     return nw.when(millionths % UNIT == 0).then(whole).otherwise(millionths / unit)
 
 
+def _whole(bad_u: nw.Expr, valid_u: nw.Expr) -> nw.Expr:
+    """Whether both are whole counts."""
+    return (bad_u % UNIT == 0) & (valid_u % UNIT == 0)
+
+
 def _at_least(left: nw.Expr, right: nw.Expr, whole: nw.Expr) -> nw.Expr:
     """Whether left >= right: exactly for products of whole counts, else with products that differ by rounding equal."""
     return nw.when(whole).then(left >= right).otherwise(left >= right * (1 - NEAR))
@@ -734,30 +739,44 @@ def _judged(frame: Frame) -> Frame:
     The columns ``<name>_long`` and ``<name>_short`` of bad_u, valid_u, events, slices and expected are needed, and
     budget_p / budget_q, limit_p / limit_q (factor × budget) and min_events.
     """
-    over, under, made = [], [], []
+    steps: list[list[nw.Expr]] = [[], [], []]
     for which in ("long", "short"):
-        bad_u, valid_u, events, slices, expected = (
-            nw.col(f"{name}_{which}") for name in ("bad_u", "valid_u", "events", "slices", "expected")
-        )
-        bad, valid = _events(bad_u), _events(valid_u)
-        whole = (bad_u % UNIT == 0) & (valid_u % UNIT == 0)
-        sound = (slices <= expected) & (events < MOST_TOTAL) & (valid_u > 0)
-        enough = sound & (valid >= nw.col("min_events"))
-        full = slices == expected
-        limit = nw.col("limit_p") * valid
-        low = nw.when(full).then(bad).otherwise(bad * slices) * nw.col("limit_q")
-        high = nw.when(full).then(bad).otherwise(bad * slices + valid * (expected - slices)) * nw.col("limit_q")
-        limit = nw.when(full).then(limit).otherwise(limit * expected)
-        over.append(enough & _at_least(low, limit, whole))
-        under.append(enough & ~_at_least(high, limit, whole))
-        burn = bad * nw.col("budget_q") / (valid * nw.col("budget_p"))
-        made += [nw.when(sound).then(burn).alias(f"burn_{which}"), (slices / expected).alias(f"coverage_{which}")]
+        c = {n: nw.col(f"{n}_{which}") for n in (*_SUMS, "expected", "bad", "valid", "whole", "sound", "limit")}
+        c |= {n: nw.col(f"{n}_{which}") for n in ("low", "high", "over", "under")}
+        bad, valid, slices, expected = (c[n] for n in ("bad", "valid", "slices", "expected"))
+        full, enough = slices == expected, c["sound"] & (valid >= nw.col("min_events"))
+        high = nw.when(full).then(bad).otherwise(bad * slices + valid * (expected - slices))
+        made: list[dict[str, nw.Expr]] = [
+            {
+                "bad": _events(c["bad_u"]),
+                "valid": _events(c["valid_u"]),
+                "whole": _whole(c["bad_u"], c["valid_u"]),
+                "sound": (slices <= expected) & (c["events"] < MOST_TOTAL) & (c["valid_u"] > 0),
+            },
+            {
+                "low": nw.when(full).then(bad).otherwise(bad * slices) * nw.col("limit_q"),
+                "high": high * nw.col("limit_q"),
+                "limit": nw.when(full).then(valid).otherwise(valid * expected) * nw.col("limit_p"),
+                "coverage": slices / expected,
+            },
+            {
+                "over": enough & _at_least(c["low"], c["limit"], c["whole"]),
+                "under": enough & ~_at_least(c["high"], c["limit"], c["whole"]),
+                "burn": nw.when(c["sound"]).then(bad * nw.col("budget_q") / (valid * nw.col("budget_p"))),
+            },
+        ]
+        for step, columns in zip(steps, made, strict=True):
+            step += [e.alias(f"{name}_{which}") for name, e in columns.items()]
     decision = (
-        nw.when(over[0] & over[1])
+        nw.when(nw.col("over_long") & nw.col("over_short"))
         .then(nw.lit("firing"))
-        .otherwise(nw.when(under[0] | under[1]).then(nw.lit("clear")).otherwise(nw.lit("undecided")))
+        .otherwise(
+            nw.when(nw.col("under_long") | nw.col("under_short")).then(nw.lit("clear")).otherwise(nw.lit("undecided"))
+        )
     )
-    return frame.with_columns(*made, decision.alias("decision"))
+    for step in (*steps, [decision.alias("decision")]):
+        frame = frame.with_columns(*step)
+    return frame
 
 
 _PLAN: dict[str, Any] = {
@@ -931,23 +950,23 @@ def _slo_plan(slos: Sequence[Slo], at_us: int, starts: Sequence[int]) -> Iterabl
 
 def _spent(frame: Frame) -> Frame:
     """Adds good to exhaustion_s to rows that have the sums of an SLO's window."""
-    bad_u, valid_u, slices, expected = (nw.col(n) for n in ("bad_u", "valid_u", "slices", "expected_slices"))
-    bad, valid = _events(bad_u), _events(valid_u)
-    whole = (bad_u % UNIT == 0) & (valid_u % UNIT == 0)
-    sound = (slices <= expected) & (nw.col("events") < MOST_TOTAL) & (valid_u > 0)
-    met = _at_least(nw.col("budget_p") * valid, bad * nw.col("budget_q"), whole)
-    judged = nw.when(met).then(nw.lit("met")).otherwise(nw.lit("missed"))
-    burn = bad * nw.col("budget_q") / (valid * nw.col("budget_p"))
+    names = ("bad_u", "valid_u", "slices", "expected_slices", "bad", "valid", "sound", "burn")
+    bad_u, valid_u, slices, expected, bad, valid, sound, burn = (nw.col(name) for name in names)
     frame = frame.with_columns(
         _events(valid_u - bad_u).alias("good"),
-        valid.alias("valid"),
-        bad.alias("bad"),
+        _events(valid_u).alias("valid"),
+        _events(bad_u).alias("bad"),
+        _whole(bad_u, valid_u).alias("whole_counts"),
+        ((slices <= expected) & (nw.col("events") < MOST_TOTAL) & (valid_u > 0)).alias("sound"),
         nw.when(expected > 0).then(slices / expected).alias("coverage"),
-        nw.when(sound).then(_events(valid_u - bad_u) / valid).alias("sli_ratio"),
-        nw.when(sound & (valid >= nw.col("min_events"))).then(judged).otherwise(nw.lit("no_data")).alias("state"),
-        nw.when(sound).then(burn).alias("burn"),
-        nw.when(sound).then(burn * slices / nw.col("whole")).alias("budget_used"),
     )
+    met = _at_least(nw.col("budget_p") * valid, bad * nw.col("budget_q"), nw.col("whole_counts"))
+    judged = nw.when(met).then(nw.lit("met")).otherwise(nw.lit("missed"))
+    frame = frame.with_columns(
+        nw.when(sound).then(nw.col("good") / valid).alias("sli_ratio"),
+        nw.when(sound & (valid >= nw.col("min_events"))).then(judged).otherwise(nw.lit("no_data")).alias("state"),
+        nw.when(sound).then(bad * nw.col("budget_q") / (valid * nw.col("budget_p"))).alias("burn"),
+    ).with_columns((burn * slices / nw.col("whole")).alias("budget_used"))
     used = nw.col("budget_used")
     frame = frame.with_columns(
         (1 - used).alias("budget_remaining"),

@@ -2,6 +2,7 @@
 
 import bisect
 import datetime as dt
+import doctest
 import itertools
 import json
 import math
@@ -11,7 +12,7 @@ from fractions import Fraction
 import narwhals as nw
 import polars as pl
 import pytest
-from conftest import REFERENCE
+from conftest import REFERENCE, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -648,6 +649,16 @@ def test_the_first_moment_of_a_period_has_nothing_to_expect():
     assert (row["expected_slices"], row["coverage"], row["state"]) == (0, None, "no_data")
 
 
+def test_parquet_read_lazily_by_the_streaming_engine_gives_the_same(tmp_path):
+    rows = nw.concat([history(*[(10 - i % 4, 10) for i in range(90)]), frame([(NOW, 1, 3, 0.5)], sli="other")])
+    rows.collect().to_polars().write_parquet(tmp_path / "measurements.parquet", row_group_size=13)
+    stored = nw.from_native(pl.scan_parquet(tmp_path / "*.parquet"))
+    slos = [an_slo(), an_slo(sli="other", window="month"), an_slo(sli="none")]
+    for judge in (slo.evaluate, slo.burns):
+        streamed = judge(stored, slos, NOW).collect(engine="streaming").to_polars()
+        assert streamed.equals(judge(rows, slos, NOW).collect().to_polars())
+
+
 # Every moment
 
 
@@ -678,6 +689,11 @@ def test_the_burn_down_is_what_evaluate_says_at_each_moment(window):
     for at_us, remaining in told.rows()[::3]:
         at = dt.datetime.fromtimestamp(at_us / US, dt.UTC)
         assert remaining == evaluated(rows, objective, as_of=at)["budget_remaining"]
+
+
+def test_the_worked_numbers_of_the_documentation_come_out():
+    done = doctest.testfile(str(ROOT / "docs" / "slo-math.md"), module_relative=False)
+    assert (done.failed, done.attempted > 10) == (0, True)
 
 
 # Laws
