@@ -1036,7 +1036,7 @@ def timeline(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetime
         ValueError: no slice ends in ``(start, end]``, or a time has no zone.
     """
     first, last = _moments(slo, start, end)
-    lengths = [[-(-max(s, slo.slice_s) // slo.slice_s) for s in (a.long_s, a.short_s)] for a in slo.alerts]
+    lengths = [[-(-s // slo.slice_s) for s in (a.long_s, a.short_s)] for a in slo.alerts]
     before = max(itertools.chain(*lengths))
     sums = _prefixed(measurements, slo, _grid(first - before, last, slo.slice_s))
     shown = nw.col("at_us") >= first * slo.slice_s * SECOND_US

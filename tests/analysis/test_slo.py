@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from feedback_lib.analysis import slo
 from feedback_lib.analysis.slo import AlertWindow, Slo
 
+KEYS = ("service", "sli")
 SCHEMA = {"service": pl.String, "sli": pl.String, "at_us": pl.Int64}
 SCHEMA |= {"good": pl.Float64, "valid": pl.Float64, "value": pl.Float64}
 NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
@@ -513,12 +514,18 @@ def test_fractions_of_events_are_the_decimals_that_were_written(method):
     assert both(*[(0.9856, 1.0)] * 5, method=method) == "firing"
     assert both(*[(0.985601, 1.0)] * 5, method=method) == "clear"
     assert evaluated(history(*[(0.999, 1.0)] * 3), an_slo(method=method))["state"] == "met"
+    assert both((2.50625 - 0.03609, 2.50625), *[(0, 0)] * 4) == "firing"  # 0.03609 * 625 < 9 * 2.50625 in floats
 
 
 def test_large_counts_are_compared_exactly():
     valid = 2_000_000_000.0
     assert both((valid - 144_000_000, valid), *[(valid, valid)] * 4) == "firing"
     assert both((valid - 143_999_999, valid), *[(valid, valid)] * 4) == "clear"
+
+
+def test_a_sum_of_whole_counts_is_whole_however_large():
+    row = evaluated(history(*[(8e9, 8e9)] * 500, (4, 4)), an_slo())
+    assert row["valid"] == 4_000_000_000_004.0
 
 
 def test_counts_beyond_all_sense_are_no_data():
@@ -587,8 +594,10 @@ def test_a_moment_between_slices_looks_at_whole_slices():
 
 def test_a_window_shorter_than_a_slice_is_one_slice():
     objective = an_slo(slice_s=3600, policy=(AlertWindow("page", 3600, 300, 1),))
-    (row,) = burnt(history((0, 1), (9, 10), step=dt.timedelta(hours=1)), objective)
-    assert (row["coverage_short"], row["burn_short"], row["decision"]) == (1.0, pytest.approx(100), "firing")
+    slices = history((0, 1), (9, 10), step=dt.timedelta(hours=1))
+    for since in (0, 30, 59):
+        (row,) = burnt(slices, objective, as_of=NOW + since * MINUTE)
+        assert (row["coverage_short"], row["burn_short"], row["decision"]) == (1.0, pytest.approx(100), "firing")
 
 
 def test_a_slice_that_stands_twice_is_not_judged():
@@ -596,6 +605,8 @@ def test_a_slice_that_stands_twice_is_not_judged():
     objective = an_slo(policy=(AlertWindow("page", 60, 60, 1),), window="1h", slice_s=60)
     (row,) = burnt(twice, objective)
     assert (row["decision"], row["burn_long"], row["coverage_long"]) == ("undecided", None, 2.0)
+    row = evaluated(nw.concat([history(*[(0, 1)] * 60)] * 2), objective)
+    assert (row["state"], row["burn"], row["coverage"]) == ("no_data", None, 2.0)
 
 
 def test_rows_that_are_no_data_are_left_out():
@@ -676,6 +687,17 @@ def test_a_timeline_has_every_slice_also_without_data():
     assert told.select("burn_long", "burn_short", "decision").unique().rows() == [(None, None, "undecided")]
     with pytest.raises(ValueError, match="no slice"):
         slo.timeline(frame([]), objective, NOW, NOW)
+
+
+def test_a_timeline_sees_only_its_own_rows():
+    mine, others = history(*[(9, 10)] * 5), [history(*[(0, 10)] * 5).with_columns(nw.lit("x").alias(c)) for c in KEYS]
+    objective = an_slo(policy=(HALF_HOUR,))
+    for said in (slo.timeline, slo.burn_down):
+        alone, among = (
+            said(rows, objective, NOW - 5 * MINUTE, NOW).collect().to_polars()
+            for rows in (mine, nw.concat([mine, *others]))
+        )
+        assert alone.equals(among)
 
 
 @pytest.mark.parametrize("window", ["1h", "100m", "week", "month"])
