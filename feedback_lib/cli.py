@@ -168,11 +168,11 @@ def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float 
     import signal
     import threading
 
-    from feedback_lib import watch
-
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    from feedback_lib import watch  # after the signals: it takes a second
+
     shown: dict[str, str] = {}
 
     def tell(shot: Any) -> None:
@@ -181,6 +181,8 @@ def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float 
                 shown[name] = status
                 words = f"{shot.at:%Y-%m-%d %H:%M} UTC  {shot.service}{' ' + name if name else ''} is {status}"
                 click.echo(words + (f": {reason}" if reason else ""))
+        for event in shot.events:
+            click.echo(f"{event['at']}  {event['event']}: {event['summary']}")
 
     watch.run(spec_id, root, interval_s=interval_s, port=port, stop=stop, tell=tell)
 

@@ -13,6 +13,7 @@ import concurrent.futures
 import dataclasses
 import datetime as dt
 import hashlib
+import importlib.metadata
 import json
 import logging
 import math
@@ -23,7 +24,7 @@ import filelock
 import narwhals as nw
 import polars as pl
 
-from feedback_lib import __version__, plugins
+from feedback_lib import plugins
 from feedback_lib.analysis import alerts, slo
 from feedback_lib.errors import ConfigError, DeliveryError, MetricsError
 from feedback_lib.ledger import SAMPLE_SCHEMA, Delivery, Ledger
@@ -96,7 +97,7 @@ class Snapshot:
             metrics.append({"name": row.pop("sli_name"), "slo": row.pop("threshold"), **row})
         made = {
             "workflow": "smartspec_production_monitor",
-            "version": __version__,
+            "version": importlib.metadata.version("feedback_lib"),
             "run_id": f"{self.spec_id}-{iso(self.at)}",
             "spec_id": self.spec_id,
             "service": self.service,

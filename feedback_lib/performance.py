@@ -7,6 +7,7 @@ data/performance-report.schema.json is its schema. A report is a function of the
 from __future__ import annotations
 
 import datetime as dt
+import importlib.metadata
 import json
 import logging
 import math
@@ -19,7 +20,6 @@ from typing import Any, Literal
 import narwhals as nw
 import polars as pl
 
-from feedback_lib import __version__
 from feedback_lib.analysis import alerts, regressions, slo
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.ledger import Ledger
@@ -68,7 +68,7 @@ def build(
     status = next((s for s in WORST if any(m["status"] == s for m in metrics)), "unknown")
     return {
         "workflow": "smartspec_production_monitor",
-        "version": __version__,
+        "version": importlib.metadata.version("feedback_lib"),
         "schema": SCHEMA,
         "run_id": f"{plan.spec_id}-{period}-{name}",
         "spec_id": plan.spec_id,

@@ -77,3 +77,43 @@ class World:
 
 def _minute(iso: str) -> int:
     return int((dt.datetime.fromisoformat(iso) - T0).total_seconds() // 60)
+
+
+SPEC = """\
+# API
+
+## Non-Functional Requirements
+
+| Category | Requirement | Metric | Target |
+|---|---|---|---|
+| Reliability | Error Rate | `api_error_rate` | < 0.1% |
+| Performance | p99 Latency | `api_latency_p99` | < 200ms |
+"""
+
+OBSERVABILITY = """\
+{provider}
+service: api
+window: 30d
+metrics:
+  - name: api_error_rate
+    bad: {bad}
+    total: {total}
+  - name: api_latency_p99
+    query: {p99}
+    unit: s
+alerts:
+{alerts}
+"""
+
+
+def project(
+    root: Path, *, provider="provider: csv_file\npath: metrics.csv", alerts="", bad="bad", total="total", p99="p99"
+):
+    """A project's folder with the spec of "api"; returns the folder of the spec."""
+    folder = root / "specs" / "spec-api-001"
+    folder.mkdir(parents=True)
+    (folder / "spec.md").write_text(SPEC)
+    alerts = f"  - kind: incident_file\n{alerts}".rstrip()
+    text = OBSERVABILITY.format(provider=provider, alerts=alerts, bad=bad, total=total, p99=p99)
+    (folder / "observability.yaml").write_text(text)
+    return folder
