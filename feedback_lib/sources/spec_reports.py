@@ -1,4 +1,4 @@
-"""Performance reports of the production monitor: a signal for every metric that is not healthy."""
+"""Performance reports of the production monitor: a signal for every metric that is not healthy or got worse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from feedback_lib.sources import real_time, too_deep
 logger = logging.getLogger(__name__)
 
 _HEALTHY = frozenset(("healthy", "ok", "pass", "passed", "met", "green"))
-_SEVERITY = {"critical": "critical", "unhealthy": "high", "degraded": "medium", "no_data": "low"}
+_SEVERITY = {"regressed": "medium", "critical": "critical", "unhealthy": "high", "degraded": "medium", "no_data": "low"}
 _ALIASES = {
     **dict.fromkeys(("fail", "failed", "breach", "breached", "violated", "red"), "unhealthy"),
     **dict.fromkeys(("warning", "warn", "at_risk", "yellow"), "degraded"),
@@ -55,7 +55,7 @@ class SpecReports:
         return self.name or Path(self.folder).name
 
     def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
-        """Yield one item for each metric that is not healthy, oldest report first.
+        """Yield one item for each metric that is not healthy or regressed, oldest report first.
 
         A report counts when its own time lies in ``[since, until)``, or when it lies before ``until`` and its file
         was written in the window: reports reach the folder after the time they speak of. A healthy report yields
@@ -116,6 +116,8 @@ class SpecReports:
         subject = str(payload.get("spec_id") or payload.get("service") or self.origin)
         if metric["name"] == _WHOLE:
             title = f"{subject} is {status}"
+        elif status == _REGRESSED:
+            title = str(metric["sentence"])
         elif status == "no_data":
             title = f"{metric['name']} has no data ({subject})"
         else:
@@ -143,6 +145,7 @@ class SpecReports:
 
 
 _WHOLE = "the service as a whole"
+_REGRESSED = "regressed"  # worse than in the weeks before, whether or not it is within its limit
 
 
 def _reports(content: bytes) -> list[Any]:
@@ -197,6 +200,13 @@ def _items(report: Any, file: str, at: dt.datetime) -> list[dict[str, Any]]:
             name = f"{name} ({names[name]})"
         if status != "healthy":
             items.append({**about, "metric": {**metric, "name": name, "status": status}})
+    if str(report.get("schema", "")).startswith("performance-report/") and report.get("period") == "weekly":
+        items, overall = [], None  # the daily reports of the same monitor say it day by day
+    regressions = report.get("regressions")
+    for found in regressions if isinstance(regressions, list) else ():
+        if isinstance(found, Mapping) and found.get("found") and found.get("metric") and found.get("sentence"):
+            name = f"{privacy.redact(str(found['metric']))}, regression"
+            items.append({**about, "metric": {**found, "name": name, "status": _REGRESSED}})
     if not items and overall not in (None, "healthy"):
         items.append({**about, "metric": {"name": _WHOLE, "status": overall}})
     return items

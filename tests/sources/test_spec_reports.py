@@ -139,3 +139,27 @@ def test_files_below_a_folder_named_alerts_are_alerts_and_no_reports(tmp_path):
     signals, rejected = read(tmp_path, report())
     assert [s.native_id for s in signals] == ["spec-core-001/r1/p99_latency", "spec-core-001/r3/p99_latency"]
     assert rejected == []
+
+
+def regressed(**changes):
+    found = {
+        "metric": "api_latency_p99",
+        "found": True,
+        "sentence": "api_latency_p99 of api rose by 20 %",
+        "after": 0.3,
+    }
+    return {**found, "unit": "s", **changes}
+
+
+def test_a_regression_is_a_signal_also_when_the_metric_is_within_its_limit(tmp_path):
+    calm = [{"name": "api_latency_p99", "value": 0.3, "slo": 0.5, "status": "healthy"}]
+    rows = [regressed(), regressed(metric="other", found=False, sentence=None)]
+    ((signal,), _) = read(tmp_path, report(status="healthy", metrics=calm, regressions=rows))
+    assert signal.title == "api_latency_p99 of api rose by 20 %"
+    assert (signal.state, signal.severity, signal.spec_id) == ("regressed", "medium", "spec-core-001")
+
+
+def test_of_our_own_weekly_report_only_regressions_count_since_the_daily_ones_say_the_rest(tmp_path):
+    own = {"schema": "performance-report/1", "period": "weekly", "regressions": [regressed()]}
+    (signals, _) = read(tmp_path, report(**own), report(run_id="r2", period="weekly"))
+    assert [s.state for s in signals] == ["regressed", "unhealthy"]
