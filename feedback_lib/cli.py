@@ -238,8 +238,8 @@ def check(*, spec: str, as_json: bool) -> None:
     ]
     _table(rows, ["line", "category", "limit", "percentile", "window", "name", "confidence", "lacks"], as_json=False)
     for line in reading.skipped:
-        hint = f" Readable: {line.closest}" if line.closest else ""
-        click.echo(f"line {line.line} not used ({line.reason}): {line.text.strip()}.{hint}", err=True)
+        hint = f"\n  readable would be: {line.closest}" if line.closest else ""
+        click.echo(f"line {line.line} not used, {line.reason}: {line.text.strip()}{hint}", err=True)
 
 
 @slo.command("init")
