@@ -56,7 +56,7 @@ STRETCH_DAYS = 14  # days since the previous change point that make a baseline o
 NULL_DAYS = 14  # days of past a historical block needs before its difference counts
 LEAST_SCALE = 0.02  # in log: nobody's level is steadier than 2 %; costs no power, as 5 % + 2 × 2 % is under 10 %
 SPARSE = 0.1  # above this share of zeros an hourly median is blind, and hours are means
-SEEN = 2.5  # standard deviations a change must exceed what is needed, to be seen nine times of ten (measured)
+SEEN = 2.5  # standard deviations a change must exceed what is needed, to be seen in 87 % of runs (measured)
 BATCH = 100  # permutations at a time: 57 × 57 × 100 doubles are 2.6 MB
 
 
@@ -74,7 +74,7 @@ class RegressionOptions:
         estimate: The estimate must reach this, as a ratio minus 1.
         z: Standard deviations between an estimate and the lower bound that must exceed ``floor``.
         z_told: The same for the interval that is told. The deviation comes from few blocks, so that at 2 the truth was
-            under the lower bound in 7 to 11 % of simulated runs; at 2.5 it seldom is (see the decision).
+            under the lower bound in 7 to 13 % of simulated steps of 20 %, at 2.5 in 4 to 8 %.
         p: Significance of the permutation test of a change point.
         seed: Of the permutations: the same series always gets the same answer.
         direction: What "worse" is: "up" for latency and error ratios, "down" for throughput, or "both".
@@ -188,8 +188,8 @@ class Result:
             "too small: …", "over: …", "nothing to compare with: …", or "found: …".
         tested: Days with data that were tested; 0 when nothing could be.
         coverage: Share of the hours since the first value in the history that hold data, 0–1.
-        power: The smallest lasting rise (or fall) at the start of the last days that would have been seen about
-            nine times of ten, as a positive ratio minus 1; None when nothing was tested.
+        power: The smallest lasting rise (or fall) at the start of the last days that would have been seen
+            almost nine times of ten, as a positive ratio minus 1; None when nothing was tested.
         bucket: Where the present level lies in the histogram; None without bucket edges, or nothing tested.
         notes: What a reader should know besides: zeros and how they were handled, what a bucket hides.
     """
