@@ -170,12 +170,14 @@ def _decimal(digits: str, comma_lang: bool, ratio: bool) -> Decimal:
         if len(groups) > 2 or (by_three and (mark == "," or comma_lang)):
             return Decimal("".join(groups))
     *whole, part = groups if len(groups) > 1 else (digits, "")
-    return Decimal(re.sub(r"[.,]", "", "".join(whole)) + f".{part or 0}")
+    return Decimal(re.sub(r"[.,]", "", "".join(whole)) + (f".{part}" if part else ""))
 
 
 def _percentiles(low: str) -> Iterator[tuple[int, int, Decimal]]:
     for match in words.PERCENTILE.finditer(low):
         digits = (match["a"] or match["b"] or match["c"] or "50").replace(",", ".")
+        if digits == "100":
+            continue  # the maximum
         if match["a"] and "." not in digits and len(digits) > 2:
             digits = f"{digits[:2]}.{digits[2:]}"  # p999
         if 0 < Decimal(digits) < 100:
@@ -246,9 +248,10 @@ class _Sentence:
     def __init__(self, piece: Piece, start: int, end: int) -> None:
         self.piece, self.offset = piece, start
         self.text = piece.text[start:end]
-        self.low = lower(self.text)
+        self.low = lower(self.text).replace("_", " ")
         self.own = (self.low, piece.column, lower(piece.row))
         self.quantities: list[_Quantity] = []
+        self.outages: list[_Quantity] = []
         if not re.search(r"\d", self.low):
             return
         self.lang = _language(" ".join(self.own))
@@ -261,7 +264,9 @@ class _Sentence:
             if q.dimension == "rate":
                 masked = masked[: q.start] + "#" * (q.end - q.start) + masked[q.end :]
         self.spans = list(words.WINDOW.finditer(masked))
-        self.quantities = [q for q in found if not any(s.start() <= q.start < s.end() for s in self.spans)]
+        found = [q for q in found if not any(s.start() <= q.start < s.end() for s in self.spans)]
+        self.outages = [q for q in found if q.dimension == "time" and words.OUTAGE.match(self.low, q.end)]
+        self.quantities = [q for q in found if q not in self.outages]
         self.shares = [q for q in self.quantities if self._is_share(q)]
 
     @property
@@ -290,9 +295,14 @@ class _Sentence:
             verdict = self._verdict(index, targets)
             if isinstance(verdict, Skipped):
                 skipped.append(verdict)
-            elif verdict and not any((verdict.name, verdict.value_si) == (t.name, t.value_si) for t in targets):
+            elif verdict and not any(  # "5000 ms (5 seconds)", "three nines (99.9 %)"
+                t.value_si == verdict.value_si and (t.name == verdict.name or "comparator" in verdict.missing)
+                for t in targets
+            ):
                 targets.append(verdict)
-        if not self.quantities and (unreadable := self._unreadable()):
+        if self.outages and not self.quantities and self.formal:
+            skipped.append(Skipped(*self._line(self.outages[0].start), words.OUTAGE_REASON, None))
+        elif not self.quantities and (unreadable := self._unreadable()):
             skipped.append(unreadable)
         return targets, skipped
 
@@ -310,7 +320,7 @@ class _Sentence:
             return None
         category, rank, clash = self._category(q, op, (tail, head, left, low, *self.own[1:]))
         percentile, from_heading = self._percentile(index, tail, head, free)
-        if clash == "latency" and percentile and percentile < 50:  # "under 1 % take longer than 2 s" is a p99
+        if clash == "latency" and percentile and percentile <= 10:  # "under 1 % take longer than 2 s" is a p99
             category, clash, op, percentile = "latency", None, op and _FLIPPED[op], 100 - percentile
         own = rank <= _ROW or (percentile is not None and not from_heading)
 
@@ -319,7 +329,8 @@ class _Sentence:
                 return None
             return Skipped(*self._line(q.start), reason, _closest(wanted, percentile, wanted_op, q) if wanted else None)
 
-        if reason := self._refused(q, (tail, head, free), rank <= 1 and compared.said):
+        beside = any(True for _ in _percentiles(f"{tail} | {head}"))
+        if reason := self._refused(q, (tail, head, free), compared.said and (rank <= 1 or beside)):
             return skip(reason)
         if clash:
             return skip("a limit from this side is the condition of an alert, not a target", clash, op)
@@ -381,20 +392,27 @@ class _Sentence:
         """Whether a percentage is the percentile of a duration in the same sentence."""
         if q.dimension != "ratio" or not any(other.dimension == "time" for other in self.quantities):
             return False
-        match = words.SHARE_OF.match(self.low, q.end)
-        if match and "time" in match["noun"] and words.CATEGORIES["availability"][1].search(self.low):
-            return False
-        return bool(match or words.SHARE_BEFORE.search(self.low, max(q.start - 12, 0), q.start))
+        if match := words.SHARE_OF.match(self.low, q.end):
+            return "time" not in match["noun"] or not words.CATEGORIES["availability"][1].search(self.low)
+        before = [other for other in self.quantities if other.end <= q.start]
+        behind = [other for other in self.quantities if other.start >= q.end]
+        if q.value >= 50 and before and before[-1].dimension == "time" and self.low[: q.start].rstrip().endswith("("):
+            return True  # "300 ms (95 %)"
+        if behind and behind[0].dimension == "time":  # "99 % under 1 s", "99 % requests < 1 s"
+            between = words.CATEGORIES["throughput"][1].sub("", self.low[q.end : behind[0].start]).strip()
+            if any(phrases.fullmatch(between) for phrases in words.OPS.values()):
+                return True
+        return bool(words.SHARE_BEFORE.search(self.low, max(q.start - 12, 0), q.start))
 
     def _is_load(self, q: _Quantity, free: str) -> bool:
         """Whether a quantity is the load under which another holds."""
         others = [other for other in self.quantities if other is not q and other.dimension != q.dimension]
         return bool(
             others
-            and q.dimension in ("rate", "ratio")
+            and q.dimension in ("rate", "bytes", "ratio")
             and (match := words.LOAD_BEFORE.search(free))
             and not words.BEARS.search(match[0])
-            and (q.dimension == "rate" or not any(c.search(match[0]) for _, c in words.CATEGORIES.values()))
+            and (q.dimension != "ratio" or not any(c.search(match[0]) for _, c in words.CATEGORIES.values()))
         )
 
     def _category(
@@ -405,6 +423,8 @@ class _Sentence:
         label = self.low[: self.quantities[0].start].rpartition(":")[0]
         near = " | ".join((*scopes[:3], *scopes[4:], label))
         if q.dimension in ("rate", "bytes"):
+            if op == "<":  # "up to" is a capacity, "under" is not
+                return None, 0, "throughput"
             named = words.CATEGORIES["throughput"][1].search(near + q.noun)
             return "throughput", 0 if self._bears() or named else _NOWHERE, None
         if q.dimension == "time":
@@ -416,7 +436,7 @@ class _Sentence:
             latency = words.CATEGORIES["latency"][1]
             rank = next((i for i, text in enumerate(scopes) if latency.search(text)), _NOWHERE)
             return (None if clash or rank == _NOWHERE else "latency"), rank, clash
-        for rank, text in enumerate((*scopes, *self._told_above())):
+        for rank, text in enumerate((*scopes, *self._told_above())):  # the word nearest to the number, or the last one
             hits = sorted(
                 (
                     (match.start(), category)
@@ -424,7 +444,7 @@ class _Sentence:
                     if dimension == "ratio"
                     for match in phrases.finditer(text)
                 ),
-                reverse=rank in (0, 2),  # the word nearest to the number
+                reverse=rank in (0, 2, 4, 5),
             )
             fitting = [c for _, c in hits if (c in LOW_IS_GOOD) == wanted_low or (not op and c == "saturation")]
             if fitting:
@@ -436,7 +456,7 @@ class _Sentence:
     def _told_above(self) -> tuple[str, ...]:
         """What stands above a line that does not name its measure: "Target: > 95 %", "Checkout: 99.95 %"."""
         label, _, rest = self.low.rpartition(": ")
-        rest = words.WINDOW.sub(" ", rest)
+        rest = words.WINDOW.sub(" ", re.sub(r"\([^()]*\)?", " ", rest))
         for phrases in (*words.OPS.values(), *words.AFTER.values(), words.MUST):
             rest = phrases.sub(" ", rest)
         if len(re.findall(r"[^\W\d]{2,}", rest)) > 1 or re.search(r"\brates?\b|\bratio\b|\bshare\b", label):
@@ -479,16 +499,20 @@ class _Sentence:
                 return "a change, not a level"
         if any(words.NO_REQUIREMENTS.search(text) for text in self.piece.above):
             return "its section does not hold requirements"
-        quick = q.dimension == "time" and (q.value_si <= QUICK_S or bool(_SEEN.search(self.low)))
+        if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
+            return "a calculation, not a limit"
+        quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_SEEN.search(self.low))))
         named = named and (q.dimension != "rate" or bool(words.BEARS.search(self.low)))
-        beside = f"{free if '(' in free else tail} | {head[:40]} | {q.noun}"
+        beside = f"{free if '(' in free else tail} | {head[:40]} | {q.noun.rpartition(" ")[2]}"
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
                 continue
-            scope = self.low[: q.start] if rule.reach == "l" else beside
-            if rule.patient or (rule.reach in "sh" and not named):
-                scope = " | ".join((scope, *self.own, *(self.piece.near if rule.reach == "h" else ())))
-            if rule.words.search(scope):
+            scope = [self.low[: q.start] if rule.reach == "l" else beside]
+            if "s" in rule.reach:
+                scope += self.own[1:] if named and not rule.patient else self.own
+            if "h" in rule.reach and not named:
+                scope += self.piece.near
+            if any(rule.words.search(text) for text in scope):
                 return rule.reason
         return None
 
@@ -541,7 +565,7 @@ class _Sentence:
 
     def _subject(self, before: str, behind: str) -> str | None:
         """What is measured, in the author's words: beside the number, in the row, in the line that introduces it."""
-        candidates = [_SEPARATOR.split(before)[-1], *reversed(before.split(":"))]
+        candidates = [part for text in reversed(before.split(":")) for part in (_SEPARATOR.split(text)[-1], text)]
         for text in (*candidates, *self.piece.row.split(" · "), *self.piece.near[:1]):
             if subject := _noun(text):
                 return subject

@@ -125,13 +125,17 @@ _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _LABEL = re.compile(r"(?:\*\*|__)[^*]+(?:\*\*|__)\s*[:\uff1a]?|[^|]{1,100}[:\uff1a]")
 _IGNORED = re.compile(  # columns whose numbers are not targets
     r"current|actual|baseline|today|measure|\bnow\b|as-is|status|owner|priority|notes?\b|rationale|comment|\bwhy\b"
-    r"|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|observed|existing|example|effort"
+    r"|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|budget|remaining|consumed|observed|existing|example|effort"
     r"|\bcost|time-?out|ttl|retention|error budget|downtime|method|\bhow\b|tool\b|window|period|verif|\brto\b|\brpo\b"
     r"|rate limit|phase|\bid\b|percentile|conditions?\b"
 )
 _ASIDE = re.compile(  # of these, the columns that say how a target is meant
-    r"measure|method|how|tool|window|period|verif|condition|percentile|unit|scope"
+    r"measure|method|how|tool|window|period|verif|condition|percentile|scope"
 )
+
+
+_AIM = re.compile(r"target|goal|objective|\bslos?\b|目標|zielwert")  # beside such a column only these hold limits:
+_LIMIT = re.compile(r"\bmax|\bmin\b|\bminimum|limit|threshold|stretch|\bslas?\b|\bp\d\d")
 
 
 def lines(markdown: str) -> Iterator[tuple[int, str, str]]:
@@ -218,7 +222,7 @@ def pieces(markdown: str) -> Iterator[Piece]:
             yield Piece(text, source, "heading", "", "", *around.near_and_above())
             around.enter(len(heading[1]), text)
         elif "|" in bare and (header is not None or bare.startswith("|") or _is_rule(following)):
-            if header is None and _is_rule(following):
+            if _is_rule(following) and not _is_rule(bare):
                 header = [lower(plain(cell)) for cell in _cells(bare)]
             elif not _is_rule(bare):
                 yield from _row(bare, header or [], source, *around.near_and_above())
@@ -280,8 +284,9 @@ def _row(
         or bool(PERCENTILE.search(lower(text)))
         for text, name, kept in zip(texts, names, read, strict=True)
     ]  # fmt: skip
+    aimed = any(_AIM.search(name) and re.search(r"\d", text) for text, name in zip(texts, names, strict=True))
     for place, (text, name) in enumerate(zip(texts, names, strict=True)):
-        if not read[place]:
+        if not read[place] or (aimed and not (_AIM.search(name) or _LIMIT.search(name))):
             continue
         if re.fullmatch(r"[<>≤≥=~ ]*[\d.,]+", text):
             in_header = re.search(r"\(([^()]{1,12})\)\s*$|\bin (\S+)$", name)

@@ -97,7 +97,7 @@ PERCENTILE = re.compile(
 SHARE_OF = re.compile(  # "95% of requests complete within …": the share is a percentile
     r"\s*(?:of|der|des|de|d'|aller|von|dei|delle|di|van|ของ|の|的|의)(?![a-z])(?P<noun>[^,.;:()\d<>≤≥]{0,40})"
 )
-SHARE_BEFORE = re.compile(r"(?:リクエスト|クエリ|请求|요청|คำขอ)(?:の|中|的|의)? ?$|(?:[(@]|\b(?:for|at)) ?$")
+SHARE_BEFORE = re.compile(r"(?:リクエスト|クエリ|请求|요청|คำขอ)(?:の|中|的|의)? ?$|(?:@|\b(?:for|at)) ?$")
 
 _SPAN = (
     r"(?P<{0}>\d{{1,4}})[ -]?(?P<{0}u>d|h|w|min|days?|hours?|minutes?|weeks?|months?|tagen?|jours|días|日間?|天|วัน)"
@@ -207,14 +207,15 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "availability": (
         "ratio",
         any_of(
-            r"""uptime|up-time|availab\w*|sla\b(?! guarantee)|nines|verfügbar\w*|erreichbar\w*|disponib\w*|beschikba\w*
+            r"""uptime|up-time|availab\w*|sla\b(?! guarantee)|verfügbar\w*|erreichbar\w*|disponib\w*|beschikba\w*
             稼働率|稼動率|可用性|可用率|アップタイム|가용성|가동률|พร้อมใช้งาน|อัปไทม์"""
         ),
     ),
     "error_rate": (
         "ratio",
         any_of(
-            r"""errors?|fails?|failed|failing|failures?|5xx|4xx|faults?|exceptions?|dropped|lost|loss|dlq|timeouts?
+            r"""errors?|fails?|failed|failing|failures?|5xx|4xx|faults?|exceptions?|dropped|lost
+            (?:packet|data|message) loss|dlq|timeouts?
             rejected
             unavailab\w*|crash rate|crashes|fehler\w*|erreurs?|échecs?|error\w*|erros?|fallos?|errori|fouten
             エラー|失敗|错误|错誤|失败|오류|에러|실패|ผิดพลาด|ล้มเหลว"""
@@ -232,7 +233,7 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "saturation": (
         "ratio",
         any_of(
-            r"""cpu|memory|ram|disk|heap|utili[sz]ation|saturat\w*|storage|pools?|load average|bandwidth|queue usage
+            r"""cpu|memory|ram|disk|heap|utili[sz]ation|saturat\w*|load average|(?:storage|pool|queue|connection) usage
             auslastung|speicher\w*|mémoire|memoria|memória|uso de \w+|使用率|利用率|メモリ|内存|메모리|사용률
             หน่วยความจำ|ซีพียู"""
         ),
@@ -262,7 +263,8 @@ BEARS = any_of(  # somebody bears a load
     verarbeit\w*|traiter|supporte\w*|soporta\w*|procesar|suportar|processar|gestire|verwerken|支持|处理|処理|처리|รองรับ"""
 )
 CAPACITY = any_of(  # the same as a noun
-    r"""throughput|capacity|peak|load|volume|traffic|rates?|durchsatz|kapazität|débit|capacité|capacidad\w*|vazão
+    r"""throughput|capacity|peak|load|volume|traffic|rates?|speed|bandwidth|durchsatz|kapazität|débit|capacité
+    capacidad\w*|vazão
     rendimiento
     スループット|吞吐|처리량|ปริมาณ"""
 )
@@ -302,11 +304,15 @@ class Reject(NamedTuple):
 
     reason: str
     dimensions: str  # of the quantities it concerns: t(ime) r(atio) p(er time) b(ytes per time)
-    reach: str  # l: all before it in its sentence; n: beside it; s: its sentence and row; h: also the nearest headings
+    reach: str  # l: all before it in its sentence; n: beside it; s: also its sentence and row; h: the nearest headings
     words: re.Pattern[str]
     patient: bool = False  # concerns neither a few seconds nor what somebody sees
 
 
+OUTAGE_REASON = "a recovery objective or an outage, not what a monitor measures all the time"
+OUTAGE = re.compile(
+    r" ?(?:of )?(?:(?:/|per |a |each ) ?(?:year|yr|month|mo|week|quarter|day)\b|[a-z ]{0,12}(?:downtime|outage))"
+)
 REJECTS = (
     Reject(
         "an example",
@@ -319,32 +325,41 @@ REJECTS = (
         "trpb",
         "l",
         any_of(
-            r"""currently|current:|current p\d+|current latency|current value|current uptime|today|at present|baseline
+            r"""current|currently|today|at present|baseline
             so far|historical\w*|previously|used to|was|were|as-is|現在|目前"""
         ),
     ),
     Reject(
         "a condition of an alert or an action, not a target",
         "trpb",
-        "h",
+        "s",
         any_of(
-            r"""alert|alerts\b(?! must)(?! shall)(?! should)(?! are)|alerting|alarm\w*|warn|warns|warnings?|escalat\w*
-            triggers?|triggered|auto-?scal\w*|scales? up|scales? out|pager\w*|page on-?call|notify|notifies
-            circuit breaker|canary|アラート|告警"""
+            r"""alerts? (?:if|when|on|at|after|above|below|threshold\w*|rules?|condition\w*|fires?)|alerts?:
+            alarms? (?:if|when)|warn|warns|warnings?|escalat\w*|triggers? (?:if|when|alert\w*|an alert)|trigger:
+            rollback trigger|auto-?scal\w*|scales? up|scales? out
+            pager\w*|page on-?call|page (?:if|when)|notify (?:if|when)|circuit breaker|canary|アラート|告警"""
         ),
+    ),
+    Reject(
+        "a condition of an alert, not a target",
+        "trpb",
+        "h",
+        any_of(r"alert|alerts|alerting|alarms?|warnings?|escalat\w*|triggers|auto-?scaling|incidents?|アラート|告警"),
     ),
     Reject(
         "a limit put on clients, not a target of the service",
-        "trpb",
-        "h",
+        "pb",
+        "sh",
         any_of(
-            r"""rate[- ]limit\w*|limiter|throttl\w*|quotas?|too many requests|429|burst limit|attempts?
-            per (?:user|ip|client|api key|key|account|customer|session|device)
-            レート制限|限流|ratenbegrenzung"""
+            r"""rate[- ]limit\w*|limiter|throttl\w*|quotas?|burst limit|レート制限|限流|ratenbegrenzung
+            per (?:user|ip|client|api key|key|account|customer|session|device)"""
         ),
     ),
     Reject(
-        "a recovery objective or an outage, not what a monitor measures all the time",
+        "a limit put on clients, not a target of the service", "trpb", "s", any_of("too many requests|429|attempts?")
+    ),
+    Reject(
+        OUTAGE_REASON,
         "t",
         "s",
         any_of(
@@ -357,7 +372,7 @@ REJECTS = (
     Reject(
         "a timeout, lifetime, interval or retention, not a measured duration",
         "t",
-        "n",
+        "sh",
         any_of(
             r"""timeouts?|time-outs?|times? out|timed out|ttl|expir\w*|lifetime|lifespan|valid|validity|retention
             retain\w*
@@ -370,19 +385,28 @@ REJECTS = (
     ),
     Reject(
         "it times people at a task, not the service",
-        "tr",
+        "t",
         "s",
         any_of(
             r"""learning curve|onboard\w*|completion time|journey|tasks?|manual\w*|approv\w*|tickets?|resolution time
             (?:sign-?up|check-?out|registration|reset|oauth|user|login|purchase|booking) flow
             support (?:team|tier|staff|request)s?|business hours|first contact|training|trained|human|moderators?
             reviewed
-            reviewers?|on-?call|inquir\w*|engineers?|customer service|incidents?|setup|set-up|learn\w*|first attempt
-            new users
-            (?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?|agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?|analysts?) (?:\w+ ){0,3}?(?:can|could|complete\w*|finish\w*|create\w*|find\w*|locate\w*|perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate|report\w*|understand\w*|identif\w*|successfully)"""  # noqa: E501
+            reviewers?|on-?call|inquir\w*|engineers?|customer service|incidents?|setup|set-up|learn\w*|new users"""
         ),
         patient=True,
     ),
+    Reject(
+        "it is about people at a task, not the service",
+        "tr",
+        "s",
+        any_of(
+            r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?|agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?|analysts?) (?:\w+ ){0,3}?(?:can|could|complete\w*|finish\w*|create\w*|find\w*|locate\w*|perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate|report\w*|understand\w*|identif\w*|successfully)
+            first attempt|manual\w*"""  # noqa: E501
+        ),
+        patient=True,
+    ),
+    Reject("the load of a test, not a target", "p", "s", any_of("load tests?|stress tests?|benchmarks?")),
     Reject(
         "a share of something a metric backend does not measure",
         "r",
@@ -418,7 +442,8 @@ REJECTS = (
     ),
 )
 NO_REQUIREMENTS = re.compile(  # sections without targets, at any level above
-    r"\b(?:out of scope|non-?goals?|not in scope|alternatives?|revision history|change ?log|glossary|risks?"
+    r"\b(?:out of scope|non-?goals?|not in scope|estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?"
+    r"|capacity planning|alternatives?|revision history|change ?log|glossary|risks?"
     r"|assumptions?|background|current state|problem statement|roadmap|references|pricing|lessons|future work"
     r"|baseline|as-is)\b"
 )
