@@ -503,7 +503,7 @@ class _Sentence:
             return "a calculation, not a limit"
         quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_SEEN.search(self.low))))
         named = named and (q.dimension != "rate" or bool(words.BEARS.search(self.low)))
-        beside = f"{free if '(' in free else tail} | {head[:40]} | {q.noun.rpartition(" ")[2]}"
+        beside = " | ".join((free if "(" in free else tail, head[:40], q.noun.rpartition(" ")[2]))
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
                 continue
