@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import polars as pl
 
 from feedback_lib import (
@@ -286,6 +287,18 @@ def sample_store(progress: Progress = _silent) -> Store:
                 ready = plan(sample_config(home))
                 _analysed(ready, None, None, None, progress)
     return store
+
+
+def sample_folder() -> Path:
+    """The bundled sample world as files, with the specs of its services, made once per version of the package."""
+    from feedback_lib import sample
+
+    folder = config.cache_dir() / "sample" / _own_fingerprint() / "world"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(f"{folder}.lock", timeout=600):  # several notebooks may ask for it at once
+        if not (folder / "key.json").exists():  # written last
+            sample.generate(folder)
+    return folder
 
 
 def _own_fingerprint() -> str:

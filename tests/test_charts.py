@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -205,3 +206,140 @@ class TestSparkline:
         tree = ET.fromstring(charts.sparkline([10, 5], alt="words", height=108))
         heights = [104 - float(y) for _, y in re.findall(r"([\d.]+) ([\d.]+)", tree.find(f"{SVG}path").get("d"))]
         assert heights == pytest.approx([100, 50])
+
+
+def slo(**changed):
+    """A figure of two weeks: half a day without data, a deploy, an open page, a budget spent 18 times over."""
+    points = [
+        {"x": n / 4 + 0.1, "value": v, "low": v * 0.9, "high": v * 1.2, "stretch": int(n > 21)}
+        for n, v in enumerate([230.0] * 40 + [950.0] * 16)
+        if n not in (20, 21)
+    ]
+    left = [{"x": n / 4, "left": 0.85 if n < 40 else 0.85 - 1.2 * (n - 40)} for n in range(57)]
+    made = {
+        "sli": "search_p99",
+        "unit": "ms",
+        "op": "<",
+        "limit": 300.0,
+        "now": "837 ms",
+        "limit_text": "< 300 ms",
+        "budget_text": "spent 18 times over",
+        "window": "30 days",
+        "status": "unhealthy",
+        "marks": "Line: median.",
+        "days": 14.0,
+        "ticks": [{"x": 0.0, "text": "2 Nov"}, {"x": 7.0, "text": "9 Nov"}, {"x": 14.0, "text": "16 Nov"}],
+        "series": points,
+        "budget": left,
+        "alerts": [{"start": 10.1, "end": 14.0, "severity": "page", "text": "page since 12 Nov 02:15 UTC"}],
+        "deploys": [{"x": 10.0, "version": "4.2.0"}],
+        "no_data": [{"start": 5.0, "end": 5.5}],
+    }
+    return made | changed
+
+
+class TestSlo:
+    @pytest.mark.parametrize("width", [860, 356])
+    def test_says_on_the_picture_what_is_shown(self, width):
+        said = texts(drawn(charts.slo_figure(slo(), width=width)))
+        for text in ("4.2.0", "page since 12 Nov 02:15 UTC", "limit < 300 ms", "Measured: now 837 ms", "0: spent"):
+            assert text in said
+        assert {"2 Nov", "9 Nov", "16 Nov", "500 ms", "1000 ms", "100 %", "0 %", "no data"} <= set(said)
+        assert "Error budget of 30 days: spent 18 times over" in said
+        assert "\N{MINUS SIGN}1,835 %" in said  # what leaves the panel is told
+
+    @pytest.mark.parametrize("width", [860, 356])
+    def test_fits_its_width_with_letters_of_nine_points(self, width):
+        text = charts.svg(charts.slo_figure(slo(), width=width), alt="words")
+        assert float(re.search(r'width="(\d+)"', text).group(1)) <= width + 6
+        assert min(float(s) for s in re.findall(r'font-size="([\d.]+)', text)) >= 12
+
+    def test_the_panels_share_their_time_axis(self):
+        spec = charts.slo_figure(slo()).to_dict()
+        domains = [
+            layer["encoding"]["x"]["scale"]["domain"]
+            for panel in spec["vconcat"]
+            for layer in panel["layer"]
+            if "x" in layer["encoding"]
+        ]
+        assert len(spec["vconcat"]) == 3
+        assert {tuple(d) for d in domains} == {(0, 14.0)}
+        assert len({panel["width"] for panel in spec["vconcat"]}) == 1
+
+    def test_no_data_breaks_the_line_and_is_grey_not_zero(self):
+        whole, broken = (charts.svg(charts.slo_figure(f), alt="w") for f in (slo(no_data=[]), slo()))
+        line = r'd="([^"]*)" stroke="#1f5fa8"'
+        assert len(re.findall(line, broken)) == 2  # one path for each stretch
+        assert f'fill="{charts.GREY}"' in broken
+        assert f'fill="{charts.GREY}"' not in whole
+        points = [row for row in values(charts.slo_figure(slo())) if "stretch" in row]
+        assert min(row["low"] for row in points) > 200
+        assert not [row for row in points if 5.0 < row["x"] < 5.5]
+
+    def test_a_budget_without_data_breaks_its_line(self):
+        left = [dict(p, left=None) if 20 <= n < 24 else p for n, p in enumerate(slo()["budget"])]
+        known = [row for row in values(charts.slo_figure(slo(budget=left))) if "kept" in row]
+        assert [row["x"] for row in known if row["percent"] is None] != []
+        assert all(row["kept"] is None and row["over"] is None for row in known if row["percent"] is None)
+
+    def test_a_slow_line_is_drawn_with_few_points_and_keeps_its_steps(self):
+        budget = [{"x": n / 8, "left": 0.9 if n < 60 else 0.7} for n in range(113)]
+        kept = charts._steps(budget)
+        assert kept == [budget[0], budget[59], budget[60], budget[-1]]
+
+    def test_a_peak_that_would_flatten_everything_leaves_the_panel_and_is_told(self):
+        points = slo()["series"]
+        points[30] = points[30] | {"high": 60_000.0}
+        figure = charts.slo_figure(slo(series=points))
+        assert "up to 60,000 ms ↑" in texts(drawn(figure))
+        (domain, peak) = charts._slo_domain(slo(series=points))
+        assert domain[1] < 6_000
+        assert peak is points[30]
+
+    def test_availability_has_its_limit_above_and_hundred_percent_in_sight(self):
+        points = [{"x": n / 4, "value": 99.9, "low": 99.0, "high": 100.0, "stretch": 0} for n in range(56)]
+        figure = slo(op=">=", unit="%", limit=99.5, limit_text="≥ 99.5 %", series=points)
+        (low, high), peak = charts._slo_domain(figure)
+        assert 98 < low < 99
+        assert 100 < high < 101
+        assert peak is None
+
+    def test_a_page_is_filled_and_a_ticket_is_hollow(self):
+        bars = [{"start": 2.0, "end": 3.0, "severity": "ticket", "text": "ticket"}, *slo()["alerts"]]
+        text = charts.svg(charts.slo_figure(slo(alerts=bars)), alt="w")
+        fills = re.findall(r'fill="(#[0-9a-f]{6})" stroke="#b5451b"', text)
+        assert sorted(fills) == ["#b5451b", "#ffffff"]
+
+    def test_labels_do_not_lie_on_each_other(self):
+        marks = [(n * 20.0, n * 20.0, f"4.2.{n}", "deploys") for n in range(30)]
+        placed = charts._placed(marks, 600)
+        spans = sorted(
+            (p["px"], p["px"] + 6.6 * 5) if p["align"] == "left" else (p["px"] - 33, p["px"]) for p in placed
+        )
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+        assert charts._placed(marks[-1:], 700)[0]["text"] == "4.2.29"
+
+    def test_a_service_without_deploys_and_alerts_says_so(self):
+        said = texts(drawn(charts.slo_figure(slo(deploys=[], alerts=[], no_data=[]))))
+        assert said.count("none") == 2
+
+    def test_the_page_has_a_wide_and_a_narrow_drawing_with_their_words(self):
+        made = charts.slo_figures([slo(sli="<b>&", budget_text="85 % left")])
+        assert made.text.count("<svg ") == 2
+        assert re.findall(r'<div class="(\w+)"><svg', made.text) == ["wide", "narrow"]
+        assert "<b>&" not in made.text
+        assert "<script" not in made.text
+        assert "page since 12 Nov 02:15 UTC" in made.alt
+        assert "no data for 12.0 hours" in made.alt
+        assert len(made.text) < 45_000
+
+    def test_a_lean_drawing_keeps_what_it_says(self):
+        figure = slo(now="1.4217 %")
+        whole = charts.svg(charts.slo_figure(figure), alt="words")
+        lean = charts._lean(whole)
+        assert texts(ET.fromstring(lean)) == texts(ET.fromstring(whole))
+        assert "Measured: now 1.4217 %" in texts(ET.fromstring(lean))
+        assert len(lean) < 0.75 * len(whole)
+        for mark in ("opacity", "stroke-width"):
+            kept = set(re.findall(rf' {mark}="([\d.]+)"', lean))
+            assert kept <= set(re.findall(rf' {mark}="([\d.]+)"', whole))

@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 from pathlib import Path
 
 import fake_world as world
@@ -26,7 +27,7 @@ def code(book):
 
 
 def test_all_the_notebooks_are_there():
-    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback"}
+    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback", "slo_report"}
 
 
 def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
@@ -41,8 +42,8 @@ def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
 def test_parameters_have_defaults_that_need_nothing_from_outside(notebook):
     _, path = notebook
     given = runner.parameters(path)
-    assert given["store"].default == ""
-    assert given["run_id"].default == ""
+    wanted = ("root", "as_of") if path.stem == "slo_report" else ("store", "run_id")
+    assert [given[name].default for name in wanted] == ["", ""]
 
 
 def test_a_notebook_is_committed_without_outputs(notebook):
@@ -137,3 +138,17 @@ def test_a_report_runs_anywhere_and_its_page_is_small_and_stands_alone(name, tmp
     assert "could not be computed" not in text
     assert "open_report" not in text
     assert text.count("<figure>") == {"weekly_trends": 3, "suggestions": 0, "signal_report": 2}[name]
+
+
+@pytest.mark.slow
+def test_the_slo_report_of_the_sample_runs_anywhere_and_its_page_is_small_and_stands_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = tmp_path / "slo_report.ipynb"
+    runner.run_notebook(ROOT / "notebooks" / "slo_report.ipynb", {}, done, timeout_s=300)
+    text = pages.export_html(done, done.with_suffix(".html")).read_text("utf-8")
+    assert len(text.encode()) <= 150_000
+    assert "<script" not in text
+    assert "could not be computed" not in text
+    assert "review.open" not in text
+    assert text.count('<figure class="slo">') == 3
+    assert set(re.findall(r'(?:src|href)="(https?://[^"/]+)', text)) == {"https://runbooks.beacon.example"}
