@@ -189,6 +189,8 @@ def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float 
 
 def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
     """A service's health as a table, worst first."""
+    from feedback_lib.monitor import budget_words, percent
+
     click.echo(f"{shot.service} ({shot.spec_id}) is {shot.status} at {shot.at:%Y-%m-%d %H:%M} UTC")
     order = ("unhealthy", "degraded", "unknown", "healthy")
     rows = [
@@ -197,9 +199,9 @@ def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
             "metric": h.sli_name,
             "now": f"{h.value:.4g} {h.unit}".strip() if h.value is not None else None,
             "limit": f"{h.op} {h.threshold:g} {h.unit}".strip(),
-            "SLI": f"{100 * h.sli:.4g} %" if h.sli is not None else None,
+            "SLI": percent(h.sli, 2) if h.sli is not None else None,
             "target": f"{h.target} in {h.window}",
-            "budget left": f"{100 * h.budget_remaining:.0f} %" if h.budget_remaining is not None else None,
+            "budget": budget_words(h.budget_remaining) if h.budget_remaining is not None else None,
             "alert": f"{h.alert} since {h.since:%m-%d %H:%M}" if h.alert else None,
             "why": h.reason or None,
         }

@@ -261,7 +261,8 @@ class Ledger:
             rows = self._db.execute(
                 "SELECT d.sink, e.alert, MAX(e.sequence) FROM events e JOIN deliveries d USING (fingerprint, sequence) "
                 "WHERE d.done_us IS NOT NULL AND e.sequence = "
-                "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) GROUP BY d.sink, e.fingerprint"
+                "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) "
+                "GROUP BY d.sink, e.fingerprint"
             ).fetchall()
         told: dict[str, list[dict[str, Any]]] = {}
         for sink, text, _ in rows:

@@ -169,14 +169,14 @@ class Monitor:
         asked = self.ledger.asked(watched.slo.sli)
         if asked is not None and asked > until * _US:  # the clock was ahead, and is set back now
             self.ledger.unask(watched.slo.sli)
-            asked = self.ledger.asked(watched.slo.sli)
+            asked = min(self.ledger.asked(watched.slo.sli) or 0, until * _US) or None
         start = until - lookback_s(watched.slo)
         if not backend.history:
             start = until
         elif asked is not None:
             start = max(start, asked // _US - OVERLAP_SLICES * step)
         try:
-            samples, partial = self._sample(watched, backend, start, until)
+            samples, partial = self.sample(watched, start, until)
         except (MetricsError, ConfigError) as error:
             return str(error)
         if partial:
@@ -184,8 +184,21 @@ class Monitor:
         self.ledger.add_samples(watched.slo.sli, samples, until * _US)
         return ""
 
-    def _sample(self, watched: Watched, backend: Backend, start: int, until: int) -> tuple[pl.DataFrame, str | None]:
-        """Samples from ``start`` to ``until`` (epoch seconds), and why they are incomplete."""
+    def sample(self, watched: Watched, start: int, until: int) -> tuple[pl.DataFrame, str | None]:
+        """Samples from ``start`` to ``until``, and why they are incomplete, None when they are whole.
+
+        Args:
+            watched: the SLO.
+            start: epoch seconds, a multiple of its slice.
+            until: epoch seconds, included.
+
+        Returns:
+            at_us (the end of the slice) · good · valid · value; nothing is kept.
+
+        Raises:
+            MetricsError: the backend failed, or its answer makes no sense for this SLO.
+        """
+        backend = self.backends[watched.slo.sli]
         series: dict[str, pl.DataFrame] = {}
         why = None
         for role in ("query", "good", "bad", "total"):
@@ -297,7 +310,7 @@ class Monitor:
 
     def _health(self, watched: Watched, now: dt.datetime) -> Health:
         asked = self.ledger.asked(watched.slo.sli)
-        at = moment(asked) if asked is not None else now
+        at = min(moment(asked), now) if asked is not None else now
         measured = self.ledger.measurements(
             watched.slo.service, watched.slo.sli, after_us=micros(at) - lookback_s(watched.slo) * _US
         )
@@ -442,6 +455,38 @@ def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFra
     return both.select("at_us", good=good, valid=valid).with_columns(value=value).sort("at_us")
 
 
+def percent(ratio: float | None, places: int) -> str:
+    """A ratio as a percentage; all but all is not 100 %, hardly any is not 0 %.
+
+    >>> percent(0.9985, 2), percent(0.99999, 2), percent(1.0, 2), percent(0.0004, 1), percent(None, 2)
+    ('99.85 %', '99.999 %', '100 %', '0.04 %', '–')
+    """
+    if ratio is None:
+        return "–"
+    text = f"{ratio * 100:.{places}f}"
+    while places < 9 and ratio not in (0, 1) and float(text) in (0, 100):
+        places += 1
+        text = f"{ratio * 100:.{places}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def budget_words(remaining: float | None) -> str:
+    """What is left of an error budget, or how far it is overspent.
+
+    >>> [budget_words(left) for left in (0.8495, 0.0, -0.374, -2.37, -17.06, None)]
+    ['85 % left', 'just spent', 'overspent by 37 %', 'spent 3.4 times over', 'spent 18 times over', 'no data']
+    """
+    if remaining is None:
+        return "no data"
+    if remaining > 0:
+        return f"{percent(remaining, 0)} left"
+    if remaining == 0:
+        return "just spent"
+    if remaining > -1:
+        return f"overspent by {percent(-remaining, 0)}"
+    return f"spent {float(f'{1 - remaining:.2g}'):g} times over"
+
+
 def query_text(watched: Watched) -> str:
     """What a backend is asked, in one text: the evidence of a number."""
     asked = {role: getattr(watched, role) for role in ("query", "good", "bad", "total")}
@@ -472,7 +517,7 @@ def _sentence(alert: Mapping[str, Any]) -> str:
     if alert["value"] is not None and alert["slo"] is not None:
         text += f"; now {alert['value']:.4g} against {alert['op']} {alert['slo']:g} {alert['unit']}".rstrip()
     if alert["budget_remaining"] is not None:
-        text += f"; {max(alert['budget_remaining'], 0):.0%} of the {alert['window']} budget is left"
+        text += f"; budget of {alert['window']}: {budget_words(alert['budget_remaining'])}"
     return text + "."
 
 

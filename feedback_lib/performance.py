@@ -23,7 +23,7 @@ import polars as pl
 from feedback_lib.analysis import alerts, regressions, slo
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.ledger import Ledger
-from feedback_lib.metrics import Backend, Histograms
+from feedback_lib.metrics import Histograms
 from feedback_lib.monitor import WORST, Monitor, Status, iso, micros, moment, query_text
 from feedback_lib.specs import Plan, Watched
 
@@ -31,6 +31,7 @@ SCHEMA = "performance-report/1"
 FOLDER = ".spec/reports/production-monitoring"
 HISTORY_DAYS = 56
 HISTORY_STEP_S = 300
+_HOUR_US = 3_600_000_000
 SETTLED = dt.timedelta(minutes=10)  # late samples of a period are in by then
 Period = Literal["daily", "weekly"]
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def write_due(watcher: Monitor, root: str | Path, now: dt.datetime) -> list[Path
         complete = min(asked) >= micros(end) or now - end > dt.timedelta(days=1)
         if end > settled or micros(end) <= first or not complete or _path(root, plan.spec_id, name, period).exists():
             continue
-        found = find_regressions(plan, watcher.backends, end) if period == "weekly" else None
+        found = find_regressions(watcher, end) if period == "weekly" else None
         path, new = write(build(plan, ledger, period, day, found), root)
         if new:
             logger.info("spec=%s report=%s", plan.spec_id, path)
@@ -159,34 +160,58 @@ def deploys(plan: Plan) -> pl.DataFrame:
         ) from None
 
 
-def find_regressions(plan: Plan, backends: Mapping[str, Backend], as_of: dt.datetime) -> dict[str, regressions.Result]:
-    """What rose, or fell, for good over the last week, by SLI, from eight weeks asked of the backend.
+def find_regressions(watcher: Monitor, as_of: dt.datetime) -> dict[str, regressions.Result]:
+    """What got worse for good over the last week, by SLI, from eight weeks asked of the backends.
 
-    Only SLOs measured by a value and a backend with a history are looked at; one whose backend fails has a result
-    that says so.
+    A value with a limit is tested as it is, everything that is a share by its share of bad, in percent. A backend
+    without history is left out; one that fails has a result that says so.
     """
     found = {}
-    end = moment(micros(as_of) // (HISTORY_STEP_S * 1_000_000) * HISTORY_STEP_S * 1_000_000)
-    for watched in plan.watched:
-        backend = backends[watched.slo.sli]
-        if watched.query is None or not backend.history:
+    for watched in watcher.plan.watched:
+        backend = watcher.backends[watched.slo.sli]
+        if not backend.history:
             continue
-        worse: Literal["up", "down"] = "up" if watched.op.startswith("<") else "down"
         try:
-            answer = backend.between(watched.query, end - dt.timedelta(days=HISTORY_DAYS), end, HISTORY_STEP_S)
-            edges = backend.bucket_edges(watched.query, end) if isinstance(backend, Histograms) else ()
+            values, edges = _history(watcher, watched, as_of)
         except (MetricsError, ConfigError) as error:
             found[watched.slo.sli] = regressions.Result(None, str(error))
             continue
-        values = answer.frame.with_columns(pl.col("value") * watched.factor)
+        worse: Literal["up", "down"] = "up" if _by_share(watched) or watched.op.startswith("<") else "down"
         found[watched.slo.sli] = regressions.find(
             values,
-            as_of=end,
+            as_of=as_of,
             options=regressions.RegressionOptions(direction=worse),
-            bucket_edges=[e * watched.factor for e in edges if 0 < e < math.inf] or None,
+            bucket_edges=edges or None,
             subject=watched.slo.sli,
         )
     return found
+
+
+def _by_share(watched: Watched) -> bool:
+    return watched.slo.method != "timeslices" or watched.query is None
+
+
+def _history(watcher: Monitor, watched: Watched, as_of: dt.datetime) -> tuple[pl.DataFrame, list[float]]:
+    """Eight weeks of what is tested, at · value in the shown unit, and the edges of the histogram behind it."""
+    backend, days = watcher.backends[watched.slo.sli], dt.timedelta(days=HISTORY_DAYS)
+    step = watched.slo.slice_s if _by_share(watched) else max(HISTORY_STEP_S, watched.slo.slice_s)
+    end = int(as_of.timestamp()) // step * step
+    if _by_share(watched):
+        samples, _ = watcher.sample(watched, end - int(days.total_seconds()), end)
+        hours = samples.group_by((pl.col("at_us") - 1) // _HOUR_US).agg(pl.col("good", "valid").sum())
+        bad = hours.filter(pl.col("valid") > 0).select(
+            at=((pl.col("at_us") + 1) * _HOUR_US).cast(pl.Datetime("us", "UTC")),
+            value=100 * (1 - pl.col("good") / pl.col("valid")).clip(0, 1),
+        )
+        return bad, []
+    assert watched.query is not None  # or it would be a share
+    end_at = moment(end * 1_000_000)
+    answer = backend.between(watched.query, end_at - days, end_at, step)
+    edges = backend.bucket_edges(watched.query, end_at) if isinstance(backend, Histograms) else ()
+    return (
+        answer.frame.select("at", pl.col("value") * watched.factor),
+        [e * watched.factor for e in edges if 0 < e < math.inf],
+    )
 
 
 def regression_rows(plan: Plan, found: Mapping[str, regressions.Result]) -> list[dict[str, Any]]:
@@ -250,6 +275,8 @@ def _shown(watched: Watched, measured: Any) -> float | None:
 
 def _regression(watched: Watched, plan: Plan, result: regressions.Result) -> dict[str, Any]:
     rise = result.regression
+    share = _by_share(watched)
+    name, unit = (f"bad share of {watched.slo.sli}", "%") if share else (watched.slo.sli, watched.unit)
     return {
         "metric": watched.slo.sli,
         "found": rise is not None,
@@ -260,9 +287,9 @@ def _regression(watched: Watched, plan: Plan, result: regressions.Result) -> dic
         "start": rise.start.isoformat() if rise else None,
         "before": rise.before if rise else None,
         "after": rise.after if rise else None,
-        "unit": watched.unit,
+        "unit": unit,
         "power": result.power,
         "bucket": [result.bucket.low, result.bucket.high] if result.bucket else None,
         "notes": list(result.notes),
-        "sentence": rise.sentence(watched.slo.sli, plan.service, watched.unit) if rise else None,
+        "sentence": rise.sentence(name, plan.service, unit) if rise else None,
     }

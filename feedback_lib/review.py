@@ -32,7 +32,18 @@ from feedback_lib.analysis.slo import Slo
 from feedback_lib.errors import ConfigError, nearest
 from feedback_lib.ledger import Ledger
 from feedback_lib.metrics import Answer, Query
-from feedback_lib.monitor import WORST, Health, Monitor, Snapshot, lookback_s, micros, moment, query_text
+from feedback_lib.monitor import (
+    WORST,
+    Health,
+    Monitor,
+    Snapshot,
+    budget_words,
+    lookback_s,
+    micros,
+    moment,
+    percent,
+    query_text,
+)
 from feedback_lib.specs import Plan, Watched
 from feedback_lib.watch import ledger_path, now_utc
 
@@ -130,8 +141,8 @@ def open(spec_id: str, root: str | Path, as_of: dt.datetime | None = None, days:
             watcher.backends |= {sli: _Silent() for sli, backend in watcher.backends.items() if not backend.history}
         health = watcher.tick(end)
         week = dt.datetime.combine(end.date() - dt.timedelta(days=end.weekday()), dt.time(), dt.UTC)
-        found = performance.find_regressions(plan, watcher.backends, end)
-        then = found if week == end else performance.find_regressions(plan, watcher.backends, week)
+        found = performance.find_regressions(watcher, end)
+        then = found if week == end else performance.find_regressions(watcher, week)
         measured = [(w, _measurements(ledger, w, end)) for w in plan.watched]
         return Review(
             plan=plan,
@@ -461,23 +472,6 @@ def rerun(review: Review, root: str = "") -> str:
     return " ".join(["feedback run notebooks/slo_report.ipynb", *parts])
 
 
-def budget_words(remaining: float | None) -> str:
-    """What is left of an error budget, or how far it is overspent.
-
-    >>> [budget_words(left) for left in (0.8495, 0.0, -0.374, -17.06, None)]
-    ['85 % left', 'just spent', 'overspent by 37 %', 'spent 18 times over', 'no data']
-    """
-    if remaining is None:
-        return "no data"
-    if remaining > 0:
-        return f"{_share(remaining, 0)} left"
-    if remaining == 0:
-        return "just spent"
-    if remaining > -1:
-        return f"overspent by {_share(-remaining, 0)}"
-    return f"spent {_number(1 - remaining, 2)} times over"
-
-
 def _ranked(review: Review) -> list[Health]:
     """Worst first: by status, then by what is left of the budget."""
     return sorted(
@@ -541,7 +535,7 @@ def _trouble(review: Review, health: Health, whose: str = "") -> str:
         return (
             f"{said}; the budget of {window} is {budget_words(health.budget_remaining).replace('no data', 'unknown')}"
         )
-    return f"{said}; {_share(health.budget_remaining, 0)} of the budget of {window} is left"
+    return f"{said}; {percent(health.budget_remaining, 0)} of the budget of {window} is left"
 
 
 def _after_deploy(review: Review, health: Health) -> str:
@@ -563,13 +557,13 @@ def _row(review: Review, health: Health) -> dict[str, str]:
         "category": health.category.replace("_", " "),
         "now": _value(health),
         "limit": _limit(health),
-        "sli": _share(health.sli, 2),
+        "sli": percent(health.sli, 2),
         "target": f"{health.target.removesuffix('%').strip()} %" if health.target.endswith("%") else health.target,
         "window": _window(health.window),
         "budget": budget_words(health.budget_remaining),
         "burn": "–" if health.burn is None else f"×{_number(health.burn, 2)}",
         "alert": f"{health.alert} since {_moment(health.since)}" if health.alert and health.since else "–",
-        "no_data": "none" if gap == 0 else _share(gap, 1),
+        "no_data": "none" if gap == 0 else percent(gap, 1),
         "reason": health.reason,
     }
 
@@ -665,21 +659,6 @@ def _number(value: float, digits: int) -> str:
     places = max(digits - 1 - math.floor(math.log10(abs(value))), 0)
     text = f"{value:,.{min(places, 12)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _share(ratio: float | None, places: int) -> str:
-    """A ratio as a percentage; all but all is not 100 %, hardly any is not 0 %.
-
-    >>> _share(0.9985, 2), _share(0.99999, 2), _share(1.0, 2), _share(0.0004, 1), _share(None, 2)
-    ('99.85 %', '99.999 %', '100 %', '0.04 %', '–')
-    """
-    if ratio is None:
-        return "–"
-    text = f"{ratio * 100:.{places}f}"
-    while places < 9 and ratio not in (0, 1) and float(text) in (0, 100):
-        places += 1
-        text = f"{ratio * 100:.{places}f}"
-    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
 
 
 def _span(seconds: float) -> str:

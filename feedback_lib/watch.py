@@ -19,7 +19,7 @@ from typing import Any
 from feedback_lib import performance, specs
 from feedback_lib.errors import ConfigError, FeedbackError
 from feedback_lib.ledger import Ledger
-from feedback_lib.monitor import WORST, Monitor, Snapshot, lookback_s, micros
+from feedback_lib.monitor import WORST, Monitor, Snapshot, lookback_s, micros, moment
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class Own:
 def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_run: bool = False) -> Snapshot:
     """One tick: measure, judge, tell the sinks, write the reports that are due.
 
-    With ``dry_run`` it works on a copy of the memory, and nothing is told, written or remembered.
+    With ``dry_run`` it works on a copy of the memory, and nothing is told, written or remembered. So does a ``now``
+    before what was judged already, with an empty memory: looking back changes nothing.
 
     Raises:
         ConfigError: the spec or its observability.yaml is wrong.
@@ -120,7 +121,9 @@ def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_
     plan = specs.load(spec_id, root)
     path = ledger_path(root, spec_id)
     with contextlib.ExitStack() as stack:
-        if dry_run:
+        if now and path.exists() and _judged_until(path, plan) > now:
+            dry_run, path = True, Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
+        elif dry_run:
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
             if path.exists():
                 with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
@@ -134,13 +137,18 @@ def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_
         return snapshot
 
 
+def _judged_until(path: Path, plan: specs.Plan) -> dt.datetime:
+    with contextlib.closing(Ledger(path)) as ledger:
+        return moment(max((ledger.newest(w.slo.sli) or 0 for w in plan.watched), default=0))
+
+
 def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.date) -> tuple[dict[str, Any], Path]:
     """Make the report of a day or week again from the memory, with what is asked of the backends now.
 
     Raises:
         ConfigError: the spec or its observability.yaml is wrong, or the period is not over.
     """
-    plan = specs.load(spec_id, root)
+    plan = _untold(specs.load(spec_id, root))
     _, end, name = performance.period_of(period, day)
     with contextlib.closing(Ledger(ledger_path(root, spec_id))) as ledger:
         watcher = Monitor(plan, ledger)
@@ -148,17 +156,17 @@ def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.d
             raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
         if any((ledger.asked(w.slo.sli) or micros(end)) < micros(end) for w in plan.watched):
             raise ConfigError(f"{spec_id}: {name} is not measured to its end; name a day or week before it")
-        found = performance.find_regressions(plan, watcher.backends, end) if period == "weekly" else None
+        found = performance.find_regressions(watcher, end) if period == "weekly" else None
         made = performance.build(plan, ledger, period, day, found)
     return made, performance.write(made, root, replace=True)[0]
 
 
 def regressions(spec_id: str, root: str | Path, as_of: dt.datetime | None = None) -> list[dict[str, Any]]:
     """What got worse for good over the last week, one row per SLO, asked of the backends; see `performance`."""
-    plan = specs.load(spec_id, root)
+    plan = _untold(specs.load(spec_id, root))
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(Ledger(Path(folder) / "none.sqlite")) as ledger:
         watcher = Monitor(plan, ledger)
-        found = performance.find_regressions(plan, watcher.backends, as_of or now_utc())
+        found = performance.find_regressions(watcher, as_of or now_utc())
     return performance.regression_rows(plan, found)
 
 
@@ -226,6 +234,11 @@ def run(
             server.server_close()
         ledger.close()
     return own
+
+
+def _untold(plan: specs.Plan) -> specs.Plan:
+    """The plan without its sinks: nobody is told, and none of their secrets is needed."""
+    return dataclasses.replace(plan, sinks=())
 
 
 def _housekeeping(watcher: Monitor, root: str | Path, now: dt.datetime) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from fractions import Fraction
 from pathlib import Path
 
 import polars as pl
@@ -48,8 +49,8 @@ def plan(folder: Path, *, sinks=None, backend=None, window="30d") -> Plan:
         spec=folder / "spec.md",
         observability=folder / "observability.yaml",
         watched=(
-            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", factor=100),
-            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", factor=1000),
+            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", exact_factor=Fraction(100)),
+            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", exact_factor=Fraction(1000)),
         ),
         sinks=tuple(sinks if sinks is not None else ({"kind": "incident_file", "folder": str(folder / "alerts")},)),
         runbook="https://runbooks.example.org/api",

@@ -5,8 +5,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from monitor_world import T0, World, at, plan, write
+from monitor_world import T0, World, at, plan, project, write
 
+from feedback_lib import watch
 from feedback_lib.analysis import alerts
 from feedback_lib.ledger import Ledger
 from feedback_lib.monitor import Monitor
@@ -221,3 +222,14 @@ def test_no_event_carries_a_moment_before_the_world_began(world):
     world.tick(300)
     assert all(minute > 0 for minute, *_ in world.events)
     assert world.ledger.first("api_error_rate") > T0.timestamp() * 1e6
+
+
+def test_looking_back_judges_anew_and_changes_nothing(tmp_path):
+    write(project(tmp_path) / "metrics.csv", 1500, bad=BURST)
+    assert watch.once("spec-api-001", tmp_path, now=at(1500)).status == "unhealthy"
+    ledger = watch.ledger_path(tmp_path, "spec-api-001")
+    before = ledger.stat().st_mtime_ns
+    back = watch.once("spec-api-001", tmp_path, now=at(1440))
+    assert back.status == "healthy" and back.slos[0].last_at == at(1440)
+    assert ledger.stat().st_mtime_ns == before
+    assert watch.once("spec-api-001", tmp_path, now=at(1500)).slos[0].alert == "page"

@@ -93,7 +93,7 @@ def test_a_planted_outage_is_an_alert_that_begins_within_it_and_is_over(reviews,
 
 def test_a_planted_step_is_a_regression_with_its_day(reviews, planted):
     found = {r["metric"]: r for r in reviews["spec-core-001"].regressions if r["found"]}
-    assert set(found) == {"search_latency_p99", "document_latency_p99"}
+    assert set(found) == {"search_latency_p99", "document_latency_p99", "api_error_rate"}
     for incident in ("search-slow-4-2", "document-slower-4-2"):
         for metric, size in planted[incident]["size"].items():
             if metric in found:
