@@ -13,6 +13,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from feedback_lib.analysis import nfr_words as words
@@ -20,6 +22,7 @@ from feedback_lib.analysis.nfr_markdown import ID, Piece, lower, pieces, sentenc
 from feedback_lib.analysis.nfr_words import LOW_IS_GOOD, Category, Op
 
 NEAR = 60  # characters before a number in which its comparator stands
+MAX_QUANTITIES = 20  # of a sentence; it is no requirement any more
 QUICK_S = 5  # nobody does a task in fewer seconds
 
 # ---- results ------------------------------------------------------------------------------------------------------
@@ -173,7 +176,30 @@ def _decimal(digits: str, comma_lang: bool, ratio: bool) -> Decimal:
     return Decimal(re.sub(r"[.,]", "", "".join(whole)) + (f".{part}" if part else ""))
 
 
-def _percentiles(low: str) -> Iterator[tuple[int, int, Decimal]]:
+@lru_cache(maxsize=1_000)
+def _has(pattern: re.Pattern[str], text: str) -> bool:
+    """Whether a pattern stands in a text; headings and sentences are asked again for each quantity."""
+    return pattern.search(text) is not None
+
+
+@lru_cache(maxsize=1_000)
+def _named(text: str) -> tuple[tuple[int, Category], ...]:
+    """What a share could measure by the words of a text, and where they stand."""
+    return tuple(
+        (match.start(), category)
+        for category, (dimension, phrases) in words.CATEGORIES.items()
+        if dimension == "ratio"
+        for match in phrases.finditer(text)
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _percentiles(low: str) -> tuple[tuple[int, int, Decimal], ...]:
+    """Begin, end and value (0–100) of each percentile a text names."""
+    return tuple(_each_percentile(low))
+
+
+def _each_percentile(low: str) -> Iterator[tuple[int, int, Decimal]]:
     for match in words.PERCENTILE.finditer(low):
         digits = (match["a"] or match["b"] or match["c"] or "50").replace(",", ".")
         if digits == "100":
@@ -238,6 +264,7 @@ _TARGET_COLUMN = re.compile(
     r"target|threshold|criteri|value|limit|max|min|metric|expected|desired|sla|slo|acceptance|[≤<≥>]|require|目標|zielwert"
 )
 _LETTER = {"time": "t", "ratio": "r", "rate": "p", "bytes": "b"}
+_SILENT = "it does not say what is measured, or on which side of the number is good"
 _NOWHERE = 99  # the rank of a category that no word names
 _ROW = 5  # the rank of the last scope that belongs to the line
 
@@ -255,11 +282,11 @@ class _Sentence:
         if not re.search(r"\d", self.low):
             return
         self.lang = _language(" ".join(self.own))
-        self.percentiles = list(_percentiles(self.low))
+        self.percentiles = _percentiles(self.low)
         masked = self.low
         for first, behind, _ in self.percentiles:
             masked = masked[:first] + " " * (behind - first) + masked[behind:]
-        found = list(_quantities(masked, self.text, self.lang in words.COMMA_LANGS))
+        found = list(islice(_quantities(masked, self.text, self.lang in words.COMMA_LANGS), MAX_QUANTITIES))
         for q in found:
             if q.dimension == "rate":
                 masked = masked[: q.start] + "#" * (q.end - q.start) + masked[q.end :]
@@ -272,20 +299,18 @@ class _Sentence:
     @property
     def formal(self) -> bool:
         """Whether a heading above says that these are requirements."""
-        return any(words.FORMAL.search(text) for text in self.piece.above)
+        return any(_has(words.FORMAL, text) for text in self.piece.above)
 
     @property
     def must(self) -> bool:
         """Whether the sentence speaks as a requirement."""
-        return bool(words.MUST.search(self.low) or ID.match(self.piece.lines[0][2].strip(" -*+|[]xX")))
+        return bool(_has(words.MUST, self.low) or ID.match(self.piece.lines[0][2].strip(" -*+|[]xX")))
 
     @property
     def aimed(self) -> bool:
         """Whether the column says that its cells are targets."""
         column = self.piece.column
-        return bool(
-            words.MUST.search(column) or _TARGET_COLUMN.search(column) or any(True for _ in _percentiles(column))
-        )
+        return bool(_has(words.MUST, column) or _has(_TARGET_COLUMN, column) or bool(_percentiles(column)))
 
     def judge(self) -> tuple[list[Target], list[Skipped]]:
         """The targets and the unusable quantities, in the order of the sentence."""
@@ -325,11 +350,12 @@ class _Sentence:
         own = rank <= _ROW or (percentile is not None and not from_heading)
 
         def skip(reason: str, wanted: Category | None = None, wanted_op: Op | None = None) -> Skipped | None:
-            if not ((compared.said or self.must or q.plus) and (self.formal or own)):
+            loud = compared.said or self.must or q.plus
+            if not ((self.formal and (loud or reason != _SILENT)) or (loud and own)):
                 return None
             return Skipped(*self._line(q.start), reason, _closest(wanted, percentile, wanted_op, q) if wanted else None)
 
-        beside = any(True for _ in _percentiles(f"{tail} | {head}"))
+        beside = bool(_percentiles(f"{tail} | {head}"))
         if reason := self._refused(q, (tail, head, free), compared.said and (rank <= 1 or beside)):
             return skip(reason)
         if clash:
@@ -345,7 +371,7 @@ class _Sentence:
         ):
             category = "latency"
         if category is None or not self._holds(q, category, op, compared.said, own, free):
-            return skip("it does not say what is measured, or on which side of the number is good", category, op)
+            return skip(_SILENT, category, op)
         metric = self._metric(q.start)
         subject = metric or self._subject(
             self.text[begin : begin + compared.start], self.text[q.end : q.end + len(head) + 1]
@@ -365,7 +391,7 @@ class _Sentence:
             (0.15, rank > _ROW),
             (0.15, not (self.formal or self.must or self.aimed)),
             (0.05, missing["percentile"]),
-            (0.05, words.WISHED.search(low)),
+            (0.05, _has(words.WISHED, low)),
             (0.2, self.piece.kind in ("code", "heading")),
         )
         number, text = self._line(q.start)
@@ -393,7 +419,7 @@ class _Sentence:
         if q.dimension != "ratio" or not any(other.dimension == "time" for other in self.quantities):
             return False
         if match := words.SHARE_OF.match(self.low, q.end):
-            return "time" not in match["noun"] or not words.CATEGORIES["availability"][1].search(self.low)
+            return "time" not in match["noun"] or not _has(words.CATEGORIES["availability"][1], self.low)
         before = [other for other in self.quantities if other.end <= q.start]
         behind = [other for other in self.quantities if other.start >= q.end]
         if q.value >= 50 and before and before[-1].dimension == "time" and self.low[: q.start].rstrip().endswith("("):
@@ -411,7 +437,7 @@ class _Sentence:
             others
             and q.dimension in ("rate", "bytes", "ratio")
             and (match := words.LOAD_BEFORE.search(free))
-            and not words.BEARS.search(match[0])
+            and not _has(words.BEARS, match[0])
             and (q.dimension != "ratio" or not any(c.search(match[0]) for _, c in words.CATEGORIES.values()))
         )
 
@@ -425,27 +451,19 @@ class _Sentence:
         if q.dimension in ("rate", "bytes"):
             if op == "<":  # "up to" is a capacity, "under" is not
                 return None, 0, "throughput"
-            named = words.CATEGORIES["throughput"][1].search(near + q.noun)
+            named = _has(words.CATEGORIES["throughput"][1], near + q.noun)
             return "throughput", 0 if self._bears() or named else _NOWHERE, None
         if q.dimension == "time":
             if re.search(r"\bmtbf\b|time between failures", near):
                 return (None if wanted_low else "reliability"), 0, None
             clash: Category | None = "latency" if op and not wanted_low else None
-            if words.CATEGORIES["freshness"][1].search(near):
+            if _has(words.CATEGORIES["freshness"][1], near):
                 return (None if clash else "freshness"), 0, clash and "freshness"
             latency = words.CATEGORIES["latency"][1]
-            rank = next((i for i, text in enumerate(scopes) if latency.search(text)), _NOWHERE)
+            rank = next((i for i, text in enumerate(scopes) if _has(latency, text)), _NOWHERE)
             return (None if clash or rank == _NOWHERE else "latency"), rank, clash
         for rank, text in enumerate((*scopes, *self._told_above())):  # the word nearest to the number, or the last one
-            hits = sorted(
-                (
-                    (match.start(), category)
-                    for category, (dimension, phrases) in words.CATEGORIES.items()
-                    if dimension == "ratio"
-                    for match in phrases.finditer(text)
-                ),
-                reverse=rank in (0, 2, 4, 5),
-            )
+            hits = sorted(_named(text), reverse=rank in (0, 2, 4, 5))
             fitting = [c for _, c in hits if (c in LOW_IS_GOOD) == wanted_low or (not op and c == "saturation")]
             if fitting:
                 return fitting[0], rank, None
@@ -461,19 +479,19 @@ class _Sentence:
             rest = phrases.sub(" ", rest)
         if len(re.findall(r"[^\W\d]{2,}", rest)) > 1 or re.search(r"\brates?\b|\bratio\b|\bshare\b", label):
             return ()
-        above = self.piece.near if label and not words.MUST.search(label) else self.piece.above
+        above = self.piece.near if label and not _has(words.MUST, label) else self.piece.above
         return tuple(words.GENERIC.sub("", text) for text in above)
 
     def _bears(self) -> bool:
         texts = (*self.own, *self.piece.near)
-        return any(words.BEARS.search(text) or words.CAPACITY.search(text) for text in texts)
+        return any(_has(words.BEARS, text) or _has(words.CAPACITY, text) for text in texts)
 
     def _holds(self, q: _Quantity, category: Category, op: Op | None, said: bool, own: bool, free: str) -> bool:
         """Whether enough is said to take a quantity for a target."""
         if self.piece.kind in ("code", "heading"):
             return said and own and (self.formal or self.piece.kind == "heading")
         if q.unit in ("h", "d") and category == "latency":
-            return op is not None and q.unit == "h" and any(words.BATCH.search(text) for text in self.own)
+            return op is not None and q.unit == "h" and any(_has(words.BATCH, text) for text in self.own)
         cue = self.must or self.formal or self.aimed
         if q.dimension in ("rate", "bytes"):
             return self._bears() and (op is not None or cue)
@@ -481,7 +499,7 @@ class _Sentence:
             return cue or (category == "availability" and q.value_si >= Decimal("0.9"))
         if not said:  # "page load time: 2 s", "loads in 2 s"
             stands = self.piece.kind == "cell" or words.SET.search(free) or not free.strip(" (") or op
-            return own and cue and bool(stands) and (op is None or bool(words.CATEGORIES["latency"][1].search(free)))
+            return own and cue and bool(stands) and (op is None or bool(_has(words.CATEGORIES["latency"][1], free)))
         return True
 
     def _refused(self, q: _Quantity, parts: tuple[str, str, str], named: bool) -> str | None:
@@ -497,12 +515,12 @@ class _Sentence:
                 return "a length of time or an interval, not a measured duration"
             if q.dimension == "ratio" and re.search(r"\bby\b", match[0]):
                 return "a change, not a level"
-        if any(words.NO_REQUIREMENTS.search(text) for text in self.piece.above):
+        if any(_has(words.NO_REQUIREMENTS, text) for text in self.piece.above):
             return "its section does not hold requirements"
         if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
             return "a calculation, not a limit"
-        quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_SEEN.search(self.low))))
-        named = named and (q.dimension != "rate" or bool(words.BEARS.search(self.low)))
+        quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_has(_SEEN, self.low))))
+        named = named and (q.dimension != "rate" or bool(_has(words.BEARS, self.low)))
         beside = " | ".join((free if "(" in free else tail, head[:40], q.noun.rpartition(" ")[2]))
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
@@ -512,7 +530,7 @@ class _Sentence:
                 scope += self.own[1:] if named and not rule.patient else self.own
             if "h" in rule.reach and not named:
                 scope += self.piece.near
-            if any(rule.words.search(text) for text in scope):
+            if any(_has(rule.words, text) for text in scope):
                 return rule.reason
         return None
 
@@ -576,7 +594,7 @@ class _Sentence:
         if self.piece.kind in ("heading", "code") or not (self.formal or self.must):
             return None
         everything = " ".join(self.own)
-        named = words.NAMED.search(everything)
+        named = _has(words.NAMED, everything)
         closest = next(
             (words.EXAMPLES[c] for c, (_, w) in words.CATEGORIES.items() if named and w.search(everything)), None
         )
@@ -584,7 +602,7 @@ class _Sentence:
         for phrases, reason in words.UNREADABLE:
             if phrases.search(self.low) and (named if reason == words.PLACEHOLDER else digits and self.formal):
                 return Skipped(*self._line(0), reason, closest if reason == words.PLACEHOLDER else None)
-        compared = words.VAGUE.search(self.low) or any(phrases.search(self.low) for phrases in words.OPS.values())
+        compared = _has(words.VAGUE, self.low) or any(phrases.search(self.low) for phrases in words.OPS.values())
         if named and compared and not digits and self.formal and len(self.low.split()) <= 20 and '"' not in self.low:
             return Skipped(*self._line(0), "it gives no number", closest)
         return None

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from feedback_lib.analysis.nfr_words import PERCENTILE
 
+MAX_SENTENCE = 1_000  # characters; a longer one is read in parts
 MAX_CHARS = 4_000  # of a line; what stands behind them is not read
 
 
@@ -109,10 +110,12 @@ _SENTENCE_END = re.compile(
 def sentences(text: str) -> Iterator[tuple[int, int]]:
     """Where each sentence begins and ends."""
     start = 0
-    for match in _SENTENCE_END.finditer(text):
-        yield start, match.end()
-        start = match.end()
-    yield start, len(text)
+    for end in (*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)):
+        while end - start > MAX_SENTENCE:
+            yield start, start + MAX_SENTENCE
+            start += MAX_SENTENCE
+        yield start, end
+        start = end
 
 
 # ---- lines to pieces ----------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ WINDOW = re.compile(
     rf"|(?P<quarter>\bquarterly\b|{_EACH}(?:quarter|quartal|trimestre)\b|四半期|每季)"
     rf"|(?P<week>\bweekly\b|{_EACH}(?:week|woche|semaine)\b|毎週|每周|ต่อสัปดาห์)"
     rf"|(?P<year>\b(?:yearly|annual|annually)\b|{_EACH}(?:year|annum|jahr|an|año)\b|年間|每年|ต่อปี)"
-    rf"|(?P<day>\bdaily\b|{_EACH}day\b)",
+    rf"|(?P<day>{_EACH}day\b)",
     re.ASCII,
 )
 
@@ -337,7 +337,8 @@ REJECTS = (
             r"""alerts? (?:if|when|on|at|after|above|below|threshold\w*|rules?|condition\w*|fires?)|alerts?:
             alarms? (?:if|when)|warn|warns|warnings?|escalat\w*|triggers? (?:if|when|alert\w*|an alert)|trigger:
             rollback trigger|auto-?scal\w*|scales? up|scales? out
-            pager\w*|page on-?call|page (?:if|when)|notify (?:if|when)|circuit breaker|canary|アラート|告警"""
+            pager\w*|page on-?call|page (?:if|when)|notify (?:if|when)|circuit breaker|open circuit|canary
+            アラート|告警"""
         ),
     ),
     Reject(
