@@ -474,7 +474,7 @@ class _Sentence:
     def _told_above(self) -> tuple[str, ...]:
         """What stands above a line that does not name its measure: "Target: > 95 %", "Checkout: 99.95 %"."""
         label, _, rest = self.low.rpartition(": ")
-        rest = words.WINDOW.sub(" ", re.sub(r"\([^()]*\)?", " ", rest))
+        rest = words.WINDOW.sub(" ", _SEPARATOR.split(re.sub(r"\([^()]*\)?", " ", rest))[0])
         for phrases in (*words.OPS.values(), *words.AFTER.values(), words.MUST):
             rest = phrases.sub(" ", rest)
         if len(re.findall(r"[^\W\d]{2,}", rest)) > 1 or re.search(r"\brates?\b|\bratio\b|\bshare\b", label):
@@ -515,6 +515,8 @@ class _Sentence:
                 return "a length of time or an interval, not a measured duration"
             if q.dimension == "ratio" and re.search(r"\bby\b", match[0]):
                 return "a change, not a level"
+        if words.HELD_FOR.match(self.low, q.end):
+            return "a condition of an alert or an action, not a target"
         if any(_has(words.NO_REQUIREMENTS, text) for text in self.piece.above):
             return "its section does not hold requirements"
         if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
@@ -525,7 +527,7 @@ class _Sentence:
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
                 continue
-            scope = [self.low[: q.start] if rule.reach == "l" else beside]
+            scope = {"l": [self.low[: q.start]], "h": []}.get(rule.reach, [beside])
             if "s" in rule.reach:
                 scope += self.own[1:] if named and not rule.patient else self.own
             if "h" in rule.reach and not named:

@@ -379,7 +379,8 @@ REJECTS = (
             retain\w*
             cached for|cache duration|intervals?|poll|polls|polling|cron|back-?off|retry after|retry delay
             retries|grace|cool-?down|locked|lockout|blocked|ban|debounce|idle|inactiv\w*|terminated|sprints?|heartbeats?
-            keep-?alive|warm-?up|frequency|ago|sampling|deadline|trial|notice|session length|older than the|scrape\w*
+            keep-?alive|warm-?up|max-age|clock skew|tolerance|frequency|ago|sampling|deadline|trial|notice
+            session length|older than the|scrape\w*
             rotat\w*|quarantine\w*|purge\w*|window|refresh tokens?|access tokens?
             gültig\w*|ablauf\w*|タイムアウト|有効期限|间隔|超时"""
         ),
@@ -445,13 +446,17 @@ REJECTS = (
 NO_REQUIREMENTS = re.compile(  # sections without targets, at any level above
     r"\b(?:out of scope|non-?goals?|not in scope|estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?"
     r"|capacity planning|alternatives?|revision history|change ?log|glossary|risks?"
-    r"|assumptions?|background|current state|problem statement|roadmap|references|pricing|lessons|future work"
+    r"|assumptions?|background|current (?:state|capacity|performance|status|metrics)|problem statement"
+    r"|roadmap|references|pricing|lessons|future work"
     r"|baseline|as-is)\b"
 )
 LENGTH_BEFORE = re.compile(  # "for 5 minutes", "every 30 s", "after 24 hours", "by 20 %"
     r"(?:\b(?:for|every|each|after|last|past|next|by|first|per|older than|since|before|until|during|from|every other"
     r"|durations?|periods?(?: of)?|alle|nach|pendant|après|toutes les|durante|después de|cada|ทุก|หลัง)|每|毎)\s*\(?"
     r"(?:up to|at least|the|a|about|more than|approximately|another|last|over)?\s*$"
+)
+HELD_FOR = re.compile(  # "CPU < 30 % for 15 minutes": what sets an alert off has a patience, a target has none
+    r" (?:sustained )?for (?:more than |at least |over |longer than )?\d+ ?(?:consecutive )?(?:s|sec|m|min|h)[a-z]*\b"
 )
 LOAD_BEFORE = re.compile(  # "p95 < 200 ms at 1000 rps": the load it holds under
     r"(?:\b(?:at|under|with|during|when|while|given|bei|unter|à|sous|con|bajo)\b|@|で|在)[^<>≤≥]{0,40}$"

@@ -144,6 +144,18 @@ LINES = """
 - Customer satisfaction above 90% => -
 - Checkout must not exceed 3 steps => -
 - Alert when p99 > 500ms for 5 minutes => -
+- CPU utilization < 30% for 15 minutes => -
+- Reconnects with exponential backoff (1s, 2s, 4s, at most 30s) => -
+- Ingress: 50k req/s × 2 kB = 100 MB/s => -
+- Preflight answers carry a max-age of at most 3600 seconds => -
+- At most 43 minutes of downtime per month => -
+- Load tests run with at least 200 requests per second => -
+- Availability: 99.99% (< 52 minutes downtime per year) => availability >= 99.99 %
+- Model inference: < 5000 ms (5 seconds) => latency < 5000 ms
+- Alerts must be delivered within 30 seconds => latency <= 30 s
+- Availability 99.9% (control plane), 99.5% (runner pool) => availability >= 99.9 %; availability >= 99.5 %
+- 99.5% of API requests < 500 ms => latency < 500 ms p99.5
+- Message delivery availability: 99.99% => availability >= 99.99 %
 - Page the on-call engineer if the error rate exceeds 5% => -
 - Error rate > 5% => -
 - SC-001: 95% of users complete checkout in under 2 minutes => -
@@ -211,6 +223,11 @@ DOCUMENTS = """
 | Target | Metric | Category | Requirement |
 |---|---|---|---|
 | < 2 s | `page_load_p75` | Performance | Page load | == latency < 2 s p75
+### Budgets
+| SLO | Target | SLA | Budget remaining |
+|---|---|---|---|
+| Availability | 99.9% | 99.5% | 80% | == availability >= 99.9 %; availability >= 99.5 %
+| Alert evaluation latency | < 30 s | < 60 s | 100% | == latency < 30 s; latency < 60 s
 ### Thresholds
 | Metric | Target | Warning | Critical |
 |---|---|---|---|
