@@ -6,7 +6,7 @@ FeedbackError
 │   └── PayloadError     … one item was not understood         .where
 ├── TransportError       a service gave no usable answer       .kind .status .body .retry_after_s
 ├── ReadOnlyError        a request that writes, from a client that only reads
-├── MetricsError         a measurement could not be taken      .kind
+├── MetricsError         a measurement could not be taken      .kind .unreachable
 ├── DeliveryError        a message did not arrive              .kind .key
 ├── StoreError           the archive refused or is damaged     .table
 ├── PrivacyError         something personal was about to leave .field
@@ -68,11 +68,15 @@ class ReadOnlyError(FeedbackError):
 
 
 class MetricsError(FeedbackError):
-    """A measurement could not be taken; its SLO is unknown, neither good nor bad."""
+    """A measurement could not be taken; its SLO is unknown, neither good nor bad.
 
-    def __init__(self, kind: str, message: str) -> None:
+    ``unreachable`` when the backend gave no answer at all, so that asking it something else now is in vain.
+    """
+
+    def __init__(self, kind: str, message: str, *, unreachable: bool = False) -> None:
         super().__init__(f"{kind}: {message}")
         self.kind = kind
+        self.unreachable = unreachable
 
 
 class DeliveryError(FeedbackError):

@@ -26,6 +26,7 @@ _SCHEMA = """
 CREATE TABLE samples (
   sli TEXT, at_us INTEGER, good REAL, valid REAL, value REAL, PRIMARY KEY (sli, at_us)) WITHOUT ROWID;
 CREATE TABLE asked (sli TEXT PRIMARY KEY, until_us INTEGER) WITHOUT ROWID;
+CREATE TABLE definitions (sli TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
 CREATE TABLE alerts (fingerprint TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID;
 CREATE TABLE events (fingerprint TEXT, sequence INTEGER, alert TEXT, PRIMARY KEY (fingerprint, sequence)) WITHOUT ROWID;
 CREATE TABLE deliveries (
@@ -107,7 +108,29 @@ class Ledger:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    def _read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._thread:
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError("ledger", f"{self.path}: {error}") from error
+
+    def _first(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        return next(iter(self._read(statement, values)), None)
+
     # samples
+
+    def define(self, sli: str, digest: str) -> None:
+        """Note what the samples of an SLI mean; those that meant something else are dropped, to be asked for anew."""
+        with self.transaction():
+            row = self._db.execute("SELECT digest FROM definitions WHERE sli = ?", (sli,)).fetchone()
+            if row == (digest,):
+                return
+            self._db.execute("INSERT OR REPLACE INTO definitions VALUES (?, ?)", (sli, digest))
+            if row is None:
+                return
+            for table in ("samples", "asked"):
+                self._db.execute(f"DELETE FROM {table} WHERE sli = ?", (sli,))
 
     def add_samples(self, sli: str, samples: pl.DataFrame, asked_until_us: int | None = None) -> None:
         """Keep samples (at_us · good · valid · value); those of a known moment replace it.
@@ -130,19 +153,16 @@ class Ledger:
         Returns:
             service · sli · at_us (the end of the slice) · good · valid · value
         """
-        with self._thread:
-            rows = self._db.execute(
-                "SELECT at_us, good, valid, value FROM samples "
-                "WHERE sli = ? AND at_us > ? AND at_us <= ? ORDER BY at_us",
-                (sli, after_us, until_us),
-            ).fetchall()
+        rows = self._read(
+            "SELECT at_us, good, valid, value FROM samples WHERE sli = ? AND at_us > ? AND at_us <= ? ORDER BY at_us",
+            (sli, after_us, until_us),
+        )
         frame = pl.DataFrame(rows, schema=SAMPLE_SCHEMA, orient="row")
         return frame.select(pl.lit(service).alias("service"), pl.lit(sli).alias("sli"), *SAMPLE_SCHEMA)
 
     def asked(self, sli: str) -> int | None:
         """Up to where an SLI has been asked for, in microseconds; None when never."""
-        with self._thread:
-            row = self._db.execute("SELECT until_us FROM asked WHERE sli = ?", (sli,)).fetchone()
+        row = self._first("SELECT until_us FROM asked WHERE sli = ?", (sli,))
         return row[0] if row else None
 
     def unask(self, sli: str) -> None:
@@ -155,14 +175,12 @@ class Ledger:
 
     def newest(self, sli: str) -> int | None:
         """The moment of the newest sample of an SLI; None when there is none."""
-        with self._thread:
-            row = self._db.execute("SELECT MAX(at_us) FROM samples WHERE sli = ?", (sli,)).fetchone()
+        row = self._first("SELECT MAX(at_us) FROM samples WHERE sli = ?", (sli,))
         return row[0]  # type: ignore[no-any-return]
 
     def first(self, sli: str) -> int | None:
         """The moment of the oldest sample of an SLI; None when there is none."""
-        with self._thread:
-            row = self._db.execute("SELECT MIN(at_us) FROM samples WHERE sli = ?", (sli,)).fetchone()
+        row = self._first("SELECT MIN(at_us) FROM samples WHERE sli = ?", (sli,))
         return row[0]  # type: ignore[no-any-return]
 
     def forget(self, before_us: int) -> None:
@@ -174,8 +192,7 @@ class Ledger:
 
     def alert_state(self, fingerprint: str) -> AlertState | None:
         """Where an alert stands; None when its SLO was never judged."""
-        with self._thread:
-            row = self._db.execute("SELECT state FROM alerts WHERE fingerprint = ?", (fingerprint,)).fetchone()
+        row = self._first("SELECT state FROM alerts WHERE fingerprint = ?", (fingerprint,))
         return AlertState(**json.loads(row[0])) if row else None
 
     def save_alert(
@@ -200,11 +217,10 @@ class Ledger:
 
     def events(self, since_us: int = 0, until_us: int = 2**62) -> list[dict[str, Any]]:
         """The events whose time lies in ``[since, until)``, oldest first."""
-        with self._thread:
-            rows = self._db.execute(
-                "SELECT alert FROM events WHERE sequence >= ? AND sequence < ? ORDER BY sequence, fingerprint",
-                (since_us // 1_000_000, -(-until_us // 1_000_000)),
-            ).fetchall()
+        rows = self._read(
+            "SELECT alert FROM events WHERE sequence >= ? AND sequence < ? ORDER BY sequence, fingerprint",
+            (since_us // 1_000_000, -(-until_us // 1_000_000)),
+        )
         return [json.loads(text) for (text,) in rows]
 
     def worst_severity(self, fingerprint: str, since_us: int, until_us: int) -> str | None:
@@ -225,11 +241,10 @@ class Ledger:
 
         Behind one that waits for its next try, later events of the same sink and alert wait too.
         """
-        with self._thread:
-            rows = self._db.execute(
-                "SELECT d.fingerprint, d.sequence, d.sink, d.attempts, e.alert, d.next_us FROM deliveries d "
-                "JOIN events e USING (fingerprint, sequence) WHERE d.done_us IS NULL ORDER BY d.sequence"
-            ).fetchall()
+        rows = self._read(
+            "SELECT d.fingerprint, d.sequence, d.sink, d.attempts, e.alert, d.next_us FROM deliveries d "
+            "JOIN events e USING (fingerprint, sequence) WHERE d.done_us IS NULL ORDER BY d.sequence"
+        )
         found, waiting = [], set()
         for fingerprint, sequence, sink, attempts, alert, next_us in rows:
             if now_us is not None and ((fingerprint, sink) in waiting or next_us > now_us):
@@ -257,13 +272,12 @@ class Ledger:
 
     def standing(self) -> dict[str, list[dict[str, Any]]]:
         """The last event of each alert that is open, by sink, where the sink has been told it."""
-        with self._thread:
-            rows = self._db.execute(
-                "SELECT d.sink, e.alert, MAX(e.sequence) FROM events e JOIN deliveries d USING (fingerprint, sequence) "
-                "WHERE d.done_us IS NOT NULL AND e.sequence = "
-                "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) "
-                "GROUP BY d.sink, e.fingerprint"
-            ).fetchall()
+        rows = self._read(
+            "SELECT d.sink, e.alert, MAX(e.sequence) FROM events e JOIN deliveries d USING (fingerprint, sequence) "
+            "WHERE d.done_us IS NOT NULL AND e.sequence = "
+            "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) "
+            "GROUP BY d.sink, e.fingerprint"
+        )
         told: dict[str, list[dict[str, Any]]] = {}
         for sink, text, _ in rows:
             alert = json.loads(text)
@@ -286,7 +300,6 @@ class Ledger:
 
     def health(self) -> pl.DataFrame:
         """The history of health, oldest first: sli ("" is the service) · at_us · status · reason."""
-        with self._thread:
-            rows = self._db.execute("SELECT sli, at_us, status, reason FROM health ORDER BY at_us, sli").fetchall()
+        rows = self._read("SELECT sli, at_us, status, reason FROM health ORDER BY at_us, sli")
         schema = {"sli": pl.String, "at_us": pl.Int64, "status": pl.String, "reason": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")

@@ -38,7 +38,7 @@ Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
 WORST: tuple[Status, ...] = ("unhealthy", "degraded", "unknown", "healthy")
 HOLD_S = 300  # calm this long ends an alert
 REOPEN_S = 86_400  # the same problem within a day is the same alert
-OVERLAP_SLICES = 5  # asked for again: the newest samples of many services still change
+OVERLAP_S = 900  # asked for again: the newest samples of many services still change
 WORKERS = 4  # queries at a time
 RETRY_S = (15, 60, 300, 900)  # between tries to tell a sink
 _US = 1_000_000
@@ -132,11 +132,15 @@ class Monitor:
             same = json.dumps(options, sort_keys=True, default=str)
             self.backends[watched.slo.sli] = made.setdefault(same, plugins.build("metrics", options))
         self._sinks: dict[str, Sink] = {_sink_name(o): plugins.build("sinks", o) for o in plan.sinks}
+        for watched in plan.watched:
+            ledger.define(watched.slo.sli, _definition(watched))
         self._problems: dict[str, str] = {}
+        self._silent: dict[int, str] = {}  # backends that gave no answer in this tick
         self._links: dict[str, str | None] = {}
 
     def tick(self, now: dt.datetime) -> Snapshot:
         """Measure and judge everything once, tell the sinks what is new, and say how the service stands."""
+        self._silent.clear()
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             outcomes = pool.map(lambda watched: self._gather(watched, now), self.plan.watched)
             for watched, problem in zip(self.plan.watched, outcomes, strict=True):
@@ -174,10 +178,14 @@ class Monitor:
         if not backend.history:
             start = until
         elif asked is not None:
-            start = max(start, asked // _US - OVERLAP_SLICES * step)
+            start = max(start, (asked // _US - OVERLAP_S) // step * step)
+        if problem := self._silent.get(id(backend)):
+            return problem
         try:
             samples, partial = self.sample(watched, start, until)
         except (MetricsError, ConfigError) as error:
+            if isinstance(error, MetricsError) and error.unreachable:
+                self._silent[id(backend)] = str(error)
             return str(error)
         if partial:
             return f"the answer is incomplete: {partial}"
@@ -229,7 +237,7 @@ class Monitor:
         newest = self.ledger.newest(name)  # not the clock: silence is looked at when it is over
         if newest is None:
             return []
-        mark = alerts.fingerprint(self.plan.service, name)
+        mark = alerts.fingerprint(self.plan.spec_id, name)
         with self.ledger.transaction():
             state = self.ledger.alert_state(mark)
             if state is not None and state.folded_us >= newest:
@@ -315,7 +323,7 @@ class Monitor:
             watched.slo.service, watched.slo.sli, after_us=micros(at) - lookback_s(watched.slo) * _US
         )
         stand = self._stand(watched, measured, at)
-        state = self.ledger.alert_state(alerts.fingerprint(self.plan.service, watched.slo.sli))
+        state = self.ledger.alert_state(alerts.fingerprint(self.plan.spec_id, watched.slo.sli))
         severity = state.severity if state else None
         since = moment(state.since_us) if state and severity and state.since_us is not None else None
         status, reason = self._status(watched, stand, severity, measured.height, now)
@@ -541,6 +549,14 @@ def lookback_s(watched: slo.Slo) -> int:
     days: int | None = {"week": 7, "month": 31, "quarter": 92}.get(watched.window)
     window = days * 86_400 if days else watched.window_s
     return max(window, 3 * 86_400) // watched.slice_s * watched.slice_s
+
+
+def _definition(watched: Watched) -> str:
+    """What a sample means: where it comes from and what makes it good."""
+    rule = watched.slo
+    parts = [dict(watched.backend), watched.query, watched.good, watched.bad, watched.total, watched.scale]
+    parts += [watched.invert, rule.method, rule.slice_s, rule.op, rule.threshold]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _sink_name(options: Mapping[str, Any]) -> str:

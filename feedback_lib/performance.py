@@ -21,7 +21,7 @@ import narwhals as nw
 import polars as pl
 
 from feedback_lib.analysis import alerts, regressions, slo
-from feedback_lib.errors import ConfigError, MetricsError
+from feedback_lib.errors import ConfigError, MetricsError, StoreError
 from feedback_lib.ledger import Ledger
 from feedback_lib.metrics import Histograms
 from feedback_lib.monitor import WORST, Monitor, Status, iso, micros, moment, query_text
@@ -100,17 +100,23 @@ def write(report: dict[str, Any], root: str | Path, *, replace: bool = False) ->
 
     Returns:
         The file, and whether it was written now; one that is there stays unless ``replace``.
+
+    Raises:
+        StoreError: the folder cannot be written.
     """
     path = _path(root, report["spec_id"], report["name"], report["period"])
     if path.exists() and not replace:
         return path, False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(report, file, ensure_ascii=False, indent=1, allow_nan=False)
-        file.write("\n")
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(report, file, ensure_ascii=False, indent=1, allow_nan=False)
+            file.write("\n")
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise StoreError("performance reports", f"{path}: {error.strerror}. Make its folder writable.") from error
     return path, True
 
 
@@ -235,7 +241,7 @@ def _metric(watched: Watched, plan: Plan, ledger: Ledger, start: dt.datetime, en
     share = (valid - good if watched.op.startswith("<") else good) / valid if valid else None
     value = share if rule.method == "occurrences" else values.get_column("value").median()
     burn = (1 - good / valid) / float(rule.budget) if valid else None
-    severity = ledger.worst_severity(alerts.fingerprint(rule.service, rule.sli), micros(start), micros(end))
+    severity = ledger.worst_severity(alerts.fingerprint(plan.spec_id, rule.sli), micros(start), micros(end))
     status: Status = "healthy"
     if not valid:
         status = "unknown"

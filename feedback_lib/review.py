@@ -191,15 +191,15 @@ def _memory(plan: Plan, root: str | Path, start: dt.datetime, end: dt.datetime) 
         kept = stack.enter_context(contextlib.closing(Ledger(copy)))
         if not _reaches(kept, plan, start, end):
             for watched in _with(plan, history=False).watched:
-                _take_over(watched.slo, kept, own, end)
+                _take_over(plan.spec_id, watched.slo, kept, own, end)
             kept = own
         yield kept
 
 
-def _take_over(rule: Slo, kept: Ledger, own: Ledger, end: dt.datetime) -> None:
+def _take_over(spec_id: str, rule: Slo, kept: Ledger, own: Ledger, end: dt.datetime) -> None:
     """Give a ledger what another knows of an SLO up to a moment."""
     own.add_samples(rule.sli, kept.measurements(rule.service, rule.sli, until_us=micros(end)))
-    mark = alerts.fingerprint(rule.service, rule.sli)
+    mark = alerts.fingerprint(spec_id, rule.sli)
     state = kept.alert_state(mark)
     if state is not None and state.folded_us <= micros(end):
         own.save_alert(mark, state, [e for e in kept.events() if e["fingerprint"] == mark], [])

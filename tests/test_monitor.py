@@ -1,7 +1,10 @@
 """The monitor on a made-up service: one alert per problem, whatever happens to data, clock and the monitor itself."""
 
+import dataclasses
 import json
+import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -63,7 +66,7 @@ def test_while_it_burns_health_says_so_with_value_target_and_evidence(world):
     assert errors.since == at(1449) and errors.query == "bad: bad; total: total"
     told = incidents(world.folder)[0]
     assert told["source"] == "production_monitor" and told["spec_id"] == "spec-api-001"
-    assert told["fingerprint"] == alerts.fingerprint("api", told["metric"])
+    assert told["fingerprint"] == alerts.fingerprint("spec-api-001", told["metric"])
     assert told["runbook"] == "https://runbooks.example.org/api" and told["severity"] == "SEV-2"
 
 
@@ -233,3 +236,33 @@ def test_looking_back_judges_anew_and_changes_nothing(tmp_path):
     assert back.status == "healthy" and back.slos[0].last_at == at(1440)
     assert ledger.stat().st_mtime_ns == before
     assert watch.once("spec-api-001", tmp_path, now=at(1500)).slos[0].alert == "page"
+
+
+def test_a_query_that_changes_is_measured_anew_and_old_samples_are_not_mixed_in(tmp_path):
+    folder = project(tmp_path)
+    write(folder / "metrics.csv", 1500, slow=BURST)
+    watch.once("spec-api-001", tmp_path, now=at(1500))
+    text = (folder / "observability.yaml").read_text()
+    (folder / "observability.yaml").write_text(
+        text.replace("query: p99", "query: total").replace("unit: s", "unit: ms")
+    )
+    shot = watch.once("spec-api-001", tmp_path, now=at(1500))
+    p99 = shot.slos[1]
+    assert (p99.value, p99.sli, p99.last_at) == (1000.0, 0.0, at(1500))
+
+
+def test_a_backend_that_does_not_answer_is_waited_for_once_not_once_per_slo(tmp_path):
+    with socket.socket() as deaf:  # takes connections and says nothing
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        provider = {"kind": "prometheus", "url": f"http://127.0.0.1:{deaf.getsockname()[1]}", "timeout_s": 0.2}
+        one = plan(tmp_path, backend=provider)
+        many = [
+            dataclasses.replace(w, slo=dataclasses.replace(w.slo, sli=f"s{n}")) for n in range(40) for w in one.watched
+        ]
+        ledger = Ledger(tmp_path / "monitor.sqlite")
+        began = time.monotonic()
+        shot = Monitor(dataclasses.replace(one, watched=tuple(many)), ledger).tick(at(10))
+        ledger.close()
+    assert {h.status for h in shot.slos} == {"unknown"} and "did not answer" in shot.slos[-1].reason
+    assert time.monotonic() - began < 10

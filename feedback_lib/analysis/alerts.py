@@ -18,13 +18,13 @@ EventKind = Literal["opened", "updated", "resolved", "reopened"]
 _RANK = {"page": 2, "ticket": 1}
 
 
-def fingerprint(service: str, sli: str) -> str:
-    """128 bits that name the problem "this SLO of this service burns", the same for everyone who watches it.
+def fingerprint(spec_id: str, sli: str) -> str:
+    """128 bits that name the problem "this SLO of this spec burns", the same for everyone who watches it.
 
     >>> fingerprint("my-api", "api_latency_p99")
     'ba4695191c493af5d3b50971adf91981'
     """
-    return hashlib.sha256(f"slo\0{service}\0{sli}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"slo\0{spec_id}\0{sli}".encode()).hexdigest()[:32]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

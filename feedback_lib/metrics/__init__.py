@@ -210,7 +210,7 @@ def reading(
         said = [f"it says {clean(words, credentials())!r}"] if (words := spoken(error.body)) else []
         said += [rights] if error.status in (401, 403) and rights else []
         said += ["it asks to slow down: raise the interval or ask for less"] if error.status == 429 else []
-        raise MetricsError(kind, "; ".join([text, *said])) from None
+        raise MetricsError(kind, "; ".join([text, *said]), unreachable=error.status is None) from None
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
         what = f"{type(problem).__name__} {problem}" if isinstance(problem, LookupError) else type(problem).__name__
         raise MetricsError(kind, f"{host}: the answer has another shape than expected ({what})") from None

@@ -139,7 +139,9 @@ class Prometheus:
         except TransportError as error:
             words = self._words(_loaded(error.body))
             message = str(error).removeprefix("prometheus: ")
-            raise MetricsError("prometheus", f"{message}: {words}" if words else message) from None
+            raise MetricsError(
+                "prometheus", f"{message}: {words}" if words else message, unreachable=error.status is None
+            ) from None
         if not isinstance(body, Mapping) or body.get("status") != "success":
             raise MetricsError("prometheus", f"{reply.place}: {self._words(body) or _NOT_PROMETHEUS}")
         return body
