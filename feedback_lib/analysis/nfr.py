@@ -201,7 +201,7 @@ def _percentiles(low: str) -> tuple[tuple[int, int, Decimal], ...]:
 
 def _each_percentile(low: str) -> Iterator[tuple[int, int, Decimal]]:
     for match in words.PERCENTILE.finditer(low):
-        digits = (match["a"] or match["b"] or match["c"] or "50").replace(",", ".")
+        digits = (match["a"] or match["b"] or match["c"] or match["d"] or "50").replace(",", ".")
         if digits == "100":
             continue  # the maximum
         if match["a"] and "." not in digits and len(digits) > 2:
@@ -233,7 +233,7 @@ def _comparator(left: str, right: str, last: bool) -> _Comparator:
         start = match.start()
         if match[0][0].isalpha() and (negations := list(words.NOT.finditer(near, 0, start))):
             between = near[negations[-1].end() : start]
-            reach = 3 if op in "<>" else 0
+            reach = 5 if op in "<>" else 0
             if not re.search(r"[,;(]|\b(?:and|und|et)\b", between) and len(between.split()) <= reach:
                 op, start = _FLIPPED[op], negations[-1].start()
         return _Comparator(op, shift + start, True)
@@ -256,6 +256,7 @@ def _comparator(left: str, right: str, last: bool) -> _Comparator:
 _SEPARATOR = re.compile(
     r"[,;·•|(\[{、]| / | [-–—] |\b(?:and|und|et|y|with|while|but|plus|mit|avec|con)\b|และ|โดย|及", re.ASCII
 )
+_AND = re.compile(r"\b(?:and|und|et|y)\b|[,;]|和|และ")
 _METRIC = re.compile(r"`([A-Za-z_][\w:.]*(?:_|:|\w\.\w+\.)[\w:.]*\w)`", re.ASCII)
 _SEEN = re.compile(
     r"\b(?:see|sees|experience\w*|get|gets|receiv\w*|load\w*|latenc\w*|served|page views?|results?|response times?)\b"
@@ -299,7 +300,10 @@ class _Sentence:
     @property
     def formal(self) -> bool:
         """Whether a heading above says that these are requirements."""
-        return any(_has(words.FORMAL, text) for text in self.piece.above)
+        above, title = self.piece.above, self.piece.title
+        return any(
+            _has(words.FORMAL, text) or bool(_percentiles(text)) for text in above if text != title or len(above) == 1
+        )
 
     @property
     def must(self) -> bool:
@@ -338,20 +342,25 @@ class _Sentence:
         last = index == len(self.quantities) - 1
         left, right = low[begin : q.start], low[q.end : len(low) if last else self.quantities[index + 1].start]
         compared = _comparator(left, right, last)
+        alike = before[-1] if index and before and self._goes_on(index, before[-1], left) else None
+        if alike and not compared.op and "comparator" not in alike.missing:  # "under 20 ms at p50 and 45 ms at p99"
+            compared = compared._replace(op=alike.op, said=True)
         op: Op | None = compared.op or (">=" if q.plus and q.dimension != "time" else None)
         free = left[: compared.start]
         tail, head = _SEPARATOR.split(free)[-1], _SEPARATOR.split(right.lstrip(" ()"))[0]
         if q in self.shares or self._is_load(q, free):
             return None
         category, rank, clash = self._category(q, op, (tail, head, left, low, *self.own[1:]))
+        if alike and category is None and not clash and len(tail.split()) <= 3:  # "99.9 % uptime, tier 1 99.95 %"
+            category, rank = alike.category, 0
         percentile, from_heading = self._percentile(index, tail, head, free)
         if clash == "latency" and percentile and percentile <= 10:  # "under 1 % take longer than 2 s" is a p99
             category, clash, op, percentile = "latency", None, op and _FLIPPED[op], 100 - percentile
-        own = rank <= _ROW or (percentile is not None and not from_heading)
+        own = rank <= _ROW or (percentile is not None and (self.formal or not from_heading))
 
         def skip(reason: str, wanted: Category | None = None, wanted_op: Op | None = None) -> Skipped | None:
-            loud = compared.said or self.must or q.plus
-            if not ((self.formal and (loud or reason != _SILENT)) or (loud and own)):
+            loud = self.must or q.plus or reason != _SILENT
+            if not (compared.said or (loud and self.formal) or ((self.must or q.plus) and own)):
                 return None
             return Skipped(*self._line(q.start), reason, _closest(wanted, percentile, wanted_op, q) if wanted else None)
 
@@ -367,7 +376,7 @@ class _Sentence:
         if (
             category is None
             and q.dimension == "time"
-            and (percentile or (op and (self.formal or q.unit in words.SUBSECOND)))
+            and (percentile or (op and (self.formal or (self.must and q.value_si <= 60) or q.unit in words.SUBSECOND)))
         ):
             category = "latency"
         if category is None or not self._holds(q, category, op, compared.said, own, free):
@@ -430,6 +439,11 @@ class _Sentence:
                 return True
         return bool(words.SHARE_BEFORE.search(self.low, max(q.start - 12, 0), q.start))
 
+    def _goes_on(self, index: int, before: Target, left: str) -> bool:
+        """Whether a quantity is listed beside the one before it, which is a target."""
+        last = self.quantities[index - 1]
+        return before.value == last.value and last.unit == self.quantities[index].unit and bool(_AND.search(left))
+
     def _is_load(self, q: _Quantity, free: str) -> bool:
         """Whether a quantity is the load under which another holds."""
         others = [other for other in self.quantities if other is not q and other.dimension != q.dimension]
@@ -465,6 +479,8 @@ class _Sentence:
         for rank, text in enumerate((*scopes, *self._told_above())):  # the word nearest to the number, or the last one
             hits = sorted(_named(text), reverse=rank in (0, 2, 4, 5))
             fitting = [c for _, c in hits if (c in LOW_IS_GOOD) == wanted_low or (not op and c == "saturation")]
+            if rank == _ROW:  # "Availability | successful / all requests"
+                fitting.sort(key="reliability".__eq__)
             if fitting:
                 return fitting[0], rank, None
             if hits and op and rank <= _ROW:
@@ -477,7 +493,7 @@ class _Sentence:
         rest = words.WINDOW.sub(" ", _SEPARATOR.split(re.sub(r"\([^()]*\)?", " ", rest))[0])
         for phrases in (*words.OPS.values(), *words.AFTER.values(), words.MUST):
             rest = phrases.sub(" ", rest)
-        if len(re.findall(r"[^\W\d]{2,}", rest)) > 1 or re.search(r"\brates?\b|\bratio\b|\bshare\b", label):
+        if len(re.findall(r"[^\W\d]{2,}", rest)) > 1 or words.NAMED_SHARE.search(label or self.own[2]):
             return ()
         above = self.piece.near if label and not _has(words.MUST, label) else self.piece.above
         return tuple(words.GENERIC.sub("", text) for text in above)
@@ -491,10 +507,10 @@ class _Sentence:
         if self.piece.kind in ("code", "heading"):
             return said and own and (self.formal or self.piece.kind == "heading")
         if q.unit in ("h", "d") and category == "latency":
-            return op is not None and q.unit == "h" and any(_has(words.BATCH, text) for text in self.own)
+            return op is not None and q.unit == "h" and own
         cue = self.must or self.formal or self.aimed
         if q.dimension in ("rate", "bytes"):
-            return self._bears() and (op is not None or cue)
+            return (self._bears() or ((self.formal or self.must) and q.dimension == "rate")) and (op is not None or cue)
         if op is None and q.dimension == "ratio":
             return cue or (category == "availability" and q.value_si >= Decimal("0.9"))
         if not said:  # "page load time: 2 s", "loads in 2 s"
@@ -511,13 +527,14 @@ class _Sentence:
         if re.search(r"[$€£¥฿] ?$", free):
             return "an amount of money"
         if match := words.LENGTH_BEFORE.search(free):
-            if q.dimension == "time":
+            by = re.search(r"\bby\b", match[0])
+            if q.dimension == "time" and not by:
                 return "a length of time or an interval, not a measured duration"
-            if q.dimension == "ratio" and re.search(r"\bby\b", match[0]):
+            if q.dimension == "ratio" and by:
                 return "a change, not a level"
-        if words.HELD_FOR.match(self.low, q.end):
+        if q.dimension != "rate" and words.HELD_FOR.match(self.low, q.end):
             return "a condition of an alert or an action, not a target"
-        if any(_has(words.NO_REQUIREMENTS, text) for text in self.piece.above):
+        if any(_has(words.NO_REQUIREMENTS, text) for text in self.piece.above if text != self.piece.title):
             return "its section does not hold requirements"
         if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
             return "a calculation, not a limit"
@@ -541,7 +558,8 @@ class _Sentence:
     def _percentile(self, index: int, tail: str, head: str, free: str) -> tuple[Decimal | None, bool]:
         """The percentile a quantity is said of, and whether it stands above the line."""
         if self.shares:
-            return self.shares[0].value, False
+            of_each = len(self.shares) * 2 == len(self.quantities)  # "95 % within 30 s, 99 % within 5 min"
+            return self.shares[index // 2 if of_each else 0].value, False
         for text, place in ((tail, -1), (head, 0), (free, -1)):
             if values := [value for *_, value in _percentiles(text)]:
                 return values[place], False

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 from feedback_lib.analysis.nfr_words import PERCENTILE
 
@@ -26,6 +27,7 @@ class Piece:
     row: str = ""  # the other cells of its row that hold no target of their own
     near: tuple[str, ...] = ()  # parent bullets, the line that introduces the list, the nearest heading
     above: tuple[str, ...] = ()  # these and the other headings, nearest first
+    title: str = ""  # of the document: it names the product, not what stands below
 
 
 # ---- one way to write it ------------------------------------------------------------------------------------------
@@ -40,6 +42,10 @@ _SPELT_OUT = {f"{n} nines": f"{99 if i == 1 else '99.' + '9' * (i - 1)}%" for i,
     for words, count in zip(_COUNTS, range(1, 11), strict=True)
 }
 _SPELT = re.compile(rf"(?<!per )\b({'|'.join(sorted(_SPELT_OUT, key=len, reverse=True))})(?=s?\b)", re.IGNORECASE)
+_NUMERAL = (
+    r"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|seventy"
+    r"|eighty|ninety|hundred|thousand|and|point|per ?cent"
+)
 _SIGNS = {"≦≲⩽": "≤", "≧≳⩾": "≥", "\u2010\u2212": "-", "’": "'", "“”„": '"', "⁰¹²³⁴⁵⁶⁷⁸⁹": "^"}
 _ONE_SIGN = str.maketrans({char: sign for chars, sign in _SIGNS.items() for char in chars})
 _REWRITES = tuple(
@@ -55,6 +61,7 @@ _REWRITES = tuple(
         (r"^\s*(?:\[[ xX]\]|[✅☐☑✔✓❌•])\s*", ""),
         (r"[毎每](秒|分)([^\d]{0,8})(\d[\d,.]{0,12}[万萬k]?)", r"\2\3/\1"),
         (r"초당 ?(\d[\d,.]{0,12}만?)", r"\1/초"),
+        (rf"(?i)\b(?:(?:{_NUMERAL})[ -]?)+ ?\((\d[\d.,]{{0,12}} ?%?)\)", r"\1"),  # three hundred (300)
         (r"\bsub-?(?=\d)", "under "),
         (r"\bsub-?second\b", "under 1 second"),
         (r"(?i)\bhalf a (?=second\b|minute\b)", "0.5 "),
@@ -127,9 +134,10 @@ _ITEM = re.compile(r"(?:[-*+•◦▪–]|\(?(?:\d{1,3}|[a-z])[.)])\s+")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _LABEL = re.compile(r"(?:\*\*|__)[^*]+(?:\*\*|__)\s*[:\uff1a]?|[^|]{1,100}[:\uff1a]")
 _IGNORED = re.compile(  # columns whose numbers are not targets
-    r"current|actual|baseline|today|measure|\bnow\b|as-is|status|owner|priority|notes?\b|rationale|comment|\bwhy\b"
-    r"|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|budget|remaining|consumed|observed|existing|example|effort"
-    r"|\bcost|time-?out|ttl|retention|error budget|downtime|method|\bhow\b|tool\b|window|period|verif|\brto\b|\brpo\b"
+    r"current|actual|baseline|today|(?<!response )measure|\bnow\b|as-is|status|owner|priority|notes?\b|rationale"
+    r"|comment|\bwhy\b|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|budget"
+    r"|remaining|consumed|observed|existing|example|effort|\bcost|time-?out|ttl|retention|error budget"
+    r"|downtime|method|\bhow\b|tool\b|window|period|verif|\brto\b|\brpo\b"
     r"|rate limit|phase|\bid\b|percentile|conditions?\b"
 )
 _ASIDE = re.compile(  # of these, the columns that say how a target is meant
@@ -137,6 +145,9 @@ _ASIDE = re.compile(  # of these, the columns that say how a target is meant
 )
 
 
+_UNIT_IN_WORDS = re.compile(  # "Latency (ms)", "time in s", "Requests per second"
+    r"\(([^()]{1,12})\)\s*$|\bin (\S+)$|(\S+ (?:per|por|par|pro) \w+)$"
+)
 _AIM = re.compile(r"target|goal|objective|\bslos?\b|目標|zielwert")  # beside such a column only these hold limits:
 _LIMIT = re.compile(r"\bmax|\bmin\b|\bminimum|limit|threshold|stretch|\bslas?\b|\bp\d\d")
 
@@ -183,15 +194,18 @@ class _Around:
         self.headings: list[tuple[int, str]] = []
         self.parents: list[tuple[int, str]] = []
         self.bold = self.lead = ""  # a bold line over a list; a line that ends in a colon
+        self.title = ""
 
-    def near_and_above(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def texts(self) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+        """What a piece knows as `near`, `above` and `title`."""
         inner = (*(text for _, text in reversed(self.parents)), *(text for text in (self.lead, self.bold) if text))
         outer = tuple(text for _, text in reversed(self.headings))
-        return (*inner, *outer[:1]), (*inner, *outer)
+        return (*inner, *outer[:1]), (*inner, *outer), self.title
 
     def enter(self, level: int, text: str) -> None:
         while self.headings and self.headings[-1][0] >= level:
             self.headings.pop()
+        self.title = lower(text) if level == 1 and not (self.headings or self.title) else self.title
         self.headings.append((level, lower(text)))
         self.parents, self.bold, self.lead = [], "", ""
 
@@ -218,17 +232,17 @@ def pieces(markdown: str) -> Iterator[Piece]:
             continue
         source = [(0, number, raw)]
         if kind == "code":
-            yield Piece(plain(bare), source, "code", "", "", *around.near_and_above())
+            yield Piece(plain(bare), source, "code", "", "", *around.texts())
         elif heading := _HEADING.match(bare):
             text = plain(heading[2].rstrip(" #"))
             around.parents, around.bold, around.lead = [], "", ""
-            yield Piece(text, source, "heading", "", "", *around.near_and_above())
+            yield Piece(text, source, "heading", "", "", *around.texts())
             around.enter(len(heading[1]), text)
         elif "|" in bare and (header is not None or bare.startswith("|") or _is_rule(following)):
             if _is_rule(following) and not _is_rule(bare):
                 header = [lower(plain(cell)) for cell in _cells(bare)]
             elif not _is_rule(bare):
-                yield from _row(bare, header or [], source, *around.near_and_above())
+                yield from _row(bare, header or [], source, *around.texts())
         else:
             text = plain(bare[item.end() :] if item else bare)
             while item and around.parents and around.parents[-1][0] >= indent:
@@ -240,7 +254,7 @@ def pieces(markdown: str) -> Iterator[Piece]:
             if not item and not around.parents:
                 around.lead = ""
                 around.bold = "" if bold else around.bold
-            current = Piece(text, source, "text", "", "", *around.near_and_above())
+            current = Piece(text, source, "text", "", "", *around.texts())
             if item:
                 around.parents.append((indent, lower(text)))
             elif bold:
@@ -272,9 +286,7 @@ def _cells(bare: str) -> list[str]:
     return [cell.strip() for cell in cells[bare.startswith("|") : len(cells) - (bare.endswith("|") and len(cells) > 1)]]
 
 
-def _row(
-    bare: str, header: list[str], source: list[tuple[int, int, str]], near: tuple[str, ...], above: tuple[str, ...]
-) -> Iterator[Piece]:
+def _row(bare: str, header: list[str], source: list[tuple[int, int, str]], *around: Any) -> Iterator[Piece]:
     """The cells of one row of a table, each with its header and the cells that say what it is about."""
     texts = [plain(cell) for cell in _cells(bare)][:50]
     names = [*header, *[""] * len(texts)][: len(texts)]
@@ -287,12 +299,16 @@ def _row(
         or bool(PERCENTILE.search(lower(text)))
         for text, name, kept in zip(texts, names, read, strict=True)
     ]  # fmt: skip
-    aimed = any(_AIM.search(name) and re.search(r"\d", text) for text, name in zip(texts, names, strict=True))
+    aimed = any(
+        _AIM.search(name) and re.search(r"\d", PERCENTILE.sub("", lower(text)))
+        for text, name in zip(texts, names, strict=True)
+    )
     for place, (text, name) in enumerate(zip(texts, names, strict=True)):
         if not read[place] or (aimed and not (_AIM.search(name) or _LIMIT.search(name))):
             continue
+        others = [other for index, other in enumerate(texts) if index != place and says[index]]
         if re.fullmatch(r"[<>≤≥=~ ]*[\d.,]+", text):
-            in_header = re.search(r"\(([^()]{1,12})\)\s*$|\bin (\S+)$", name)
-            text += " " + (unit or (in_header and (in_header[1] or in_header[2])) or "")
-        beside = " · ".join(other for index, other in enumerate(texts) if index != place and says[index])
-        yield Piece(text, source, "cell", name, beside, near, above)
+            in_words = (_UNIT_IN_WORDS.search(lower(place)) for place in (name, *others, *around[0]))
+            text += " " + (unit or next((found[found.lastindex or 0] for found in in_words if found), ""))
+        beside = " · ".join(others)
+        yield Piece(text, source, "cell", name, beside, *around)

@@ -23,7 +23,13 @@ def any_of(phrases: str) -> re.Pattern[str]:
     A phrase that begins or ends with an ASCII letter begins or ends a word, and other letters do not count as letters,
     so "500ms以内" and "p95ของ" fall apart where they should. The longest phrase is tried first.
     """
-    parts = re.split(r"\n|\|(?![^()]*\))", unicodedata.normalize("NFKC", phrases.strip()))
+    parts, depth = [""], 0
+    for char in re.sub(r"\s*\n\s*", "|", unicodedata.normalize("NFKC", phrases.strip())):
+        depth += (char == "(") - (char == ")")
+        if char == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += char
 
     def edge(char: str) -> str:
         return r"\b" if char.isascii() and (char.isalnum() or char == "?") else ""
@@ -88,10 +94,10 @@ NUMBER = re.compile(
 )
 PERCENTILE = re.compile(
     r"(?:\b|_)t?p[- ]?(?P<a>\d{2,4}(?:\.\d+)?)(?:th)?(?![\d%]|ms|[a-z])"
-    r"|(?<![\d.,])(?P<b>\d{2}(?:[.,]\d{1,3})?) ?(?:st|nd|rd|th|e|ème|er|º|\.)?[ -]?(?:percentil\w*|%-?ile|perzentil\w*"
-    r"|centile|パーセンタイル|百分位|分位|백분위|เปอร์เซ็นไทล์)"
+    r"|(?<![\d.,])(?P<b>\d{2}(?:[.,]\d{1,3})?) ?(?:st|nd|rd|th|e|ème|er|[º°]|\.)?[ -]?(?:percentil\w*|%-?ile"
+    r"|perzentil\w*|centile|パーセンタイル|百分位|分位|백분위|เปอร์เซ็นไทล์)"
     r"|(?:percentile?|perzentil|centile|เปอร์เซ็นไทล์(?:ที่)?|第) ?(?P<c>\d{2}(?:[.,]\d{1,3})?)(?!\d)"
-    r"|\b(?P<median>median)\b",
+    r"|\b(?P<d>\d\d) (?:out )?of (?:every )?100\b|\b(?P<median>median)\b",
     re.ASCII,
 )
 SHARE_OF = re.compile(  # "95% of requests complete within …": the share is a percentile
@@ -109,8 +115,8 @@ WINDOW = re.compile(
     r"(?:\b(?:over|per|in any|within any|across|über|sur|rolling|trailing|window of|window:|averaged over) "
     rf"(?:(?:{_ANY}) ){{0,4}}{_SPAN.format('a')})"
     rf"|{_SPAN.format('b')}[ -](?:rolling|window|sliding|period|moving|trailing|average)"
-    rf"|(?P<month>\bmonthly\b|(?:{_EACH}|/ ?)(?:calendar )?(?:month|mo|monat|mois|mes|mês)\b|\bmonatlich|\bmonats\w+"
-    r"|\bmensu[ea]l\w*|月間|月间|每月|毎月|ต่อเดือน|/月|월간)"
+    rf"|(?P<month>\bmonthly\b|(?:{_EACH}|/ ?)(?:calendar )?(?:month|mo|monat|mois|mes|mese|mês|maand)\b"
+    r"|\bmonatlich|\bmonats\w+|\bmensu?[ea]l\w*|\bmaandelijks|月間|月间|按月|月度|每月|毎月|ต่อเดือน|/月|월간)"
     rf"|(?P<quarter>\bquarterly\b|{_EACH}(?:quarter|quartal|trimestre)\b|四半期|每季)"
     rf"|(?P<week>\bweekly\b|{_EACH}(?:week|woche|semaine)\b|毎週|每周|ต่อสัปดาห์)"
     rf"|(?P<year>\b(?:yearly|annual|annually)\b|{_EACH}(?:year|annum|jahr|an|año)\b|年間|每年|ต่อปี)"
@@ -122,28 +128,32 @@ WINDOW = re.compile(
 
 OPS: dict[Op, re.Pattern[str]] = {  # before the number
     "<=": any_of(
-        r"""≤|<=|=<|at most|within|up to|inside|no later than|maximum|max|max\.|at the most|less than or equal to
+        r"""≤|<=|=<|at most|within|up to|inside|maximum|max|max\.|at the most|less than or equal to
+        at or (?:below|under)
         höchstens|maximal|innerhalb|innerhalb von|bis zu|binnen|maximaal|hoogstens
         au plus|au maximum|dans les|jusqu'à|inférieure? ou égale? à
         como máximo|máximo|dentro de|menor o igual que|no máximo|até|entro|al massimo
         ภายใน|สูงสุด|最大|最多|最长|최대"""
     ),
     "<": any_of(
-        r"""<|under|below|less than|fewer than|lower than|shorter than|faster than|quicker than|smaller than|drop\w*
+        r"""<|under|below|less than|fewer than|lower than|shorter than|faster than|quicker than|smaller than
+        younger than|drop\w*
         dip\w*
         unter|weniger als|kürzer als|schneller als|kleiner als|minder dan|onder
         moins de|moins d'|inférieure? à|sous|en dessous de|menos de|inferior al?|menor que|menor al?|por debajo de
-        inferior ao?|abaixo de|meno di|inferiore a|inferiore al|sotto i
+        inferior ao?|abaixo de|meno di|inferiore a(?:l|llo|lla|i)?|sotto i
         น้อยกว่า|ต่ำกว่า|เร็วกว่า|小于|低于|少于|小於|低於|不足"""
     ),
     ">=": any_of(
         r"""≥|>=|=>|at least|minimum|min\.|meets? or exceeds?|no earlier than|greater than or equal to
-        mindestens|wenigstens|minimal|minstens|ten minste|au moins|supérieure? ou égale? à
+        at or (?:above|over)
+        mindestens|wenigstens|minimal|minimaal|minstens|ten minste|au moins|supérieure? ou égale? à
         al menos|como mínimo|mínimo|mayor o igual que|pelo menos|no mínimo|almeno
         อย่างน้อย|至少|最低|最少|最小|최소"""
     ),
     ">": any_of(
         r"""(?<![-=])>|above|over|more than|greater than|higher than|longer than|larger than|slower than|older than
+        later than
         exceed\w*|beyond|better than|worse than|by more than|lag\w* behind by|outlast\w*
         mehr als|länger als|größer als|höher als|älter als|über|überschreite\w*|meer dan
         plus de|supérieure? à|dépasse\w*|más de|mayor que|mayor al?|superior al?|superar|supera|exceder|exceda
@@ -152,8 +162,8 @@ OPS: dict[Op, re.Pattern[str]] = {  # before the number
     ),
 }
 FILLER = re.compile(  # between a comparator and its number
-    r"[\s:=(]*(?:(?:of|a|an|the|be|or equal to|avg|average|mean|median|total|only|just|rate|von|de|les|la|le|los|las|un"
-    r"|una|uma|than|que|at|to|limit|value|target|threshold|p|percentile)\b[\s:]*)*[~≈]?\s*",
+    r"[\s:=(]*(?:(?:of|a|an|the|be|or equal to|avg|average|mean|median|total|only|just|rate|previous|von|de|les|la|le"
+    r"|los|las|un|una|uma|than|que|at|to|limit|value|target|threshold|p|percentile)\b[\s:]*)*[~≈]?\s*",
     re.ASCII,
 )
 NOT = re.compile(
@@ -185,14 +195,15 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "latency": (
         "time",
         any_of(
-            r"""latenc\w*|respon[sd]\w*|loads?|loaded|loading|render\w*|ttfb|lcp|fcp|inp|tti|fid|rtt|round[- ]trip
+            r"""latenc\w*|respon[sd]\w*|runtime|loads?|loaded|loading|render\w*|ttfb|lcp|fcp|inp|tti|fid|rtt
+            round[- ]trip
             \w+ times?|duration|delay\w*|complet\w*|process\w*|execut\w*|return\w*|takes?|finish\w*|deliver\w*|lookups?
             answer\w*|display\w*|visible|appear\w*|authenticat\w*|speed|starts?|startup|queries|query|performance
-            open\w*
-            antwort\w*|reaktionszeit\w*|latenz\w*|ladezeit\w*|laden|geladen|dauer\w*|verarbeit\w*|angezeigt
+            open\w*|batch\w*|jobs?|nightly|backups?|etl|imports?|exports?
+            antwort\w*|reaktionszeit\w*|laufzeit\w*|latenz\w*|ladezeit\w*|laden|geladen|dauer\w*|verarbeit\w*|angezeigt
             réponse|répond\w*|temps de \w+|latence|délai\w*|charg\w+|responstijd|laadtijd
-            tiempos? de \w+|latencia\w*|respuesta|carga\w*|tempo de|latência|resposta|tempo di|latenza|risposta
-            応答|レスポンス|レイテンシ|遅延|処理|表示|完了|読み込み|起動|响应|延迟|耗时|加载|处理|返回|响應|延遲
+            tiempos? de \w+|cierre|latencia\w*|respuesta|carga\w*|tempo de|latência|resposta|tempo di|latenza|risposta
+            応答|バッチ|レスポンス|レイテンシ|遅延|処理|表示|完了|終了|読み込み|起動|响应|延迟|耗时|加载|处理|返回|响應|延遲
             응답|지연|처리|로딩|로드|ตอบสนอง|เวลา|โหลด|หน่วง|ประมวลผล|แสดง"""
         ),
     ),
@@ -200,8 +211,10 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
         "time",
         any_of(
             r"""fresh\w*|stale\w*|lags?|lagging|older|out of date|up[- ]to[- ]date|propagat\w*|replicat\w*|reflected in
-            data age|age of|of occurrence|data delay|eventual\w* consisten\w*|outdated|behind
-            veraltet\w*|aktualität|älter|fraîcheur|frescura|古い|鮮度|反映|新鲜|同步延迟|ความสดใหม่"""
+            data age|age of|of occurrence|data delay|eventual\w* consisten\w*|outdated|old|behind|reflects?|queryable
+            searchable|(?:data|rows) (?:written|updated)|younger
+            veraltet\w*|aktualität|älter|fraîcheur|datent|fraîches|frescura|desactualizad\w*|antigüedad
+            古い|鮮度|反映|新鲜|同步延迟|数据延迟|滞后|ความสดใหม่"""
         ),
     ),
     "availability": (
@@ -215,16 +228,17 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
         "ratio",
         any_of(
             r"""errors?|fails?|failed|failing|failures?|5xx|4xx|faults?|exceptions?|dropped|lost
-            (?:packet|data|message) loss|dlq|timeouts?
+            (?:packet|data|message) loss|dlq|dead-?letter\w*|fallbacks?|anr|timeouts?
             rejected
-            unavailab\w*|crash rate|crashes|fehler\w*|erreurs?|échecs?|error\w*|erros?|fallos?|errori|fouten
+            unavailab\w*|crash rate|crashes|fehler\w*|erreurs?|échecs?|error\w*|erros?|fallos?|errori|fout\w*
+            go(?:es)? wrong
             エラー|失敗|错误|错誤|失败|오류|에러|실패|ผิดพลาด|ล้มเหลว"""
         ),
     ),
     "reliability": (
         "ratio",
         any_of(
-            r"""success\w*|succeed\w*|durab\w*|reliab\w*|deliver\w*|crash-free|error-free|without errors?
+            r"""success\w*|succeed\w*|durab\w*|reliab\w*|deliver\w*|crash-free|error-free|completeness|without errors?
             without failures?
             non-error|correctly|erfolg\w*|zuverlässig\w*|réussi\w*|succès|éxito\w*|exitosa\w*|sucesso|successo
             成功|성공|สำเร็จ"""
@@ -238,7 +252,13 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
             หน่วยความจำ|ซีพียู"""
         ),
     ),
-    "other": ("ratio", any_of("hit rates?|hit[- ]ratios?|cache hits?|trefferquote|succès du cache|ヒット率|命中率")),
+    "other": (
+        "ratio",
+        any_of(
+            r"""hit rates?|hit[- ]ratios?|cache hits?|cache (?:\w+ )?(?:answer|serve)s?
+            trefferquote|succès du cache|ヒット率|命中率"""
+        ),
+    ),
     "throughput": (
         "rate",
         any_of(
@@ -260,17 +280,14 @@ EXAMPLES: dict[Category, str] = {  # a readable line of each category; what stan
 }
 BEARS = any_of(  # somebody bears a load
     r"""support\w*|handl\w*|process\w*|sustain\w*|serv(?:e|es|ing)|accept\w*|ingest\w*|scales? to|achiev\w*|maintain\w*
-    verarbeit\w*|traiter|supporte\w*|soporta\w*|procesar|suportar|processar|gestire|verwerken|支持|处理|処理|처리|รองรับ"""
+    verarbeit\w*|trait\w*|support\w*|soporta\w*|proces\w*|suportar|processar|gestisc\w*|gestire|verwerk\w*|支持|处理|処理|처리
+    รองรับ"""
 )
 CAPACITY = any_of(  # the same as a noun
     r"""throughput|capacity|peak|load|volume|traffic|rates?|speed|bandwidth|durchsatz|kapazität|débit|capacité
     capacidad\w*|vazão
     rendimiento
     スループット|吞吐|처리량|ปริมาณ"""
-)
-BATCH = any_of(  # work that may take hours
-    r"""batch\w*|jobs?|nightly|report\w*|backup\w*|sync\w*|import\w*|export\w*|pipelines?|etl|process\w*|complet\w*
-    finish\w*|build\w*|index\w*"""
 )
 MUST = any_of(  # a requirement speaks
     r"""must|shall|should|will|targets?|targeted|goals?|objectives?|slos?|sla|required?|requires|requirement|maintain\w*
@@ -281,10 +298,15 @@ WISHED = re.compile(r"\b(?:should|ideally|aims?|may|could|nice to have)\b")
 FORMAL = any_of(  # headings over requirements of this sort
     r"""non-?functional\w*|nfrs?|performance\w*|latenc\w*|respon[sd]\w*|slos?|slas?|slis?|service levels?|reliab\w*
     availab\w*|scalab\w*|throughput|capacity|quality attributes?|quality requirements?|quality goals?|efficien\w*|speed
-    uptime|success criteria|measurable outcomes|targets|goals|objectives|kpis?|load times?|freshness|constraints
-    nicht-?funktionale?\w*|leistung\w*|verfügbarkeit|latenz\w*|non fonctionnel\w*|exigences|disponibilité
+    uptime|success criteria|measurable outcomes|targets|goals|objectives|promises|commitments|drivers|kpis?
+    load times?|freshness|constraints
+    nicht-?funktionale?\w*|niet-?functionele?|beschikbaarheid|prestaties|leistung\w*|verfügbarkeit|latenz\w*
+    non fonctionnel\w*|exigences|disponibilité
     no funcionales|rendimiento|disponibilidad|não funcionais|desempenho|non funzionali|prestazioni
     性能|非機能|非功能|可用性|パフォーマンス|ประสิทธิภาพ|ไม่ใช่ฟังก์ชัน|비기능|성능"""
+)
+NAMED_SHARE = re.compile(  # a share whose label says what it is of
+    r"\b(?:rates?|ratio|share|percentage|quote|anteil|taux|tasa|taxa|tasso)\b|率|비율|อัตรา"
 )
 GENERIC = re.compile(  # headings whose words for success or errors do not say what a number below them measures
     r"\b(?:success (?:criteria|metrics|measures)|measures of success|error (?:handling|budgets?|messages?)"
@@ -326,8 +348,27 @@ REJECTS = (
         "l",
         any_of(
             r"""current|currently|today|at present|baseline
-            so far|historical\w*|previously|used to|was|were|as-is|現在|目前"""
+            so far|historical\w*|previously|used to|was|were|took|as-is|in (?:q[1-4] )?20\d\d
+            heutige\w*|derzeit\w*|bisher\w*|actuel\w*|aujourd'hui|actual|actuales|actualmente|attuale
+            現在|現行|目前|现有|当前|현재|ปัจจุบัน"""
         ),
+    ),
+    Reject(
+        "it says what is not wanted or not promised",
+        "trpb",
+        "s",
+        any_of(
+            r"""not a goal|not an objective|out of scope|(?:not|never) (?:promised|required|requested|needed|guaranteed)
+            (?:not|n't) (?:promise|guarantee|require|need|aim for)
+            nicht (?:\w+ )?(?:gefordert|zugesichert|nötig)|pas (?:demandée?|exigée?|garantie?)|hors périmètre
+            no se (?:exige|requiere|garantiza)|fuera de(?:l)? alcance|対象外|不要求|不在范围|ไม่อยู่ในขอบเขต"""
+        ),
+    ),
+    Reject(
+        "what another product does",
+        "trpb",
+        "l",
+        any_of("competit\\w*|vendors?|claims?|advertis\\w*|wettbewerb\\w*|concurrents?|competencia|競合|竞品|คู่แข่ง"),
     ),
     Reject(
         "a condition of an alert or an action, not a target",
@@ -352,17 +393,23 @@ REJECTS = (
         "pb",
         "sh",
         any_of(
-            r"""rate[- ]limit\w*|limiter|throttl\w*|quotas?|burst limit|レート制限|限流|ratenbegrenzung
-            per (?:user|ip|client|api key|key|account|customer|session|device)"""
+            r"""rate[- ]limit\w*|limited to|limiter|throttl\w*|quotas?|burst limit|レート制限|限流|ratenbegrenzung
+            per (?:user|ip|client|api key|key|account|customer|session|device|tenant)
+            je (?:teilnehmer|nutzer|kunde)|pro (?:teilnehmer|nutzer|kunde)|par (?:usager|utilisateur|client)
+            por (?:usuario|cliente)|cada (?:usuario|cliente|emisor)
+            ユーザーあたり|租户|ユーザごと|单用户|每用户|每个用户|ต่อผู้ใช้|จำกัด"""
         ),
     ),
     Reject(
-        "a limit put on clients, not a target of the service", "trpb", "s", any_of("too many requests|429|attempts?")
+        "a limit put on clients, not a target of the service",
+        "trpb",
+        "s",
+        any_of(r"too many requests|429|\d+ (?:\w+ )?attempts?|(?:failed|login|sign-in) attempts?"),
     ),
     Reject(
         OUTAGE_REASON,
         "t",
-        "s",
+        "sh",
         any_of(
             r"""rto|rpo|recover\w*|restor\w*|fail-?over\w*|fails over|mttr|mttd|mtta|mean time to \w+|rollback
             rolled back
@@ -380,7 +427,7 @@ REJECTS = (
             cached for|cache duration|intervals?|poll|polls|polling|cron|back-?off|retry after|retry delay
             retries|grace|cool-?down|locked|lockout|blocked|ban|debounce|idle|inactiv\w*|terminated|sprints?|heartbeats?
             keep-?alive|warm-?up|max-age|clock skew|tolerance|frequency|ago|sampling|deadline|trial|notice
-            session length|older than the|scrape\w*
+            session length|older than the|tiempo de espera|scrape\w*
             rotat\w*|quarantine\w*|purge\w*|window|refresh tokens?|access tokens?
             gültig\w*|ablauf\w*|タイムアウト|有効期限|间隔|超时"""
         ),
@@ -394,7 +441,10 @@ REJECTS = (
             (?:sign-?up|check-?out|registration|reset|oauth|user|login|purchase|booking) flow
             support (?:team|tier|staff|request)s?|business hours|first contact|training|trained|human|moderators?
             reviewed
-            reviewers?|on-?call|inquir\w*|engineers?|customer service|incidents?|setup|set-up|learn\w*|new users"""
+            reviewers?|on-?call|help ?desk|service desk|hotline|call cent(?:er|re)|inquir\w*|engineers?
+            customer service|incidents?|setup|set-up|learn\w*|new users
+            first (?:response|reaction|answer)|erste reaktion|première réponse|primera respuesta|incidencias|störung\w*
+            一次回答|初動|新規ユーザー|新用户|首次响应|ผู้ใช้ใหม่"""
         ),
         patient=True,
     ),
@@ -403,8 +453,15 @@ REJECTS = (
         "tr",
         "s",
         any_of(
-            r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?|agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?|analysts?) (?:\w+ ){0,3}?(?:can|could|complete\w*|finish\w*|create\w*|find\w*|locate\w*|perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate|report\w*|understand\w*|identif\w*|successfully)
-            first attempt|manual\w*"""  # noqa: E501
+            r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?
+            agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?
+            analysts?|nurses?|doctors?|drivers?|guests?|players?|sellers?|buyers?|employees?|students?
+            clerks?) (?:\w+ ){0,3}?(?:can|could|confirm\w*|complete\w*|finish\w*|create\w*|find\w*|locate\w*
+            perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate
+            report\w*|understand\w*|identif\w*|successfully|(?:be )?done)
+            first attempt|builds? (?:takes?|times?)|(?<!without )(?<!without a )\bmanual\w*
+            (?:usagers?|utilisateurs?|usuarios?|\w*personen|nutzer|anwender|benutzer) (?:\w+ ){0,3}?(?:\w*(?:find
+            schließ|buch|erledig)en|termin\w+|trouv\w+|réussi\w+|complet\w+|encuentr\w+|logr\w+)"""
         ),
         patient=True,
     ),
@@ -415,12 +472,14 @@ REJECTS = (
         "n",
         any_of(
             r"""coverage|accura\w*|precision|recall|confidence|similarit\w*|conversion|adopt\w*|retention|activation
-            satisf\w*|nps|csat|discounts?|commission|tax|revenue|margin|growth|rollout|roll-out|rolled out|traffic split
+            satisf\w*|nps|csat|discounts?|commission|tax|revenue|margin|grow\w*|rollout|roll-out|rolled out
+            traffic split
             sampl\w*|scores?|quality|progress|probabilit\w*|contrast|opacity|zoom|battery|false \w+|review rate|tickets?
             compress\w*|complian\w*|pass rate|tests?|duplicat\w*|churn|bounce|engagement|open rate|click\w*|users
             customers?|people|participants|market|quota|split|error budget|burn|margin of error|prevention
             detection rate
-            survey\w*|price\w*|cost\w*|fees?|budget|credits?|penalt\w*|reduction|reduced by|fewer|faster|improvement
+            survey\w*|price\w*|cost\w*|fees?|budget|credits?|penalt\w*|reduction|reduced by|(?<!or )fewer|faster
+            improvement
             increase|decrease|kappa|f1|of builds?|documentation|code|traffic|deploy\w*|parity
             abdeckung|testabdeckung|genauigkeit|couverture|cobertura|precisión|カバレッジ|精度|正確|覆盖率|准确
             ความแม่นยำ|ครอบคลุม"""
@@ -443,12 +502,19 @@ REJECTS = (
         ),
     ),
 )
-NO_REQUIREMENTS = re.compile(  # sections without targets, at any level above
-    r"\b(?:out of scope|non-?goals?|not in scope|estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?"
-    r"|capacity planning|alternatives?|revision history|change ?log|glossary|risks?"
-    r"|assumptions?|background|current (?:state|capacity|performance|status|metrics)|problem statement"
-    r"|roadmap|references|pricing|lessons|future work"
-    r"|baseline|as-is)\b"
+_ELSEWHERE = (
+    r"out of scope|non-?goals?|not in scope|not promised|estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?"
+    r"|capacity planning|alternatives?(?: considered)?|considered options|options considered|(?:revision )?history"
+    r"|change ?log|glossary|risks?|assumptions?|background|problem statement|roadmap|references|pricing|costs?|budget"
+    r"|current (?:state|situation|capacity|performance|status|metrics|figures|numbers)|lessons(?: learned)?"
+    r"|future work|baseline|as-is|measured|measurements?|(?:\w+ )?results|motivation|pilot|competitors?"
+    r"|(?:past|previous) incidents|exclusions|nicht im umfang|ausgangslage|ist-zustand|hintergrund|annahmen|risiken"
+    r"|kosten|hors périmètre|contexte|existant|hypothèses|risques|fuera del? alcance|situación actual|antecedentes"
+    r"|supuestos|riesgos|costes?|背景|対象外|前提|現状|现状|范围外|不在范围|假设|风险|成本|현황|배경|범위 외"
+    r"|ภาพรวม|นอกขอบเขต|งบประมาณ"
+)
+NO_REQUIREMENTS = re.compile(  # sections without targets, at any level above: their headings begin or end so
+    rf"^[\W\d]*(?:第?[一二三四五六七八九十]+[、.章节 ]*)?(?:{_ELSEWHERE})(?![a-z])|(?<![a-z])(?:{_ELSEWHERE})\W*$"
 )
 LENGTH_BEFORE = re.compile(  # "for 5 minutes", "every 30 s", "after 24 hours", "by 20 %"
     r"(?:\b(?:for|every|each|after|last|past|next|by|first|per|older than|since|before|until|during|from|every other"
