@@ -34,6 +34,7 @@ CREATE TABLE deliveries (
   error TEXT, PRIMARY KEY (fingerprint, sequence, sink)) WITHOUT ROWID;
 CREATE TABLE health (sli TEXT, at_us INTEGER, status TEXT, reason TEXT, PRIMARY KEY (sli, at_us)) WITHOUT ROWID;
 """
+LONGEST_WAIT_US = 3_600_000_000
 SAMPLE_SCHEMA = {"at_us": pl.Int64, "good": pl.Float64, "valid": pl.Float64, "value": pl.Float64}
 
 
@@ -165,13 +166,19 @@ class Ledger:
         row = self._first("SELECT until_us FROM asked WHERE sli = ?", (sli,))
         return row[0] if row else None
 
-    def unask(self, sli: str) -> None:
-        """Note that nothing after the newest sample of an SLI has been asked for."""
+    def turn_back(self, sli: str, fingerprint: str, until_us: int) -> None:
+        """Forget what was measured and judged of an SLI after a moment, because the clock had been ahead."""
         with self.transaction():
-            self._db.execute(
-                "UPDATE asked SET until_us = (SELECT MAX(at_us) FROM samples s WHERE s.sli = asked.sli) WHERE sli = ?",
-                (sli,),
-            )
+            self._db.execute("DELETE FROM samples WHERE sli = ? AND at_us > ?", (sli, until_us))
+            self._db.execute("DELETE FROM asked WHERE sli = ?", (sli,))
+            newest = self._db.execute("SELECT MAX(at_us) FROM samples WHERE sli = ?", (sli,)).fetchone()[0]
+            if newest is not None:
+                self._db.execute("INSERT INTO asked VALUES (?, ?)", (sli, newest))
+            state = self.alert_state(fingerprint)
+            if state is not None and state.folded_us > until_us:
+                back = dataclasses.replace(state, folded_us=until_us, below_us=None, clear_us=None)
+                text = json.dumps(dataclasses.asdict(back))
+                self._db.execute("UPDATE alerts SET state = ? WHERE fingerprint = ?", (text, fingerprint))
 
     def newest(self, sli: str) -> int | None:
         """The moment of the newest sample of an SLI; None when there is none."""
@@ -247,7 +254,8 @@ class Ledger:
         )
         found, waiting = [], set()
         for fingerprint, sequence, sink, attempts, alert, next_us in rows:
-            if now_us is not None and ((fingerprint, sink) in waiting or next_us > now_us):
+            later = now_us is not None and now_us < next_us <= now_us + LONGEST_WAIT_US  # beyond, the clock was ahead
+            if later or (fingerprint, sink) in waiting:
                 waiting.add((fingerprint, sink))
                 continue
             found.append(Delivery(fingerprint, sequence, sink, attempts, json.loads(alert)))
@@ -270,20 +278,26 @@ class Ledger:
                 (error, next_us, delivery.fingerprint, delivery.sequence, delivery.sink),
             )
 
-    def standing(self) -> dict[str, list[dict[str, Any]]]:
-        """The last event of each alert that is open, by sink, where the sink has been told it."""
+    def standing(self, sink: str | None = None) -> list[dict[str, Any]]:
+        """The last event of each alert that is open; with ``sink`` only those this sink has been told."""
         rows = self._read(
-            "SELECT d.sink, e.alert, MAX(e.sequence) FROM events e JOIN deliveries d USING (fingerprint, sequence) "
-            "WHERE d.done_us IS NOT NULL AND e.sequence = "
-            "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint) "
-            "GROUP BY d.sink, e.fingerprint"
+            "SELECT alert, fingerprint, sequence FROM events e WHERE sequence = "
+            "(SELECT MAX(sequence) FROM events n WHERE n.fingerprint = e.fingerprint)"
         )
-        told: dict[str, list[dict[str, Any]]] = {}
-        for sink, text, _ in rows:
-            alert = json.loads(text)
-            if alert["event"] != "resolved":
-                told.setdefault(sink, []).append(alert)
-        return told
+        told = self._read(
+            "SELECT fingerprint, sequence FROM deliveries WHERE done_us IS NOT NULL AND sink = ?", (sink,)
+        )
+        last = [json.loads(text) for text, *key in rows if sink is None or tuple(key) in told]
+        return [alert for alert in last if alert["event"] != "resolved"]
+
+    def tell_also(self, sinks: Sequence[str]) -> None:
+        """Let sinks that were not there when an alert opened be told how it stands now."""
+        with self.transaction():
+            for alert in self.standing():
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO deliveries (fingerprint, sequence, sink) VALUES (?, ?, ?)",
+                    ((alert["fingerprint"], alert["sequence"], sink) for sink in sinks),
+                )
 
     # health
 

@@ -17,14 +17,15 @@ import importlib.metadata
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import filelock
 import narwhals as nw
 import polars as pl
 
-from feedback_lib import plugins
+from feedback_lib import plugins, privacy
 from feedback_lib.analysis import alerts, slo
 from feedback_lib.errors import ConfigError, DeliveryError, MetricsError
 from feedback_lib.ledger import SAMPLE_SCHEMA, Delivery, Ledger
@@ -40,6 +41,9 @@ HOLD_S = 300  # calm this long ends an alert
 REOPEN_S = 86_400  # the same problem within a day is the same alert
 OVERLAP_S = 900  # asked for again: the newest samples of many services still change
 WORKERS = 4  # queries at a time
+SILENT_AFTER = 2 * WORKERS  # queries without any answer, and none with one: the backend is away
+LATE_S = 86_400  # samples may come so much later than their moment
+SURPLUS = 0.01  # an extrapolated count of good or bad may be so much over the total
 RETRY_S = (15, 60, 300, 900)  # between tries to tell a sink
 _US = 1_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -117,14 +121,25 @@ class Monitor:
     Args:
         plan: what to watch, see `specs.load`.
         ledger: its memory.
-        dry_run: tell no sink; what they would be told is logged.
+        interval_s: seconds between ticks; None takes those of the plan.
+        dry_run: tell no sink.
+        stopping: asked before each query; True ends the tick soon.
 
     Raises:
         ConfigError: a backend or sink is configured wrongly.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        *,
+        interval_s: float | None = None,
+        dry_run: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.plan, self.ledger, self.dry_run = plan, ledger, dry_run
+        self._interval_s, self._stopping = interval_s or plan.interval_s, stopping
         made: dict[str, Backend] = {}
         self.backends: dict[str, Backend] = {}  # by SLI
         for watched in plan.watched:
@@ -132,20 +147,23 @@ class Monitor:
             same = json.dumps(options, sort_keys=True, default=str)
             self.backends[watched.slo.sli] = made.setdefault(same, plugins.build("metrics", options))
         self._sinks: dict[str, Sink] = {_sink_name(o): plugins.build("sinks", o) for o in plan.sinks}
-        for watched in plan.watched:
-            ledger.define(watched.slo.sli, _definition(watched))
+        self._begun = False
         self._problems: dict[str, str] = {}
-        self._silent: dict[int, str] = {}  # backends that gave no answer in this tick
+        self._unanswered: Counter[int] = Counter()  # queries of this tick, by backend
+        self._answered: set[int] = set()
         self._links: dict[str, str | None] = {}
 
     def tick(self, now: dt.datetime) -> Snapshot:
         """Measure and judge everything once, tell the sinks what is new, and say how the service stands."""
-        self._silent.clear()
+        events = [] if self._begun else self._begin(now)
+        self.deliver(now)  # what waits does not wait for slow backends
+        self._unanswered.clear()
+        self._answered.clear()
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
             outcomes = pool.map(lambda watched: self._gather(watched, now), self.plan.watched)
             for watched, problem in zip(self.plan.watched, outcomes, strict=True):
                 self._problems[watched.slo.sli] = problem
-        events = [event for watched in self.plan.watched for event in self._judge(watched)]
+        events += [event for watched in self.plan.watched for event in self._judge(watched)]
         healths = tuple(self._health(watched, now) for watched in self.plan.watched)
         status: Status = next((s for s in WORST if any(h.status == s for h in healths)), "unknown")
         for name, state, reason in [("", status, ""), *((h.sli_name, h.status, h.reason) for h in healths)]:
@@ -164,32 +182,60 @@ class Monitor:
             undelivered=len(self.ledger.open_deliveries()),
         )
 
+    def _begin(self, now: dt.datetime) -> list[Mapping[str, Any]]:
+        """Bring the memory in line with the plan: what is measured otherwise now, watched no more, told elsewhere."""
+        self._begun = True
+        for watched in self.plan.watched:
+            self.ledger.define(watched.slo.sli, _definition(watched))
+        ended: list[Mapping[str, Any]] = []
+        known = {alerts.fingerprint(self.plan.spec_id, w.slo.sli) for w in self.plan.watched}
+        for last in self.ledger.standing():
+            mark = last["fingerprint"]
+            if mark in known:
+                continue
+            at = max(micros(now) // _US, last["sequence"] + 1)
+            over = {**last, "event": "resolved", "sequence": at, "at": iso(moment(at * _US))}
+            over |= {"resolved_at": over["at"], "reason": "it is no longer watched"}
+            over["summary"] = f"{last['service']}: {last['metric']} is no longer watched; its alert is closed."
+            self.ledger.save_alert(mark, alerts.AlertState(at * _US), [over], list(self._sinks))
+            ended.append(over)
+        if not self.dry_run:
+            self.ledger.tell_also(list(self._sinks))
+        return ended
+
     # measure
 
     def _gather(self, watched: Watched, now: dt.datetime) -> str:
         """Ask for what is new and keep it; the reason why not, "" when it worked."""
         backend, step = self.backends[watched.slo.sli], watched.slo.slice_s
         until = micros(now) // (step * _US) * step
-        asked = self.ledger.asked(watched.slo.sli)
+        name = watched.slo.sli
+        asked = self.ledger.asked(name)
         if asked is not None and asked > until * _US:  # the clock was ahead, and is set back now
-            self.ledger.unask(watched.slo.sli)
-            asked = min(self.ledger.asked(watched.slo.sli) or 0, until * _US) or None
+            self.ledger.turn_back(name, alerts.fingerprint(self.plan.spec_id, name), until * _US)
+            asked = self.ledger.asked(name)
         start = until - lookback_s(watched.slo)
         if not backend.history:
             start = until
         elif asked is not None:
-            start = max(start, (asked // _US - OVERLAP_S) // step * step)
-        if problem := self._silent.get(id(backend)):
-            return problem
+            newest = max(self.ledger.newest(name) or 0, asked - LATE_S * _US)
+            start = max(start, (min(asked, newest) // _US - OVERLAP_S) // step * step)
+        if self._stopping():
+            return "the monitor is stopping"
+        if self._unanswered[id(backend)] >= SILENT_AFTER and id(backend) not in self._answered:
+            return "the backend answered no other query"
         try:
             samples, partial = self.sample(watched, start, until)
         except (MetricsError, ConfigError) as error:
-            if isinstance(error, MetricsError) and error.unreachable:
-                self._silent[id(backend)] = str(error)
+            self._unanswered[id(backend)] += isinstance(error, MetricsError) and error.unreachable
             return str(error)
+        except Exception as fault:
+            logger.exception("spec=%s sli=%s unexpected fault", self.plan.spec_id, name)
+            return f"unexpected fault ({type(fault).__name__}); the log says where"
+        self._answered.add(id(backend))
         if partial:
             return f"the answer is incomplete: {partial}"
-        self.ledger.add_samples(watched.slo.sli, samples, until * _US)
+        self.ledger.add_samples(name, samples, until * _US)
         return ""
 
     def sample(self, watched: Watched, start: int, until: int) -> tuple[pl.DataFrame, str | None]:
@@ -227,7 +273,7 @@ class Monitor:
             self._links[watched.slo.sli] = answer.address
             why = why or answer.partial
             series[role] = answer.frame.select(at_us=pl.col("at").dt.epoch("us"), value="value")
-        return _samples(watched, series), why
+        return _samples(watched, series, until * _US), why
 
     # judge
 
@@ -368,7 +414,7 @@ class Monitor:
         over = stand["last_bad"]
         if over and samples == 1:
             return "unhealthy", "over its limit in the only measurement there is"
-        if stand["state"] == "missed":
+        if stand["budget_remaining"] is not None and stand["budget_remaining"] <= 0:
             return "degraded", "the error budget of the window is spent"
         if over:
             return "degraded", "over its limit in the newest measurement"
@@ -377,30 +423,41 @@ class Monitor:
     # tell
 
     def deliver(self, now: dt.datetime) -> None:
-        """Tell each sink what it has not been told, in order. One monitor of a ledger tells at a time."""
-        lock = filelock.FileLock(f"{self.ledger.path}.deliver", timeout=0)
+        """Tell each sink what it has not been told, in order; one that is slow or down keeps no other waiting.
+
+        One monitor of a ledger tells at a time.
+        """
+        pending: dict[str, list[Delivery]] = {}
         try:
-            with lock:
-                while pending := self.ledger.open_deliveries(micros(now)):
-                    for delivery in pending:
-                        self._tell(delivery, now)
+            with filelock.FileLock(f"{self.ledger.path}.deliver", timeout=0):
+                for delivery in self.ledger.open_deliveries(micros(now)):
+                    pending.setdefault(delivery.sink, []).append(delivery)
+                self._each(pending, lambda name: self._tell(name, pending[name], now))
         except filelock.Timeout:
             logger.debug("spec=%s another monitor is telling the sinks", self.plan.spec_id)
 
-    def _tell(self, delivery: Delivery, now: dt.datetime) -> None:
-        sink = self._sinks.get(delivery.sink)
-        if sink is None:  # no longer configured
-            self.ledger.delivered(delivery, micros(now))
+    def _each(self, names: Iterable[str], work: Callable[[str], None]) -> None:
+        """Do something for every sink, side by side."""
+        names = list(names)
+        if not names:
             return
-        try:
-            sink.deliver(_message(delivery.alert), dry_run=self.dry_run)
-        except (DeliveryError, ConfigError) as error:
-            wait = RETRY_S[min(delivery.attempts, len(RETRY_S) - 1)]
-            self.ledger.failed(delivery, str(error), micros(now) + wait * _US)
-            logger.error(
-                "spec=%s sink=%s not told, next try in %d s: %s", self.plan.spec_id, delivery.sink, wait, error
-            )
-        else:
+        with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(work, names))
+
+    def _tell(self, name: str, pending: Sequence[Delivery], now: dt.datetime) -> None:
+        sink = self._sinks.get(name)
+        for delivery in pending:
+            if sink is None:
+                logger.warning("spec=%s sink=%s is not configured any more; not told", self.plan.spec_id, name)
+                self.ledger.delivered(delivery, micros(now))
+                continue
+            try:
+                sink.deliver(_message(delivery.alert), dry_run=self.dry_run)
+            except (DeliveryError, ConfigError) as error:
+                wait = RETRY_S[min(delivery.attempts, len(RETRY_S) - 1)]
+                self.ledger.failed(delivery, str(error), micros(now) + wait * _US)
+                logger.error("spec=%s sink=%s not told, next try in %d s: %s", self.plan.spec_id, name, wait, error)
+                return
             self.ledger.delivered(delivery, micros(now))
 
     def _beat(self, now: dt.datetime) -> None:
@@ -416,24 +473,28 @@ class Monitor:
             "spec_id": self.plan.spec_id,
             "service": self.plan.service,
             "at": iso(now),
-            "interval_s": self.plan.interval_s,
+            "interval_s": self._interval_s,
             "summary": f"the monitor of {self.plan.spec_id} is running",
         }
         alive = Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", str(beat["summary"]), "", data=beat)
-        standing = self.ledger.standing()
-        for name, sink in self._sinks.items():
-            again = standing.get(name, []) if getattr(sink, "forgets", False) else []
+
+        def show(name: str) -> None:
+            sink = self._sinks[name]
+            again = self.ledger.standing(name) if getattr(sink, "forgets", False) else []
             try:
                 for message in (alive, *map(_message, again)):
                     sink.deliver(message)
             except (DeliveryError, ConfigError) as error:
                 logger.error("spec=%s sink=%s heartbeat failed: %s", self.plan.spec_id, name, error)
 
+        self._each(self._sinks, show)
 
-def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """at_us · good · valid · value from what was queried.
 
-    Of two counts, one that is missing where the other is there is 0: a counter of errors begins with the first error.
+def _samples(watched: Watched, series: Mapping[str, pl.DataFrame], until_us: int) -> pl.DataFrame:
+    """at_us · good · valid · value from what was queried, up to ``until_us``.
+
+    Of two counts, good or bad that is missing where the other is there is 0: a counter of errors begins with the first
+    error. A total that is missing is no data, and so is good that may only be late.
     """
     if "query" in series:
         values = series["query"]
@@ -442,25 +503,31 @@ def _samples(watched: Watched, series: Mapping[str, pl.DataFrame]) -> pl.DataFra
             values = values.with_columns(1 - shares if watched.invert else shares)
             outside = values.filter(~pl.col("value").is_between(0, 1))
             if outside.height:
-                raise MetricsError(
-                    str(watched.backend["kind"]),
-                    f"{watched.slo.sli}: {outside['value'][0]:g} is no share of good; mend its unit",
-                )
+                raise _senseless(watched, f"{outside['value'][0]:g} is no share of good; mend its unit")
         measured: pl.DataFrame = nw.to_native(slo.measure(nw.from_native(values.lazy()), watched.slo).collect())
         return measured.select("at_us", "good", "valid").join(series["query"], on="at_us").select(*SAMPLE_SCHEMA)
     (a, left), (b, right) = series.items()
-    if a == "good" and not left.height and right.height:
-        raise MetricsError(
-            str(watched.backend["kind"]), f"{watched.slo.sli}: 'good' has no data while {b!r} has; check it"
-        )
-    both = left.join(right, on="at_us", how="full", coalesce=True).rename({"value": a, "value_right": b}).fill_null(0)
+    both = left.join(right, on="at_us", how="full", coalesce=True).rename({"value": a, "value_right": b})
+    if "total" in series:
+        both = both.filter(pl.col("total").is_not_null())
+    if "good" in series:
+        settled = pl.col("at_us") <= until_us - OVERLAP_S * _US
+        both = both.filter(pl.col("good").is_not_null() | settled)
+    both = both.fill_null(0)
     count = {a: pl.col(a), b: pl.col(b)}
     valid = count["total"] if "total" in count else count["good"] + count["bad"]
+    part = pl.col(a)
+    if "total" in count and both.filter(part > valid * (1 + SURPLUS) + 1).height:
+        raise _senseless(watched, f"{a!r} is more than 'total'; they count different things")
     good = count["good"] if "good" in count else valid - count["bad"]
     valid, good = valid.clip(0), good.clip(0, valid)  # an extrapolated increase may be a hair beyond
     share = pl.col("valid") - pl.col("good") if watched.op.startswith("<") else pl.col("good")
     value = pl.when(pl.col("valid") > 0).then(share / pl.col("valid"))
     return both.select("at_us", good=good, valid=valid).with_columns(value=value).sort("at_us")
+
+
+def _senseless(watched: Watched, what: str) -> MetricsError:
+    return MetricsError(str(watched.backend["kind"]), f"{watched.slo.sli}: {what}")
 
 
 def percent(ratio: float | None, places: int) -> str:
@@ -499,6 +566,8 @@ def query_text(watched: Watched) -> str:
     """What a backend is asked, in one text: the evidence of a number."""
     asked = {role: getattr(watched, role) for role in ("query", "good", "bad", "total")}
     texts = {role: q if isinstance(q, str) else json.dumps(q) for role, q in asked.items() if q is not None}
+    if watched.backend["kind"] in ("http_check", "command"):  # an address or arguments, where secrets may stand
+        texts = {role: privacy.redact(text) for role, text in texts.items()}
     return texts.get("query") or "; ".join(f"{role}: {text}" for role, text in texts.items())
 
 
@@ -554,7 +623,8 @@ def lookback_s(watched: slo.Slo) -> int:
 def _definition(watched: Watched) -> str:
     """What a sample means: where it comes from and what makes it good."""
     rule = watched.slo
-    parts = [dict(watched.backend), watched.query, watched.good, watched.bad, watched.total, watched.scale]
+    backend = {k: v for k, v in watched.backend.items() if not k.endswith(("_env", "_s")) and k not in ("ca", "user")}
+    parts = [backend, watched.query, watched.good, watched.bad, watched.total, watched.scale]
     parts += [watched.invert, rule.method, rule.slice_s, rule.op, rule.threshold]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

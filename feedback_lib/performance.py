@@ -79,6 +79,7 @@ def build(
         "start": iso(start),
         "end": iso(end),
         "at": iso(end),
+        "complete": _measured_to(plan, ledger, end),
         "status": status,
         "metrics": metrics,
         "alerts": [
@@ -138,10 +139,14 @@ def write_due(watcher: Monitor, root: str | Path, now: dt.datetime) -> list[Path
     for period, day in due:
         _, end, name = period_of(period, day)
         complete = min(asked) >= micros(end) or now - end > dt.timedelta(days=1)
-        if end > settled or micros(end) <= first or not complete or _path(root, plan.spec_id, name, period).exists():
+        if end > settled or micros(end) <= first or not complete:
+            continue
+        standing = _complete(_path(root, plan.spec_id, name, period))
+        whole = _measured_to(plan, ledger, end)
+        if standing or (standing is False and not whole):
             continue
         found = find_regressions(watcher, end) if period == "weekly" else None
-        path, new = write(build(plan, ledger, period, day, found), root)
+        path, new = write(build(plan, ledger, period, day, found), root, replace=standing is False)
         if new:
             logger.info("spec=%s report=%s", plan.spec_id, path)
             written.append(path)
@@ -218,6 +223,19 @@ def _history(watcher: Monitor, watched: Watched, as_of: dt.datetime) -> tuple[pl
         answer.frame.select("at", pl.col("value") * watched.factor),
         [e * watched.factor for e in edges if 0 < e < math.inf],
     )
+
+
+def _measured_to(plan: Plan, ledger: Ledger, end: dt.datetime) -> bool:
+    """Whether every SLO has samples up to the end of a period."""
+    return all((ledger.newest(w.slo.sli) or 0) >= micros(end) for w in plan.watched)
+
+
+def _complete(path: Path) -> bool | None:
+    """Whether the report that stands there is complete; None when there is none, or it cannot be read."""
+    try:
+        return bool(json.loads(path.read_text("utf-8")).get("complete", True))
+    except (OSError, ValueError):
+        return None
 
 
 def regression_rows(plan: Plan, found: Mapping[str, regressions.Result]) -> list[dict[str, Any]]:

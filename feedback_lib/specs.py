@@ -301,7 +301,7 @@ class _Document:
             lines: dict[tuple[str | int, ...], int] = {}
             _lines(node, (), lines, path, ())
             values = yaml.safe_load(text)
-        except yaml.YAMLError as problem:
+        except (yaml.YAMLError, ValueError, RecursionError) as problem:
             mark = getattr(problem, "problem_mark", None)
             line = f" line {mark.line + 1}" if mark else ""
             hint = " Text in {{…}} needs quotes." if "unhashable" in str(problem) else ""

@@ -12,12 +12,14 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from feedback_lib import performance, specs
-from feedback_lib.errors import ConfigError, FeedbackError
+from feedback_lib.errors import ConfigError, FeedbackError, StoreError
 from feedback_lib.ledger import Ledger
 from feedback_lib.monitor import WORST, Monitor, Snapshot, lookback_s, micros, moment
 
@@ -35,6 +37,12 @@ def now_utc() -> dt.datetime:
 def ledger_path(root: str | Path, spec_id: str) -> Path:
     """Where the memory of a spec's monitor stands, beside its reports."""
     return Path(root) / performance.FOLDER / spec_id / "monitor.sqlite"
+
+
+def _labels(**pairs: str) -> str:
+    """Labels of a sample in Prometheus' text format."""
+    escaped = {k: v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for k, v in pairs.items()}
+    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped.items()) + "}"
 
 
 @dataclasses.dataclass
@@ -75,12 +83,12 @@ class Own:
     def metrics(self) -> str:
         """What ``/metrics`` answers: Prometheus text exposition."""
         last = self.last
-        label = f'{{spec_id="{self.spec_id}"}}'
+        label = _labels(spec_id=self.spec_id)
         lines: list[str] = []
 
-        def add(name: str, kind: str, told: str, samples: list[tuple[str, float]]) -> None:
+        def add(name: str, kind: str, told: str, samples: Sequence[tuple[str, float]]) -> None:
             lines.extend((f"# HELP feedback_monitor_{name} {told}", f"# TYPE feedback_monitor_{name} {kind}"))
-            lines.extend(f"feedback_monitor_{name}{labels} {value:g}" for labels, value in samples)
+            lines.extend(f"feedback_monitor_{name}{labels} {value!r}" for labels, value in samples)
 
         add("evaluations_total", "counter", "Evaluations that went through.", [(label, self.evaluations)])
         add("failures_total", "counter", "Evaluations that failed.", [(label, self.failures)])
@@ -94,13 +102,13 @@ class Own:
             ]
             add("undelivered", "gauge", "Messages that sinks have not been told.", [(label, last.undelivered)])
             states = [
-                (f'{{spec_id="{self.spec_id}",sli="{h.sli_name}",status="{s}"}}', float(h.status == s))
+                (_labels(spec_id=self.spec_id, sli=h.sli_name, status=s), int(h.status == s))
                 for h in last.slos
                 for s in WORST
             ]
             add("slo_status", "gauge", "1 for the status an SLO has.", states)
             left = [
-                (f'{{spec_id="{self.spec_id}",sli="{h.sli_name}"}}', h.budget_remaining)
+                (_labels(spec_id=self.spec_id, sli=h.sli_name), h.budget_remaining)
                 for h in last.slos
                 if h.budget_remaining is not None
             ]
@@ -121,6 +129,12 @@ def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_
     plan = specs.load(spec_id, root)
     path = ledger_path(root, spec_id)
     with contextlib.ExitStack() as stack:
+        if not dry_run:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(filelock.FileLock(f"{path}.once", timeout=0))
+            except filelock.Timeout:
+                raise StoreError("ledger", f"another run watches {spec_id} right now; nothing was done") from None
         if now and path.exists() and _judged_until(path, plan) > now:
             dry_run, path = True, Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
         elif dry_run:
@@ -150,10 +164,11 @@ def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.d
     """
     plan = _untold(specs.load(spec_id, root))
     _, end, name = performance.period_of(period, day)
-    with contextlib.closing(Ledger(ledger_path(root, spec_id))) as ledger:
+    path = ledger_path(root, spec_id)
+    if not path.exists():
+        raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
+    with contextlib.closing(Ledger(path)) as ledger:
         watcher = Monitor(plan, ledger)
-        if not any(ledger.asked(w.slo.sli) for w in plan.watched):
-            raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
         if any((ledger.asked(w.slo.sli) or micros(end)) < micros(end) for w in plan.watched):
             raise ConfigError(f"{spec_id}: {name} is not measured to its end; name a day or week before it")
         found = performance.find_regressions(watcher, end) if period == "weekly" else None
@@ -200,7 +215,7 @@ def run(
     plan = specs.load(spec_id, root)
     seen = _stamps(plan)
     ledger = Ledger(ledger_path(root, spec_id))
-    watcher = Monitor(plan, ledger)
+    watcher = Monitor(plan, ledger, interval_s=interval_s, stopping=stop.is_set)
     own = Own(spec_id, interval_s or plan.interval_s)
     server = _serve(own, port)
     try:
@@ -212,7 +227,7 @@ def run(
                 if (stamps := _stamps(plan)) != seen:
                     seen = stamps
                     plan = specs.load(spec_id, root)
-                    watcher = Monitor(plan, ledger)
+                    watcher = Monitor(plan, ledger, interval_s=interval_s, stopping=stop.is_set)
                     logger.info("spec=%s its spec or observability.yaml changed and was read again", spec_id)
                 own.last = watcher.tick(now)
                 own.last_tick, own.problem = time.monotonic(), ""
@@ -223,6 +238,10 @@ def run(
                 own.failures += 1
                 own.problem = str(problem)
                 logger.error("spec=%s evaluation failed: %s", spec_id, problem)
+            except Exception as fault:
+                own.failures += 1
+                own.problem = f"unexpected fault ({type(fault).__name__})"
+                logger.exception("spec=%s evaluation failed", spec_id)
             own.last_seconds = time.monotonic() - began
             done += 1
             if ticks is None or done < ticks:
@@ -247,7 +266,7 @@ def _housekeeping(watcher: Monitor, root: str | Path, now: dt.datetime) -> None:
     oldest_us = max((lookback_s(w.slo) for w in watcher.plan.watched), default=0) * 1_000_000
     newest = [us for w in watcher.plan.watched if (us := watcher.ledger.newest(w.slo.sli)) is not None]
     if newest:  # not by the clock, which may be wrong
-        watcher.ledger.forget(min(newest) - oldest_us - REPORTED_US)
+        watcher.ledger.forget(max(newest) - oldest_us - REPORTED_US)
 
 
 def _stamps(plan: specs.Plan) -> list[int]:

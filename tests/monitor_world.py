@@ -43,6 +43,7 @@ def plan(folder: Path, *, sinks=None, backend=None, window="30d") -> Plan:
     p99 = Slo(
         service="api", sli="api_latency_p99", category="latency", target="99%", window=window, op="<", threshold=0.2
     )
+    thousand = Fraction(1000)
     return Plan(
         spec_id="spec-api-001",
         service="api",
@@ -50,7 +51,7 @@ def plan(folder: Path, *, sinks=None, backend=None, window="30d") -> Plan:
         observability=folder / "observability.yaml",
         watched=(
             Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", exact_factor=Fraction(100)),
-            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", exact_factor=Fraction(1000)),
+            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", exact_factor=thousand),
         ),
         sinks=tuple(sinks if sinks is not None else ({"kind": "incident_file", "folder": str(folder / "alerts")},)),
         runbook="https://runbooks.example.org/api",

@@ -8,6 +8,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from http_receiver import until
 from monitor_world import T0, World, at, plan, project, write
 
 from feedback_lib import watch
@@ -251,7 +252,7 @@ def test_a_query_that_changes_is_measured_anew_and_old_samples_are_not_mixed_in(
     assert (p99.value, p99.sli, p99.last_at) == (1000.0, 0.0, at(1500))
 
 
-def test_a_backend_that_does_not_answer_is_waited_for_once_not_once_per_slo(tmp_path):
+def test_a_backend_that_does_not_answer_is_not_waited_for_once_per_slo(tmp_path):
     with socket.socket() as deaf:  # takes connections and says nothing
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
@@ -264,5 +265,96 @@ def test_a_backend_that_does_not_answer_is_waited_for_once_not_once_per_slo(tmp_
         began = time.monotonic()
         shot = Monitor(dataclasses.replace(one, watched=tuple(many)), ledger).tick(at(10))
         ledger.close()
-    assert {h.status for h in shot.slos} == {"unknown"} and "did not answer" in shot.slos[-1].reason
+    assert {h.status for h in shot.slos} == {"unknown"} and "answered no other query" in shot.slos[-1].reason
     assert time.monotonic() - began < 10
+
+
+def test_a_few_missing_minutes_do_not_keep_an_alert_open_for_ever(world):
+    write(world.csv, 3200, bad=BURST, gone=range(1450, 3200, 50))
+    for minute in (1440, 1480, 3200):
+        world.tick(minute)
+    assert [e[2] for e in world.events if e[1] == "api_error_rate"][-1] == "resolved"
+
+
+def test_a_sink_that_is_mended_or_new_is_told_what_is_open(tmp_path, receiver):
+    write(tmp_path / "metrics.csv", 1500, bad=BURST)
+    ledger = Ledger(tmp_path / "monitor.sqlite")
+    wrong = {"kind": "webhook", "url": "http://127.0.0.1:9/alerts"}
+    Monitor(plan(tmp_path, sinks=[wrong]), ledger).tick(at(1440))
+    assert Monitor(plan(tmp_path, sinks=[wrong]), ledger).tick(at(1470)).undelivered == 1
+    shot = Monitor(plan(tmp_path, sinks=[{"kind": "webhook", "url": receiver.url}]), ledger).tick(at(1471))
+    ledger.close()
+    assert shot.undelivered == 0 and len(receiver.keys) == 1
+
+
+def test_an_alert_of_a_metric_that_is_no_longer_watched_is_closed(tmp_path):
+    write(tmp_path / "metrics.csv", 1500, bad=BURST)
+    ledger = Ledger(tmp_path / "monitor.sqlite")
+    whole = plan(tmp_path)
+    Monitor(whole, ledger).tick(at(1440))
+    Monitor(whole, ledger).tick(at(1470))
+    shot = Monitor(dataclasses.replace(whole, watched=whole.watched[1:]), ledger).tick(at(1471))
+    ledger.close()
+    assert [(e["metric"], e["event"]) for e in shot.events] == [("api_error_rate", "resolved")]
+    (file,) = incidents(tmp_path)
+    assert file["state"] == "resolved" and "no longer watched" in file["summary"]
+
+
+def counted(tmp_path, good, total, minute=20):
+    """One SLO of good and total, each given minute by minute; None is missing."""
+    rows = [f"{at(m):%Y-%m-%dT%H:%M:%SZ},{g},{t}" for m, (g, t) in enumerate(zip(good, total, strict=True), 1)]
+    (tmp_path / "metrics.csv").write_text("\n".join(["at,good,total", *rows]).replace("None", "") + "\n")
+    first = plan(tmp_path).watched[0]
+    one = dataclasses.replace(plan(tmp_path), watched=(dataclasses.replace(first, bad=None, good="good"),))
+    ledger = Ledger(tmp_path / "monitor.sqlite")
+    shot = Monitor(one, ledger).tick(at(minute))
+    found = ledger.measurements("api", "api_error_rate").select("good", "valid").rows()
+    ledger.close()
+    return shot, found
+
+
+def test_good_that_may_only_be_late_is_no_data_and_raises_nothing(tmp_path):
+    shot, found = counted(tmp_path, [1000] * 19 + [None], [1000] * 20)
+    assert len(found) == 19 and shot.events == ()
+
+
+def test_good_that_stays_away_while_the_total_goes_on_is_an_outage(tmp_path):
+    shot, found = counted(tmp_path, [1000] * 60 + [None] * 60, [1000] * 120, minute=120)
+    assert found[-1] == (0.0, 1000.0) and [e["severity"] for e in shot.events] == ["page"]
+
+
+def test_more_bad_than_there_is_in_total_is_a_wrong_query_and_no_outage(tmp_path):
+    shot, found = counted(tmp_path, [1500] * 20, [1000] * 20)
+    assert found == [] and "'good' is more than 'total'" in shot.slos[0].reason
+
+
+def test_one_bad_minute_at_the_first_start_is_not_a_spent_budget(world):
+    write(world.csv, 60, slow=[30])
+    shot = world.tick(60)
+    assert shot.slos[1].status == "healthy" and shot.slos[1].budget_remaining > 0.99
+
+
+def test_a_slow_sink_keeps_no_other_waiting(tmp_path):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        sinks = [{"kind": "webhook", "url": f"http://127.0.0.1:{deaf.getsockname()[1]}/"}]
+        sinks += [{"kind": "incident_file", "folder": str(tmp_path / "alerts")}]
+        write(tmp_path / "metrics.csv", 1500, bad=BURST, slow=BURST)
+        ledger = Ledger(tmp_path / "monitor.sqlite")
+        watcher = Monitor(plan(tmp_path, sinks=sinks), ledger)
+        thread = threading.Thread(target=lambda: watcher.tick(at(1500)), daemon=True)
+        thread.start()
+        until(lambda: len(incidents(tmp_path)) == 2, 8)  # the webhook would be waited for 30 seconds
+
+
+def test_an_address_that_holds_a_secret_is_not_written_down(tmp_path):
+    address = "http://127.0.0.1:9/health?api_key=planted-k3y-0815"
+    first = plan(tmp_path).watched[0]
+    slo = dataclasses.replace(first.slo, method="ratio_timeslices")
+    check = dataclasses.replace(first, slo=slo, backend={"kind": "http_check"}, query=address, bad=None, total=None)
+    ledger = Ledger(tmp_path / "monitor.sqlite")
+    shot = Monitor(dataclasses.replace(plan(tmp_path), watched=(check,)), ledger).tick(at(10))
+    ledger.close()
+    assert "planted" not in json.dumps(shot.to_dict())
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"planted-k3y" in p.read_bytes()]

@@ -15,7 +15,7 @@ import polars as pl
 
 Severity = Literal["page", "ticket"]
 EventKind = Literal["opened", "updated", "resolved", "reopened"]
-_RANK = {"page": 2, "ticket": 1}
+_RANK = {"page": 2, "ticket": 1, "ticket?": 1}
 
 
 def fingerprint(spec_id: str, sli: str) -> str:
@@ -64,7 +64,7 @@ class Event:
 class _Run(NamedTuple):
     """Moments in a row with the same verdict; both ends are included."""
 
-    verdict: str  # a severity, "undecided" or "clear"
+    verdict: str  # a severity, "undecided", "clear", or "ticket?": a ticket fires and a page might
     start_us: int
     end_us: int
 
@@ -75,12 +75,12 @@ def fold(
     """Carry an alert over the moments after ``state.folded_us``.
 
     It opens at the first moment a window fires, and takes the severity of the worst that fires. It resolves, or falls
-    from page to ticket, when every window has been clear of it for ``hold_s``. An undecided moment changes nothing.
-    What opens again within ``reopen_s`` of being resolved is the same problem and reopens.
+    from page to ticket, when every window has been clear of it, or at least calm, for ``hold_s``. A moment that is
+    neither changes nothing. What opens again within ``reopen_s`` of being resolved is the same problem and reopens.
 
     Args:
         state: where it stood.
-        timeline: `slo.timeline` of its SLO: at_us · severity · decision, one row per moment and window.
+        timeline: `slo.timeline` of its SLO: at_us · severity · decision · calm, one row per moment and window.
         hold_s: seconds of calm before it counts as over, a multiple of the slice; a problem that flickers faster is
             one problem.
         reopen_s: seconds after which a new start is a new problem.
@@ -100,7 +100,9 @@ def _carry(state: AlertState, run: _Run, hold_us: int, reopen_us: int) -> tuple[
     state = dataclasses.replace(
         state,
         folded_us=run.end_us,
-        below_us=None if run.verdict == "undecided" or rank >= held else _first(state.below_us, run.start_us),
+        below_us=None
+        if run.verdict in ("undecided", "ticket?") or rank >= held
+        else _first(state.below_us, run.start_us),
         clear_us=None if run.verdict != "clear" or not held else _first(state.clear_us, run.start_us),
     )
     if rank > held:
@@ -160,18 +162,22 @@ def _fall(state: AlertState, at_us: int, *, over: bool) -> tuple[AlertState, lis
 
 def _runs(timeline: pl.DataFrame) -> Iterable[_Run]:
     """The moments' verdicts, worst window first, as runs: a month of minutes is a handful of rows."""
-    firing = pl.col("decision") == "firing"
+    page, firing = pl.col("severity") == "page", pl.col("decision") == "firing"
+    open_question = (pl.col("decision") == "undecided") & ~pl.col("calm")
     moments = (
         timeline.group_by("at_us")
         .agg(
-            page=(firing & (pl.col("severity") == "page")).any(),
-            ticket=(firing & (pl.col("severity") == "ticket")).any(),
-            undecided=(pl.col("decision") == "undecided").any(),
+            page=(firing & page).any(),
+            ticket=(firing & ~page).any(),
+            perhaps_page=(open_question & page).any(),
+            undecided=open_question.any(),
         )
         .sort("at_us")
         .with_columns(
             verdict=pl.when("page")
             .then(pl.lit("page"))
+            .when(pl.col("ticket") & pl.col("perhaps_page"))
+            .then(pl.lit("ticket?"))
             .when("ticket")
             .then(pl.lit("ticket"))
             .when("undecided")

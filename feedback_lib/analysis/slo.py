@@ -46,6 +46,7 @@ CALENDAR = {"week": 7 * DAY, "month": 30 * DAY, "quarter": 90 * DAY}  # for aler
 UNIT = 1_000_000  # events are added up in millionths
 MOST = 2.0**53 / UNIT  # more valid events in one slice are not a count any more
 MOST_TOTAL = 9.0e12  # a window's events in millionths must fit into 63 bits
+CALM_COVERAGE = 0.5  # of a window, to believe what it measured when an alert is to end
 NEAR = 1e-14  # some roundings of a float: two products of fractional counts this close are equal
 CURRENT_S = DAY  # a last value older than this (or than two slices) says nothing about now
 REACHABLE = Fraction(9, 10)  # no alert needs a larger bad ratio than this, see alert_windows
@@ -734,7 +735,7 @@ def _at_least(left: nw.Expr, right: nw.Expr, whole: nw.Expr) -> nw.Expr:
 
 
 def _judged(frame: Frame) -> Frame:
-    """Adds burn, coverage and decision to rows that have the sums of a long and a short window.
+    """Adds burn, coverage, decision and calm to rows that have the sums of a long and a short window.
 
     The columns ``<name>_long`` and ``<name>_short`` of bad_u, valid_u, events, slices and expected are needed, and
     budget_p / budget_q, limit_p / limit_q (factor × budget) and min_events.
@@ -774,7 +775,11 @@ def _judged(frame: Frame) -> Frame:
             nw.when(nw.col("under_long") | nw.col("under_short")).then(nw.lit("clear")).otherwise(nw.lit("undecided"))
         )
     )
-    for step in (*steps, [decision.alias("decision")]):
+    looks_calm = [
+        (nw.col(f"coverage_{w}") >= CALM_COVERAGE) & (nw.col(f"burn_{w}") < nw.col("factor")) for w in ("long", "short")
+    ]
+    calm = (nw.col("decision") != "firing") & (looks_calm[0].fill_null(False) | looks_calm[1].fill_null(False))
+    for step in (*steps, [decision.alias("decision")], [calm.alias("calm")]):
         frame = frame.with_columns(*step)
     return frame
 
@@ -786,7 +791,7 @@ _PLAN: dict[str, Any] = {
     **{f"{name}_{part}": nw.Float64() for name in ("budget", "limit") for part in "pq"},
 }
 _BURNS = [*_KEYS, "severity", "long_s", "short_s", "factor", "burn_long", "burn_short"]
-_BURNS += ["coverage_long", "coverage_short", "decision"]
+_BURNS += ["coverage_long", "coverage_short", "decision", "calm"]
 _SUMS: dict[str, Any] = {"bad_u": nw.Int64(), "valid_u": nw.Int64(), "events": nw.Float64(), "slices": nw.Int64()}
 
 
@@ -1030,7 +1035,8 @@ def timeline(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetime
     Returns:
         One row per end of a slice in ``(start, end]`` and alert window, oldest first, then in the order of the policy:
         at_us Int64 · severity · long_s Int64 · short_s Int64 · factor Float64 · burn_long, burn_short Float64, nullable
-        · decision.
+        · decision · calm Boolean: not firing, and in a window that is at least half covered what was measured burns
+        less than the factor; enough to end an alert, not to be sure that there is none.
 
     Raises:
         ValueError: no slice ends in ``(start, end]``, or a time has no zone.
@@ -1048,7 +1054,7 @@ def timeline(measurements: Frame, slo: Slo, start: dt.datetime, end: dt.datetime
         limits |= {f"expected_{which}": float(count) for which, count in parts.items()}
         constants = [nw.lit(value, _PLAN[name]).alias(name) for name, value in limits.items()]
         made.append(_judged(sums.select("at_us", *windows).filter(shown).with_columns(*constants)))
-    wanted = ["at_us", "severity", "long_s", "short_s", "factor", "burn_long", "burn_short", "decision"]
+    wanted = ["at_us", "severity", "long_s", "short_s", "factor", "burn_long", "burn_short", "decision", "calm"]
     return nw.concat(made).sort("at_us", "number").select(wanted)
 
 

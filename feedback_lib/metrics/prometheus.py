@@ -53,7 +53,7 @@ class Prometheus:
     user_env: str = ""
     password_env: str = ""
     tenant: str = ""
-    timeout_s: float = 30
+    timeout_s: float = 10
     ca: str = ""
     history: ClassVar[bool] = True
 
@@ -214,7 +214,8 @@ def parse(body: Mapping[str, Any]) -> tuple[pl.DataFrame, list[str]]:
             raise MetricsError("prometheus", f"an answer of kind {kind!r} is not known")
     except (KeyError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as odd:
         raise MetricsError("prometheus", _NOT_PROMETHEUS) from odd
-    said = [str(warning) for warning in body.get("warnings") or ()]
+    warnings = [str(warning) for warning in body.get("warnings") or ()]
+    said = [warning for warning in warnings if not warning.startswith("PromQL info")]  # some versions mix them
     if body.get("isPartial"):
         said.append("some of its storage nodes did not answer")
     return frame, said

@@ -7,16 +7,21 @@ from hypothesis import strategies as st
 from feedback_lib.analysis.alerts import AlertState, fold
 
 MINUTE = 60_000_000
+SCHEMA = {"at_us": pl.Int64, "severity": pl.String, "decision": pl.String, "calm": pl.Boolean}
 
 
 def timeline(verdicts, first=1):
-    """One page and one ticket window a minute: P pages, T tickets, . is clear, ? undecided."""
+    """One page and one ticket window a minute.
+
+    P pages, T tickets, t tickets while a page might be, . is clear, ? undecided, c undecided but calm.
+    """
     rows = []
     for minute, verdict in enumerate(verdicts, first):
-        page = {"P": "firing", "?": "undecided"}.get(verdict, "clear")
-        ticket = "firing" if verdict in "PT" else "undecided" if verdict == "?" else "clear"
-        rows += [(minute * MINUTE, "page", page), (minute * MINUTE, "ticket", ticket)]
-    return pl.DataFrame(rows, schema={"at_us": pl.Int64, "severity": pl.String, "decision": pl.String}, orient="row")
+        page = {"P": "firing", "?": "undecided", "t": "undecided", "c": "undecided"}.get(verdict, "clear")
+        ticket = "firing" if verdict in "PTt" else "undecided" if verdict in "?c" else "clear"
+        calm = verdict in ".c"
+        rows += [(minute * MINUTE, "page", page, calm), (minute * MINUTE, "ticket", ticket, calm)]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def steps(verdicts, **options):
@@ -57,6 +62,16 @@ def test_an_undecided_stretch_neither_ends_nor_starts_an_alert():
     assert steps("PP" + "?" * 60 + "......") == [("opened", 1, "page"), ("resolved", 68, "page")]
 
 
+def test_what_is_undecided_but_calm_ends_an_alert_and_starts_none():
+    assert steps("c" * 30) == []
+    assert steps("PPcc.c.cc...") == [("opened", 1, "page"), ("resolved", 8, "page")]
+
+
+def test_a_page_is_not_calmed_to_a_ticket_while_it_is_undecided():
+    assert steps("P" + "t" * 30) == [("opened", 1, "page")]
+    assert steps("t" * 3) == [("opened", 1, "ticket")]
+
+
 def test_a_problem_that_comes_back_reopens_with_its_first_episode():
     state, events = fold(AlertState(folded_us=0), timeline("P......" + "." * 20 + "PP"))
     assert [e.kind for e in events] == ["opened", "resolved", "reopened"]
@@ -70,7 +85,7 @@ def test_after_the_reopen_time_it_is_a_new_problem():
     assert events[-1].episode_us == 28 * MINUTE
 
 
-@given(st.text("PT.?", max_size=60), st.lists(st.integers(0, 60), max_size=8))
+@given(st.text("PTt.?c", max_size=60), st.lists(st.integers(0, 60), max_size=8))
 def test_catching_up_makes_the_same_events_as_watching(verdicts, cuts):
     whole_state, whole = fold(AlertState(folded_us=0), timeline(verdicts))
     state, events = AlertState(folded_us=0), []
@@ -81,7 +96,7 @@ def test_catching_up_makes_the_same_events_as_watching(verdicts, cuts):
     assert state == whole_state
 
 
-@given(st.text("PT.?", max_size=80))
+@given(st.text("PTt.?c", max_size=80))
 def test_openings_and_endings_take_turns(verdicts):
     _, events = fold(AlertState(folded_us=0), timeline(verdicts))
     is_open = False
