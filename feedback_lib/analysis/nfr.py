@@ -350,7 +350,7 @@ class _Sentence:
         tail, head = _SEPARATOR.split(free)[-1], _SEPARATOR.split(right.lstrip(" ()"))[0]
         if q in self.shares or self._is_load(q, free):
             return None
-        category, rank, clash = self._category(q, op, (tail, head, left, low, *self.own[1:]))
+        category, rank, clash = self._category(q, op, (tail, head, left, low[: q.end + len(right)], *self.own[1:]))
         if alike and category is None and not clash and len(tail.split()) <= 3:  # "99.9 % uptime, tier 1 99.95 %"
             category, rank = alike.category, 0
         percentile, from_heading = self._percentile(index, tail, head, free)
@@ -475,6 +475,8 @@ class _Sentence:
                 return (None if clash else "freshness"), 0, clash and "freshness"
             latency = words.CATEGORIES["latency"][1]
             rank = next((i for i, text in enumerate(scopes) if _has(latency, text)), _NOWHERE)
+            if rank == _NOWHERE and any(_has(words.CATEGORIES["freshness"][1], text) for text in self.piece.near):
+                return (None if clash else "freshness"), _ROW, clash and "freshness"
             return (None if clash or rank == _NOWHERE else "latency"), rank, clash
         for rank, text in enumerate((*scopes, *self._told_above())):  # the word nearest to the number, or the last one
             hits = sorted(_named(text), reverse=rank in (0, 2, 4, 5))
@@ -512,7 +514,7 @@ class _Sentence:
         if q.dimension in ("rate", "bytes"):
             return (self._bears() or ((self.formal or self.must) and q.dimension == "rate")) and (op is not None or cue)
         if op is None and q.dimension == "ratio":
-            return cue or (category == "availability" and q.value_si >= Decimal("0.9"))
+            return cue or (q.value_si >= Decimal("0.9") and (category == "availability" or ":" in free))
         if not said:  # "page load time: 2 s", "loads in 2 s"
             stands = self.piece.kind == "cell" or words.SET.search(free) or not free.strip(" (") or op
             return own and cue and bool(stands) and (op is None or bool(_has(words.CATEGORIES["latency"][1], free)))
@@ -536,6 +538,9 @@ class _Sentence:
             return "a condition of an alert or an action, not a target"
         if any(_has(words.NO_REQUIREMENTS, text) for text in self.piece.above if text != self.piece.title):
             return "its section does not hold requirements"
+        label = self.low[: self.quantities[0].start].rpartition(":")[0]
+        if label and words.NO_REQUIREMENT.search(label):
+            return "its label says that it is no requirement"
         if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
             return "a calculation, not a limit"
         quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_has(_SEEN, self.low))))
@@ -582,7 +587,7 @@ class _Sentence:
         for span in spans:
             if span.lastgroup in ("month", "quarter", "week", "year", "day"):
                 return span.lastgroup
-            count, unit = int(span["a"] or span["b"]), span["au"] or span["bu"]
+            count, unit = int(span["a"] or span["b"] or span["c"]), span["au"] or span["bu"] or span["cu"]
             if unit.startswith("month"):
                 return {1: "month", 3: "quarter", 12: "year"}.get(count, f"{count * 30}d")
             return f"{count}{unit[0] if unit[0] in 'hmwd' else 'd'}"

@@ -131,6 +131,7 @@ _FENCE = re.compile(r"(`{3,}|~{3,})\s*([\w+-]*)[^`]*$")
 _READ_FENCES = {"markdown": "text", "md": "text", "": "code", "text": "code", "txt": "code", "plain": "code"}
 _HEADING = re.compile(r"(#{1,6})\s+(.*)")
 _ITEM = re.compile(r"(?:[-*+•◦▪–]|\(?(?:\d{1,3}|[a-z])[.)])\s+")
+_INDICATOR = re.compile(r"(?:sli|indicator|metric|measure)s?\b[^:]{0,20}:")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _LABEL = re.compile(r"(?:\*\*|__)[^*]+(?:\*\*|__)\s*[:\uff1a]?|[^|]{1,100}[:\uff1a]")
 _IGNORED = re.compile(  # columns whose numbers are not targets
@@ -194,11 +195,13 @@ class _Around:
         self.headings: list[tuple[int, str]] = []
         self.parents: list[tuple[int, str]] = []
         self.bold = self.lead = ""  # a bold line over a list; a line that ends in a colon
+        self.indicator = ""  # the line beside the objective that says what is measured
         self.title = ""
 
     def texts(self) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         """What a piece knows as `near`, `above` and `title`."""
-        inner = (*(text for _, text in reversed(self.parents)), *(text for text in (self.lead, self.bold) if text))
+        leads = (text for text in (self.indicator, self.lead, self.bold) if text)
+        inner = (*(text for _, text in reversed(self.parents)), *leads)
         outer = tuple(text for _, text in reversed(self.headings))
         return (*inner, *outer[:1]), (*inner, *outer), self.title
 
@@ -207,7 +210,7 @@ class _Around:
             self.headings.pop()
         self.title = lower(text) if level == 1 and not (self.headings or self.title) else self.title
         self.headings.append((level, lower(text)))
-        self.parents, self.bold, self.lead = [], "", ""
+        self.parents, self.bold, self.lead, self.indicator = [], "", "", ""
 
 
 def pieces(markdown: str) -> Iterator[Piece]:
@@ -255,6 +258,8 @@ def pieces(markdown: str) -> Iterator[Piece]:
                 around.lead = ""
                 around.bold = "" if bold else around.bold
             current = Piece(text, source, "text", "", "", *around.texts())
+            if _INDICATOR.match(lower(text)):
+                around.indicator = lower(text)
             if item:
                 around.parents.append((indent, lower(text)))
             elif bold:

@@ -110,12 +110,12 @@ _SPAN = (
     r"(?![a-z])"
 )
 _ANY = r"a|an|any|the|each|every|calendar|rolling|trailing|sliding|last|past|period of|window of"
-_EACH = r"\b(?:per|each|every|a|any|calendar|given|pro|par|al|por|im) "
+_EACH = r"\b(?:per|each|every|a|any|calendar|given|pro|je|par|al|por|im) "
 WINDOW = re.compile(
     r"(?:\b(?:over|per|in any|within any|across|über|sur|rolling|trailing|window of|window:|averaged over) "
     rf"(?:(?:{_ANY}) ){{0,4}}{_SPAN.format('a')})"
-    rf"|{_SPAN.format('b')}[ -](?:rolling|window|sliding|period|moving|trailing|average)"
-    rf"|(?P<month>\bmonthly\b|(?:{_EACH}|/ ?)(?:calendar )?(?:month|mo|monat|mois|mes|mese|mês|maand)\b"
+    rf"|{_SPAN.format('b')}[ -](?:rolling|window|sliding|period|moving|trailing|average)|\({_SPAN.format('c')}\)"
+    rf"|(?P<month>\bmonthly\b|(?:{_EACH}|/ ?)(?:calendar )?(?:month|mo|(?:kalender)?monat|mois|mes|mese|mês|maand)\b"
     r"|\bmonatlich|\bmonats\w+|\bmensu?[ea]l\w*|\bmaandelijks|月間|月间|按月|月度|每月|毎月|ต่อเดือน|/月|월간)"
     rf"|(?P<quarter>\bquarterly\b|{_EACH}(?:quarter|quartal|trimestre)\b|四半期|每季)"
     rf"|(?P<week>\bweekly\b|{_EACH}(?:week|woche|semaine)\b|毎週|每周|ต่อสัปดาห์)"
@@ -130,9 +130,10 @@ OPS: dict[Op, re.Pattern[str]] = {  # before the number
     "<=": any_of(
         r"""≤|<=|=<|at most|within|up to|inside|maximum|max|max\.|at the most|less than or equal to
         at or (?:below|under)
-        höchstens|maximal|innerhalb|innerhalb von|bis zu|binnen|maximaal|hoogstens
+        höchstens|spätestens|maximal|innerhalb|innerhalb von|bis zu|binnen|maximaal|hoogstens
         au plus|au maximum|dans les|jusqu'à|inférieure? ou égale? à
-        como máximo|máximo|dentro de|menor o igual que|no máximo|até|entro|al massimo
+        como máximo|máximo|dentro de|un máximo de|(?:igual o inferior|inferior o igual) a(?:l)?|menor o igual que
+        no máximo|até|entro|al massimo
         ภายใน|สูงสุด|最大|最多|最长|최대"""
     ),
     "<": any_of(
@@ -140,7 +141,7 @@ OPS: dict[Op, re.Pattern[str]] = {  # before the number
         younger than|drop\w*
         dip\w*
         unter|weniger als|kürzer als|schneller als|kleiner als|minder dan|onder
-        moins de|moins d'|inférieure? à|sous|en dessous de|menos de|inferior al?|menor que|menor al?|por debajo de
+        moins de|moins d'|inférieure? à|sous|en dessous de|menos de|inferior al?|menor que|menor al?|por debajo del?
         inferior ao?|abaixo de|meno di|inferiore a(?:l|llo|lla|i)?|sotto i
         น้อยกว่า|ต่ำกว่า|เร็วกว่า|小于|低于|少于|小於|低於|不足"""
     ),
@@ -148,7 +149,8 @@ OPS: dict[Op, re.Pattern[str]] = {  # before the number
         r"""≥|>=|=>|at least|minimum|min\.|meets? or exceeds?|no earlier than|greater than or equal to
         at or (?:above|over)
         mindestens|wenigstens|minimal|minimaal|minstens|ten minste|au moins|supérieure? ou égale? à
-        al menos|como mínimo|mínimo|mayor o igual que|pelo menos|no mínimo|almeno
+        al menos|como mínimo|mínimo|(?:igual o superior|superior o igual) a(?:l)?|mayor o igual que|pelo menos
+        no mínimo|almeno
         อย่างน้อย|至少|最低|最少|最小|최소"""
     ),
     ">": any_of(
@@ -156,14 +158,15 @@ OPS: dict[Op, re.Pattern[str]] = {  # before the number
         later than
         exceed\w*|beyond|better than|worse than|by more than|lag\w* behind by|outlast\w*
         mehr als|länger als|größer als|höher als|älter als|über|überschreite\w*|meer dan
-        plus de|supérieure? à|dépasse\w*|más de|mayor que|mayor al?|superior al?|superar|supera|exceder|exceda
-        mais de|maior que|superior ao?|acima de|ultrapassar|più di|superiore al?|superare
+        plus de|supérieure? à|dépasse\w*|más de|mayor que|mayor al?|superior al?|supera[\wáé]*|exced[\wáé]*
+        sobrepas[\wáé]*
+        mais de|maior que|superior ao?|acima de|ultrapass\w*|più di|superiore al?|superare
         เกิน|มากกว่า|สูงกว่า|นานกว่า|大于|高于|超过|超過|大於|高於|초과"""
     ),
 }
 FILLER = re.compile(  # between a comparator and its number
     r"[\s:=(]*(?:(?:of|a|an|the|be|or equal to|avg|average|mean|median|total|only|just|rate|previous|von|de|les|la|le"
-    r"|los|las|un|una|uma|than|que|at|to|limit|value|target|threshold|p|percentile)\b[\s:]*)*[~≈]?\s*",
+    r"|el|il|lo|los|las|un|una|uma|than|que|at|to|limit|value|target|threshold|p|percentile)\b[\s:]*)*[~≈]?\s*",
     re.ASCII,
 )
 NOT = re.compile(
@@ -202,7 +205,8 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
             open\w*|batch\w*|jobs?|nightly|backups?|etl|imports?|exports?
             antwort\w*|reaktionszeit\w*|laufzeit\w*|latenz\w*|ladezeit\w*|laden|geladen|dauer\w*|verarbeit\w*|angezeigt
             réponse|répond\w*|temps de \w+|latence|délai\w*|charg\w+|responstijd|laadtijd
-            tiempos? de \w+|cierre|latencia\w*|respuesta|carga\w*|tempo de|latência|resposta|tempo di|latenza|risposta
+            tiempos? de \w+|cierre|latencia\w*|respuesta|carga\w*|carreg\w*|tempo de|latência|resposta|tempo di|latenza
+            risposta
             応答|バッチ|レスポンス|レイテンシ|遅延|処理|表示|完了|終了|読み込み|起動|响应|延迟|耗时|加载|处理|返回|响應|延遲
             응답|지연|처리|로딩|로드|ตอบสนอง|เวลา|โหลด|หน่วง|ประมวลผล|แสดง"""
         ),
@@ -211,7 +215,9 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
         "time",
         any_of(
             r"""fresh\w*|stale\w*|lags?|lagging|older|out of date|up[- ]to[- ]date|propagat\w*|replicat\w*|reflected in
-            data age|age of|of occurrence|data delay|eventual\w* consisten\w*|outdated|old|behind|reflects?|queryable
+            data age|age of|of occurrence|data delay|eventual\w* consisten\w*|outdated
+            (?<=\| )(?:old|alt)\b|behind|reflects?
+            queryable
             searchable|(?:data|rows) (?:written|updated)|younger
             veraltet\w*|aktualität|älter|fraîcheur|datent|fraîches|frescura|desactualizad\w*|antigüedad
             古い|鮮度|反映|新鲜|同步延迟|数据延迟|滞后|ความสดใหม่"""
@@ -220,7 +226,8 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "availability": (
         "ratio",
         any_of(
-            r"""uptime|up-time|availab\w*|sla\b(?! guarantee)|verfügbar\w*|erreichbar\w*|disponib\w*|beschikba\w*
+            r"""uptime|up-time|(?:be|is|stays?) up|availab\w*|sla\b(?! guarantee)|verfügbar\w*|erreichbar\w*
+            disponib\w*|beschikba\w*
             稼働率|稼動率|可用性|可用率|アップタイム|가용성|가동률|พร้อมใช้งาน|อัปไทม์"""
         ),
     ),
@@ -231,7 +238,7 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
             (?:packet|data|message) loss|dlq|dead-?letter\w*|fallbacks?|anr|timeouts?
             rejected
             unavailab\w*|crash rate|crashes|fehler\w*|erreurs?|échecs?|error\w*|erros?|fallos?|errori|fout\w*
-            go(?:es)? wrong
+            falh\w*|go(?:es)? wrong
             エラー|失敗|错误|错誤|失败|오류|에러|실패|ผิดพลาด|ล้มเหลว"""
         ),
     ),
@@ -349,8 +356,9 @@ REJECTS = (
         any_of(
             r"""current|currently|today|at present|baseline
             so far|historical\w*|previously|used to|was|were|took|as-is|in (?:q[1-4] )?20\d\d
-            heutige\w*|derzeit\w*|bisher\w*|actuel\w*|aujourd'hui|actual|actuales|actualmente|attuale
-            現在|現行|目前|现有|当前|현재|ปัจจุบัน"""
+            heutige\w*|derzeit\w*|bisher\w*|actuel\w*|aujourd'hui
+            (?:sistema|servicio|proceso) actual|actualmente|attualmente
+            現在|現行|年度の|目前|现有|当前|현재|ปัจจุบัน"""
         ),
     ),
     Reject(
@@ -368,7 +376,9 @@ REJECTS = (
         "what another product does",
         "trpb",
         "l",
-        any_of("competit\\w*|vendors?|claims?|advertis\\w*|wettbewerb\\w*|concurrents?|competencia|競合|竞品|คู่แข่ง"),
+        any_of(
+            "competitors?|(?:which|it|that|vendor|product) (?:claims|advertises|quotes)|wettbewerber|競合|竞品|คู่แข่ง"
+        ),
     ),
     Reject(
         "a condition of an alert or an action, not a target",
@@ -377,7 +387,7 @@ REJECTS = (
         any_of(
             r"""alerts? (?:if|when|on|at|after|above|below|threshold\w*|rules?|condition\w*|fires?)|alerts?:
             alarms? (?:if|when)|warn|warns|warnings?|escalat\w*|triggers? (?:if|when|alert\w*|an alert)|trigger:
-            rollback trigger|auto-?scal\w*|scales? up|scales? out
+            rollback trigger|auto-?scal\w*|scaling|scales? up|scales? out
             pager\w*|page on-?call|page (?:if|when)|notify (?:if|when)|circuit breaker|open circuit|canary
             アラート|告警"""
         ),
@@ -394,10 +404,10 @@ REJECTS = (
         "sh",
         any_of(
             r"""rate[- ]limit\w*|limited to|limiter|throttl\w*|quotas?|burst limit|レート制限|限流|ratenbegrenzung
-            per (?:user|ip|client|api key|key|account|customer|session|device|tenant)
+            per (?:user|ip|client|api key|key|account|customer|session|device|tenant|host)
             je (?:teilnehmer|nutzer|kunde)|pro (?:teilnehmer|nutzer|kunde)|par (?:usager|utilisateur|client)
             por (?:usuario|cliente)|cada (?:usuario|cliente|emisor)
-            ユーザーあたり|租户|ユーザごと|单用户|每用户|每个用户|ต่อผู้ใช้|จำกัด"""
+            ユーザーあたり|キーごと|租户|ユーザごと|单用户|每用户|每个用户|ต่อผู้ใช้|จำกัด"""
         ),
     ),
     Reject(
@@ -502,20 +512,31 @@ REJECTS = (
         ),
     ),
 )
-_ELSEWHERE = (
-    r"out of scope|non-?goals?|not in scope|not promised|estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?"
-    r"|capacity planning|alternatives?(?: considered)?|considered options|options considered|(?:revision )?history"
-    r"|change ?log|glossary|risks?|assumptions?|background|problem statement|roadmap|references|pricing|costs?|budget"
-    r"|current (?:state|situation|capacity|performance|status|metrics|figures|numbers)|lessons(?: learned)?"
-    r"|future work|baseline|as-is|measured|measurements?|(?:\w+ )?results|motivation|pilot|competitors?"
-    r"|(?:past|previous) incidents|exclusions|nicht im umfang|ausgangslage|ist-zustand|hintergrund|annahmen|risiken"
-    r"|kosten|hors périmètre|contexte|existant|hypothèses|risques|fuera del? alcance|situación actual|antecedentes"
-    r"|supuestos|riesgos|costes?|背景|対象外|前提|現状|现状|范围外|不在范围|假设|风险|成本|현황|배경|범위 외"
-    r"|ภาพรวม|นอกขอบเขต|งบประมาณ"
+_NOT_WANTED = (  # headings and labels that say so themselves
+    r"out of scope|non-?goals?|not slos?|not in scope|not promised|not in this version|exclusions|baseline|as-is"
+    r"|measured(?! (?:at|by|from|in|on|over))|measurements?|(?:test|benchmark|shadow) results"
+    r"|current (?:state|situation|capacity|performance|status|metrics|figures|numbers)|revision history"
+    r"|(?<![a-z] )history(?! [a-z])|(?:past|previous) incidents|nicht im umfang|ausgangslage|ist-zustand|hors périmètre"
+    r"|existant|fuera del? alcance|situación actual|対象外|現状|実績|ではないもの|现状|范围外|不在范围|현황|범위 외"
+    r"|นอกขอบเขต"
 )
-NO_REQUIREMENTS = re.compile(  # sections without targets, at any level above: their headings begin or end so
-    rf"^[\W\d]*(?:第?[一二三四五六七八九十]+[、.章节 ]*)?(?:{_ELSEWHERE})(?![a-z])|(?<![a-z])(?:{_ELSEWHERE})\W*$"
+_TOPICS = (
+    r"estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?|capacity planning|alternatives?(?: considered)?"
+    r"|considered options|options considered|change ?log|glossary|risks?|assumptions?|background|problem statement"
+    r"|roadmap|references|pricing|costs?|budget|lessons(?: learned)?|future work|motivation|pilot|competitors?"
+    r"|hintergrund|annahmen|risiken|kosten|contexte|hypothèses|risques|antecedentes|supuestos|riesgos|costes?"
+    r"|背景|前提|假设|风险|成本|배경|ภาพรวม|งบประมาณ"
 )
+
+
+def _begins_or_ends(phrases: str) -> re.Pattern[str]:
+    """A pattern for texts that begin, behind their number, or end with one of the phrases."""
+    number = r"^[\W\d]*(?:第?[一二三四五六七八九十]+[、.章节 ]*)?"
+    return re.compile(rf"{number}(?:{phrases})(?![a-z])|(?<![a-z])(?:{phrases})\W*$")
+
+
+NO_REQUIREMENTS = _begins_or_ends(f"{_NOT_WANTED}|{_TOPICS}")  # sections without targets, at any level above
+NO_REQUIREMENT = _begins_or_ends(_NOT_WANTED)  # labels of a line without targets
 LENGTH_BEFORE = re.compile(  # "for 5 minutes", "every 30 s", "after 24 hours", "by 20 %"
     r"(?:\b(?:for|every|each|after|last|past|next|by|first|per|older than|since|before|until|during|from|every other"
     r"|durations?|periods?(?: of)?|alle|nach|pendant|après|toutes les|durante|después de|cada|ทุก|หลัง)|每|毎)\s*\(?"
