@@ -317,6 +317,17 @@ def report_(*, spec_id: str, root: str, period: Any, day: str | None, as_json: b
 @slo.command()
 @SPEC
 @ROOT
+@AS_JSON
+def history(*, spec_id: str, root: str, as_json: bool) -> None:
+    """List how health changed and what became of alerts, oldest first."""
+    from feedback_lib import watch
+
+    _table(watch.history(spec_id, root), ["at", "metric", "what", "why"], as_json)
+
+
+@slo.command()
+@SPEC
+@ROOT
 @click.option("--as-of", metavar="TIME", help="Pretend it is this day or time (UTC).")
 @AS_JSON
 def regressions(*, spec_id: str, root: str, as_of: str | None, as_json: bool) -> None:

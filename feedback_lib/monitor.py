@@ -592,7 +592,8 @@ def _sentence(alert: Mapping[str, Any]) -> str:
         text += f" {alert['burn_long']:.3g} times too fast over {alert['long']}"
         text += f" ({alert['burn_short']:.3g} over {alert['short']})"
     if alert["value"] is not None and alert["slo"] is not None:
-        text += f"; now {alert['value']:.4g} against {alert['op']} {alert['slo']:g} {alert['unit']}".rstrip()
+        unit = f" {alert['unit']}".rstrip()
+        text += f"; now {alert['value']:.4g}{unit} against {alert['op']} {alert['slo']:g}{unit}"
     if alert["budget_remaining"] is not None:
         text += f"; budget of {alert['window']}: {budget_words(alert['budget_remaining'])}"
     return text + "."

@@ -21,7 +21,7 @@ import filelock
 from feedback_lib import performance, specs
 from feedback_lib.errors import ConfigError, FeedbackError, StoreError
 from feedback_lib.ledger import Ledger
-from feedback_lib.monitor import WORST, Monitor, Snapshot, lookback_s, micros, moment
+from feedback_lib.monitor import WORST, Monitor, Snapshot, iso, lookback_s, micros, moment
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +174,32 @@ def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.d
         found = performance.find_regressions(watcher, end) if period == "weekly" else None
         made = performance.build(plan, ledger, period, day, found)
     return made, performance.write(made, root, replace=True)[0]
+
+
+def history(spec_id: str, root: str | Path) -> list[dict[str, Any]]:
+    """What happened to a spec, oldest first: each change of health, and each event of an alert.
+
+    Returns:
+        Rows of at (ISO 8601) · metric ("" is the service as a whole) · what (a status, or an event with its severity)
+        · why.
+
+    Raises:
+        ConfigError: there is no such spec, or it was never measured.
+    """
+    specs.find(spec_id, root)
+    path = ledger_path(root, spec_id)
+    if not path.exists():
+        raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
+    with contextlib.closing(Ledger(path)) as ledger:
+        rows = [
+            {"at": iso(moment(r["at_us"])), "metric": r["sli"], "what": r["status"], "why": r["reason"]}
+            for r in ledger.health().iter_rows(named=True)
+        ]
+        rows += [
+            {"at": e["at"], "metric": e["metric"], "what": f"{e['severity']} {e['event']}", "why": e["summary"]}
+            for e in ledger.events()
+        ]
+    return sorted(rows, key=lambda row: row["at"])
 
 
 def regressions(spec_id: str, root: str | Path, as_of: dt.datetime | None = None) -> list[dict[str, Any]]:

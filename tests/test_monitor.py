@@ -358,3 +358,13 @@ def test_an_address_that_holds_a_secret_is_not_written_down(tmp_path):
     ledger.close()
     assert "planted" not in json.dumps(shot.to_dict())
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and b"planted-k3y" in p.read_bytes()]
+
+
+def test_the_history_tells_health_and_alerts_in_order(tmp_path):
+    write(project(tmp_path) / "metrics.csv", 1700, bad=BURST)
+    for minute in (1440, 1470, 1700):
+        watch.once("spec-api-001", tmp_path, now=at(minute))
+    rows = watch.history("spec-api-001", tmp_path)
+    of_errors = [row["what"] for row in rows if row["metric"] == "api_error_rate"]
+    assert of_errors == ["healthy", "page opened", "unhealthy", "ticket updated", "degraded"]
+    assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
