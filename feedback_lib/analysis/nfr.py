@@ -257,6 +257,7 @@ _SEPARATOR = re.compile(
     r"[,;·•|(\[{、]| / | [-–—] |\b(?:and|und|et|y|with|while|but|plus|mit|avec|con)\b|และ|โดย|及", re.ASCII
 )
 _AND = re.compile(r"\b(?:and|und|et|y)\b|[,;]|和|และ")
+_CIRCUMSTANCE = re.compile(r"\b(?:during|while|when|under|with)\b")  # what follows does not say what is measured
 _METRIC = re.compile(r"`([A-Za-z_][\w:.]*(?:_|:|\w\.\w+\.)[\w:.]*\w)`", re.ASCII)
 _SEEN = re.compile(
     r"\b(?:see|sees|experience\w*|get|gets|receiv\w*|load\w*|latenc\w*|served|page views?|results?|response times?)\b"
@@ -545,7 +546,8 @@ class _Sentence:
             return "a calculation, not a limit"
         quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_has(_SEEN, self.low))))
         named = named and (q.dimension != "rate" or bool(_has(words.BEARS, self.low)))
-        beside = " | ".join((free if "(" in free else tail, head[:40], q.noun.rpartition(" ")[2]))
+        behind = _CIRCUMSTANCE.split(head)[0][:40]
+        beside = " | ".join((free if "(" in free else tail, behind, q.noun.rpartition(" ")[2]))
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
                 continue

@@ -135,7 +135,7 @@ _INDICATOR = re.compile(r"(?:sli|indicator|metric|measure)s?\b[^:]{0,20}:")
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?")
 _LABEL = re.compile(r"(?:\*\*|__)[^*]+(?:\*\*|__)\s*[:\uff1a]?|[^|]{1,100}[:\uff1a]")
 _IGNORED = re.compile(  # columns whose numbers are not targets
-    r"current|actual|baseline|today|(?<!response )measure|\bnow\b|as-is|status|owner|priority|notes?\b|rationale"
+    r"current|actual|baseline|today|(?<!response )measure(?!s?$)|\bnow\b|as-is|status|owner|priority|notes?\b|rationale"
     r"|comment|\bwhy\b|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|budget"
     r"|remaining|consumed|observed|existing|example|effort|\bcost|time-?out|ttl|retention|error budget"
     r"|downtime|method|\bhow\b|tool\b|window|period|verif|\brto\b|\brpo\b"
@@ -150,6 +150,7 @@ _UNIT_IN_WORDS = re.compile(  # "Latency (ms)", "time in s", "Requests per secon
     r"\(([^()]{1,12})\)\s*$|\bin (\S+)$|(\S+ (?:per|por|par|pro) \w+)$"
 )
 _AIM = re.compile(r"target|goal|objective|\bslos?\b|目標|zielwert")  # beside such a column only these hold limits:
+_PROMISE = re.compile(r"^(?:target|slo|sla|commitment|guarantee)s?$")  # a column of what is kept, not of what is missed
 _LIMIT = re.compile(r"\bmax|\bmin\b|\bminimum|limit|threshold|stretch|\bslas?\b|\bp\d\d")
 
 
@@ -295,7 +296,13 @@ def _row(bare: str, header: list[str], source: list[tuple[int, int, str]], *arou
     """The cells of one row of a table, each with its header and the cells that say what it is about."""
     texts = [plain(cell) for cell in _cells(bare)][:50]
     names = [*header, *[""] * len(texts)][: len(texts)]
-    if any(re.search(r"credit|penalt|refund", name) for name in names):
+    texts = [  # "30 days" below "Window"
+        f"per {text}"
+        if re.search(r"window|period", name) and re.match(r"\d+ ?[a-z]|(?:calendar )?month$", lower(text))
+        else text
+        for text, name in zip(texts, names, strict=True)
+    ]
+    if any(re.search(r"credit|penalt|refund", name) for name in names) and not any(map(_PROMISE.search, names)):
         return  # what is paid when a commitment is missed, step by step
     read = [not _IGNORED.search(name) and name != "unit" for name in names]
     unit = next((text for text, name in zip(texts, names, strict=True) if name == "unit"), "")

@@ -234,7 +234,7 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "error_rate": (
         "ratio",
         any_of(
-            r"""errors?|fails?|failed|failing|failures?|5xx|4xx|faults?|exceptions?|dropped|lost
+            r"""errors?|fails?|failed|failing|failures?|5xx|4xx|faults?|exceptions?|dropped|lost|loses?
             (?:packet|data|message) loss|dlq|dead-?letter\w*|fallbacks?|anr|timeouts?
             rejected
             unavailab\w*|crash rate|crashes|fehler\w*|erreurs?|échecs?|error\w*|erros?|fallos?|errori|fout\w*
@@ -306,7 +306,7 @@ FORMAL = any_of(  # headings over requirements of this sort
     r"""non-?functional\w*|nfrs?|performance\w*|latenc\w*|respon[sd]\w*|slos?|slas?|slis?|service levels?|reliab\w*
     availab\w*|scalab\w*|throughput|capacity|quality attributes?|quality requirements?|quality goals?|efficien\w*|speed
     uptime|success criteria|measurable outcomes|targets|goals|objectives|promises|commitments|drivers|kpis?
-    load times?|freshness|constraints
+    load times?|freshness|constraints|acceptance(?: criteria)?|definition of done|requirements
     nicht-?funktionale?\w*|niet-?functionele?|beschikbaarheid|prestaties|leistung\w*|verfügbarkeit|latenz\w*
     non fonctionnel\w*|exigences|disponibilité
     no funcionales|rendimiento|disponibilidad|não funcionais|desempenho|non funzionali|prestazioni
@@ -449,9 +449,9 @@ REJECTS = (
         any_of(
             r"""learning curve|onboard\w*|completion time|journey|tasks?|manual\w*|approv\w*|tickets?|resolution time
             (?:sign-?up|check-?out|registration|reset|oauth|user|login|purchase|booking) flow
-            support (?:team|tier|staff|request)s?|business hours|first contact|training|trained|human|moderators?
-            reviewed
-            reviewers?|on-?call|help ?desk|service desk|hotline|call cent(?:er|re)|inquir\w*|engineers?
+            support (?:team|tier|staff|request)s?|first contact|training|trained|human|moderators?
+            (?:business|working) (?:hours|days)|reviewed|reviewers?
+            on-?call|help ?desk|service desk|hotline|call cent(?:er|re)|inquir\w*|engineers?
             customer service|incidents?|setup|set-up|learn\w*|new users
             first (?:response|reaction|answer)|erste reaktion|première réponse|primera respuesta|incidencias|störung\w*
             一次回答|初動|新規ユーザー|新用户|首次响应|ผู้ใช้ใหม่"""
@@ -466,7 +466,7 @@ REJECTS = (
             r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?
             agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?
             analysts?|nurses?|doctors?|drivers?|guests?|players?|sellers?|buyers?|employees?|students?
-            clerks?) (?:\w+ ){0,3}?(?:can|could|confirm\w*|complete\w*|finish\w*|create\w*|find\w*|locate\w*
+            clerks?) (?:(?!and )\w+ ){0,3}?(?:can|could|confirm\w*|complete\w*|finish\w*|create\w*|find\w*|locate\w*
             perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate
             report\w*|understand\w*|identif\w*|successfully|(?:be )?done)
             first attempt|builds? (?:takes?|times?)|(?<!without )(?<!without a )\bmanual\w*
@@ -475,7 +475,7 @@ REJECTS = (
         ),
         patient=True,
     ),
-    Reject("the load of a test, not a target", "p", "s", any_of("load tests?|stress tests?|benchmarks?")),
+    Reject("the load of a test, not a target", "p", "l", any_of("load tests?|stress tests?|benchmarks?")),
     Reject(
         "a share of something a metric backend does not measure",
         "r",
@@ -485,7 +485,8 @@ REJECTS = (
             satisf\w*|nps|csat|discounts?|commission|tax|revenue|margin|grow\w*|rollout|roll-out|rolled out
             traffic split
             sampl\w*|scores?|quality|progress|probabilit\w*|contrast|opacity|zoom|battery|false \w+|review rate|tickets?
-            compress\w*|complian\w*|pass rate|tests?|duplicat\w*|churn|bounce|engagement|open rate|click\w*|users
+            compress\w*|complian\w*|pass rate|tests?|duplicat\w*|churn|bounce|engagement|open rate|click\w*
+            (?<!-free )users
             customers?|people|participants|market|quota|split|error budget|burn|margin of error|prevention
             detection rate
             survey\w*|price\w*|cost\w*|fees?|budget|credits?|penalt\w*|reduction|reduced by|(?<!or )fewer|faster
@@ -523,7 +524,8 @@ _NOT_WANTED = (  # headings and labels that say so themselves
 _TOPICS = (
     r"estimat\w+|back[- ]of[- ]the[- ]envelope|sizing|calculations?|capacity planning|alternatives?(?: considered)?"
     r"|considered options|options considered|change ?log|glossary|risks?|assumptions?|background|problem statement"
-    r"|roadmap|references|pricing|costs?|budget|lessons(?: learned)?|future work|motivation|pilot|competitors?"
+    r"|roadmap|references|pricing|costs?|lessons(?: learned)?|future work|motivation|pilot|competitors?"
+    r"|(?<!error )(?<!performance )budget"
     r"|hintergrund|annahmen|risiken|kosten|contexte|hypothèses|risques|antecedentes|supuestos|riesgos|costes?"
     r"|背景|前提|假设|风险|成本|배경|ภาพรวม|งบประมาณ"
 )
@@ -543,7 +545,8 @@ LENGTH_BEFORE = re.compile(  # "for 5 minutes", "every 30 s", "after 24 hours", 
     r"(?:up to|at least|the|a|about|more than|approximately|another|last|over)?\s*$"
 )
 HELD_FOR = re.compile(  # "CPU < 30 % for 15 minutes": what sets an alert off has a patience, a target has none
-    r" (?:sustained )?for (?:more than |at least |over |longer than )?\d+ ?(?:consecutive )?(?:s|sec|m|min|h)[a-z]*\b"
+    r" (?:sustained )?for (?:more than |at least |over |longer than )?\d+ ?(?:consecutive )?"
+    r"(?:[smh]|(?:sec|min|hour)\w*)\b"
 )
 LOAD_BEFORE = re.compile(  # "p95 < 200 ms at 1000 rps": the load it holds under
     r"(?:\b(?:at|under|with|during|when|while|given|bei|unter|à|sous|con|bajo)\b|@|で|在)[^<>≤≥]{0,40}$"
