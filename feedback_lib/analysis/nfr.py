@@ -258,6 +258,7 @@ _SEPARATOR = re.compile(
 )
 _AND = re.compile(r"\b(?:and|und|et|y)\b|[,;]|和|และ")
 _CIRCUMSTANCE = re.compile(r"\b(?:during|while|when|under|with)\b")  # what follows does not say what is measured
+_PLAIN = re.compile(r"\b(?:uptime|availability|error rate)\W*$")  # whatever it is said of
 _METRIC = re.compile(r"`([A-Za-z_][\w:.]*(?:_|:|\w\.\w+\.)[\w:.]*\w)`", re.ASCII)
 _SEEN = re.compile(
     r"\b(?:see|sees|experience\w*|get|gets|receiv\w*|load\w*|latenc\w*|served|page views?|results?|response times?)\b"
@@ -366,7 +367,9 @@ class _Sentence:
             return Skipped(*self._line(q.start), reason, _closest(wanted, percentile, wanted_op, q) if wanted else None)
 
         beside = bool(_percentiles(f"{tail} | {head}"))
-        if reason := self._refused(q, (tail, head, free), compared.said and (rank <= 1 or beside)):
+        if reason := self._refused(
+            q, (_SEPARATOR.split(left)[-1], head, free), compared.said and (rank <= 1 or beside)
+        ):
             return skip(reason)
         if clash:
             return skip("a limit from this side is the condition of an alert, not a target", clash, op)
@@ -545,9 +548,16 @@ class _Sentence:
         if re.search(r"[×*] ?\d|\d ?[×*] |\d[^<>≤≥]{0,12}[^<>≤≥]= ?~?\d", self.low):
             return "a calculation, not a limit"
         quick = q.dimension == "time" and (q.value_si <= QUICK_S or (q.value_si <= 60 and bool(_has(_SEEN, self.low))))
-        named = named and (q.dimension != "rate" or bool(_has(words.BEARS, self.low)))
+        named = (
+            named
+            and not re.match(r"(?:duration|frequency|schedule)\W", self.low)
+            and (q.dimension != "rate" or bool(_has(words.BEARS, self.low)))
+        )
         behind = _CIRCUMSTANCE.split(head)[0][:40]
-        beside = " | ".join((free if "(" in free else tail, behind, q.noun.rpartition(" ")[2]))
+        ahead = free if "(" in free else tail
+        if q.dimension == "ratio" and (plain := _PLAIN.search(_SEPARATOR.split(free)[-1])):
+            ahead = plain[0]
+        beside = " | ".join((ahead, behind, q.noun.rpartition(" ")[2]))
         for rule in words.REJECTS:
             if _LETTER[q.dimension] not in rule.dimensions or (rule.patient and quick):
                 continue

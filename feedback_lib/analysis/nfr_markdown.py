@@ -296,6 +296,8 @@ def _row(bare: str, header: list[str], source: list[tuple[int, int, str]], *arou
     """The cells of one row of a table, each with its header and the cells that say what it is about."""
     texts = [plain(cell) for cell in _cells(bare)][:50]
     names = [*header, *[""] * len(texts)][: len(texts)]
+    if any(map(PERCENTILE.search, names)):  # "Average" beside "p95"
+        names = [f"{name} latency" if re.match(r"(?:avg|average|mean|max|maximum)\b", name) else name for name in names]
     texts = [  # "30 days" below "Window"
         f"per {text}"
         if re.search(r"window|period", name) and re.match(r"\d+ ?[a-z]|(?:calendar )?month$", lower(text))

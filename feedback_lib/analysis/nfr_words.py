@@ -344,10 +344,13 @@ OUTAGE = re.compile(
 )
 REJECTS = (
     Reject(
-        "an example",
+        "an example or what is given in it",
         "trpb",
         "l",
-        any_of(r"e\.g\.|e\.g|eg|for example|for instance|such as|example|z\.b\.|par exemple|por ejemplo|例えば|例如"),
+        any_of(
+            r"e\.g\.|e\.g|eg|for example|for instance|such as|example|given\b(?!.*\bthen\b)"
+            r"|z\.b\.|par exemple|por ejemplo|例えば|例如"
+        ),
     ),
     Reject(
         "what is measured now, not what is wanted",
@@ -414,7 +417,7 @@ REJECTS = (
         "a limit put on clients, not a target of the service",
         "trpb",
         "s",
-        any_of(r"too many requests|429|\d+ (?:\w+ )?attempts?|(?:failed|login|sign-in) attempts?"),
+        any_of(r"too many requests|429|rate[- ]limit\w*|\d+ (?:\w+ )?attempts?|(?:failed|login|sign-in) attempts?"),
     ),
     Reject(
         OUTAGE_REASON,
@@ -435,7 +438,7 @@ REJECTS = (
             r"""timeouts?|time-outs?|times? out|timed out|ttl|expir\w*|lifetime|lifespan|valid|validity|retention
             retain\w*
             cached for|cache duration|intervals?|poll|polls|polling|cron|back-?off|retry after|retry delay
-            retries|grace|cool-?down|locked|lockout|blocked|ban|debounce|idle|inactiv\w*|terminated|sprints?|heartbeats?
+            retries|retried|grace|cool-?down|locked|lockout|blocked|ban|debounce|idle|inactiv\w*|terminated|sprints?|heartbeats?
             keep-?alive|warm-?up|max-age|clock skew|tolerance|frequency|ago|sampling|deadline|trial|notice
             session length|older than the|tiempo de espera|scrape\w*
             rotat\w*|quarantine\w*|purge\w*|window|refresh tokens?|access tokens?
@@ -452,7 +455,7 @@ REJECTS = (
             support (?:team|tier|staff|request)s?|first contact|training|trained|human|moderators?
             (?:business|working) (?:hours|days)|reviewed|reviewers?
             on-?call|help ?desk|service desk|hotline|call cent(?:er|re)|inquir\w*|engineers?
-            customer service|incidents?|setup|set-up|learn\w*|new users
+            customer service|incidents?|setup|set-up|learn\w*|new users?
             first (?:response|reaction|answer)|erste reaktion|première réponse|primera respuesta|incidencias|störung\w*
             一次回答|初動|新規ユーザー|新用户|首次响应|ผู้ใช้ใหม่"""
         ),
@@ -466,6 +469,7 @@ REJECTS = (
             r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?
             agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?
             analysts?|nurses?|doctors?|drivers?|guests?|players?|sellers?|buyers?|employees?|students?
+            hosts?|organi[sz]ers?|managers?|editors?|authors?|readers?|learners?|teachers?|merchants?|owners?
             clerks?) (?:(?!and )\w+ ){0,3}?(?:can|could|confirm\w*|complete\w*|finish\w*|create\w*|find\w*|locate\w*
             perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate
             report\w*|understand\w*|identif\w*|successfully|(?:be )?done)
@@ -473,6 +477,13 @@ REJECTS = (
             (?:usagers?|utilisateurs?|usuarios?|\w*personen|nutzer|anwender|benutzer) (?:\w+ ){0,3}?(?:\w*(?:find
             schließ|buch|erledig)en|termin\w+|trouv\w+|réussi\w+|complet\w+|encuentr\w+|logr\w+)"""
         ),
+        patient=True,
+    ),
+    Reject(
+        "it times people at a task, not the service",
+        "t",
+        "h",
+        any_of("usability|learnability|ease of use"),
         patient=True,
     ),
     Reject("the load of a test, not a target", "p", "l", any_of("load tests?|stress tests?|benchmarks?")),
@@ -489,7 +500,8 @@ REJECTS = (
             (?<!-free )users
             customers?|people|participants|market|quota|split|error budget|burn|margin of error|prevention
             detection rate
-            survey\w*|price\w*|cost\w*|fees?|budget|credits?|penalt\w*|reduction|reduced by|(?<!or )fewer|faster
+            survey\w*|price\w*|cost\w*|fees?|budget|credits?|penalt\w*|reduction|reduced by|(?<!or )fewer(?! than)
+            faster(?! than)
             improvement
             increase|decrease|kappa|f1|of builds?|documentation|code|traffic|deploy\w*|parity
             abdeckung|testabdeckung|genauigkeit|couverture|cobertura|precisión|カバレッジ|精度|正確|覆盖率|准确
@@ -514,7 +526,8 @@ REJECTS = (
     ),
 )
 _NOT_WANTED = (  # headings and labels that say so themselves
-    r"out of scope|non-?goals?|not slos?|not in scope|not promised|not in this version|exclusions|baseline|as-is"
+    r"out of scope|(?<!goals and )(?<!goals & )non-?goals?"
+    r"|not slos?|not in scope|not promised|not in this version|exclusions|baseline|as-is"
     r"|measured(?! (?:at|by|from|in|on|over))|measurements?|(?:test|benchmark|shadow) results"
     r"|current (?:state|situation|capacity|performance|status|metrics|figures|numbers)|revision history"
     r"|(?<![a-z] )history(?! [a-z])|(?:past|previous) incidents|nicht im umfang|ausgangslage|ist-zustand|hors périmètre"

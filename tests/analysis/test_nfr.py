@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feedback_lib.analysis import nfr
@@ -698,11 +698,13 @@ WORDS = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(MARKDOWN)
 def test_no_text_is_refused(text):
     nfr.read(text)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(WORDS, max_size=25).map(" ".join))
 def test_what_is_read_is_consistent(text):
     for target in nfr.read(UNDER + text).targets:
@@ -713,6 +715,7 @@ def test_what_is_read_is_consistent(text):
         json.dumps(target.to_dict(), allow_nan=False)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     VALUE, st.sampled_from(["< ", "**<** ", "＜", "&lt; ", "\\< ", "under **", "<\u2009", "`<` ", "less than\u00a0"])
 )
@@ -727,12 +730,14 @@ def test_formatting_does_not_change_what_is_read(value, sign):
     ]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(VALUE, st.sampled_from(["ns", "µs", "ms", "s", "min"]), st.sampled_from(["<", "<="]))
 def test_a_written_latency_comes_back_exactly(value, unit, op):
     [target] = nfr.read(UNDER + f"- Search latency p99 {op} {value} {unit}").targets
     assert (target.op, target.value, target.unit, target.percentile) == (op, value, unit, 99)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.permutations(re.findall(r"^- .*$", UNDER + LINES.replace(" => ", "\n"), re.MULTILINE)[:20]))
 def test_bullets_do_not_change_each_other(lines):
     together = nfr.read(UNDER + "\n".join(lines)).targets
