@@ -18,8 +18,8 @@ weekly: $(VENV)/.runtime data/sample  ## build .venv, make the sample, run the w
 	$(BIN)/feedback report weekly --params params/weekly.yaml
 
 test: $(VENV)/.dev  ## build what the tests need and run them
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbmake --nbmake-timeout=300 --ignore-glob='notebooks/*.py' \
-	  tests feedback_lib notebooks $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=300 \
+	  --ignore-glob='notebooks/*.py' tests feedback_lib notebooks $(PYTEST_ARGS)
 
 lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/explore.ipynb $(LAB_ARGS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import ipaddress
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,19 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = Path(os.environ.get("FEEDBACK_REFERENCE_DATA") or ROOT / "../shared/reference").resolve()
 
 collect_ignore = ["data"]
+
+if sys.dont_write_bytecode:
+    # where Python is told to keep no bytecode (many containers), every process a test starts would compile all its
+    # imports again, a third of the run; it is kept with the environment instead, and no __pycache__ appears in the tree
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(sys.prefix) / "pycache"))
+    sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, the most of them foremost: the last files of a run are short and end together."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def _is_here(address) -> bool:
