@@ -1,4 +1,4 @@
-"""The commands as a user meets them: real processes, messages, exit codes."""
+"""The commands as a user meets them: messages and exit codes, in processes of their own where it matters."""
 
 import json
 import subprocess
@@ -6,14 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-BIN = Path(sys.executable).parent
-
-
-def feedback(*args, cwd=None, command="feedback"):
-    return subprocess.run(
-        [BIN / command, *map(str, args)], capture_output=True, text=True, cwd=cwd, check=False, timeout=300
-    )
+from commands import called, started
 
 
 @pytest.fixture
@@ -25,7 +18,7 @@ def folder(tmp_path):
 def ran(tmp_path_factory):
     """A folder in which the small export has been aggregated once, and what that printed."""
     home = export(tmp_path_factory.mktemp("ran"))
-    return home, feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=home)
+    return home, started("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=home)
 
 
 def export(tmp_path):
@@ -78,14 +71,14 @@ def test_every_command_has_help_and_is_documented():
 
 
 def test_plugins_as_json_lists_the_three_families():
-    shown = json.loads(feedback("plugins", "--json").stdout)
+    shown = json.loads(called("plugins", "--json").stdout)
     assert set(shown) == {"sources", "metrics", "sinks"}
     assert {"files", "mbox", "post_mortems", "spec_reports"} <= set(shown["sources"])
     assert {"file", "stdout"} <= set(shown["sinks"])
 
 
 def test_a_missing_params_file_is_a_message_and_exit_code_2(tmp_path):
-    done = feedback("aggregate", "--run-once", "--params", "nowhere.yaml", cwd=tmp_path)
+    done = started("aggregate", "--run-once", "--params", "nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere.yaml" in done.stderr
     assert "Traceback" not in done.stderr
@@ -94,20 +87,20 @@ def test_a_missing_params_file_is_a_message_and_exit_code_2(tmp_path):
 def test_a_wrong_option_of_a_source_is_refused_before_anything_is_read(folder):
     text = (folder / "run.yaml").read_text("utf-8").replace("path: box", "pth: box")
     (folder / "run.yaml").write_text(text, "utf-8")
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", cwd=folder)
     assert done.returncode == 2
     assert "unknown option 'pth'; did you mean 'path'?" in done.stderr
     assert not (folder / "store").exists()
 
 
 def test_since_after_as_of_is_refused(folder):
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--since", "2026-04-01", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", "--since", "2026-04-01", cwd=folder)
     assert done.returncode == 2
     assert "since 2026-04-01 is not before as_of 2026-03-09" in done.stderr
 
 
 def test_an_unknown_source_name_is_refused_with_the_nearest(folder):
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--source", "file", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", "--source", "file", cwd=folder)
     assert done.returncode == 2
     assert "did you mean 'files'?" in done.stderr
 
@@ -118,14 +111,14 @@ def test_a_small_export_gives_a_report_and_a_quarantined_line(ran):
     shown = json.loads(done.stdout)
     assert shown["feedback_items_processed"] == 5
     assert shown["workflow"] == "smartspec_feedback_aggregator"
-    bad = json.loads(feedback("quarantine", "-f", "run.yaml", "--json", cwd=folder).stdout)
+    bad = json.loads(called("quarantine", "-f", "run.yaml", "--json", cwd=folder).stdout)
     assert [Path(b["where"]).name for b in bad] == ["box.jsonl:6"]
 
 
 def test_a_broken_source_is_exit_code_1_and_the_others_load(folder):
     with (folder / "run.yaml").open("a", encoding="utf-8") as params:
         params.write("- kind: files\n  path: gone.jsonl\n  columns: {native_id: id, created_at: at, body: text}\n")
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=folder)
     assert done.returncode == 1
     shown = json.loads(done.stdout)
     assert [s["status"] for s in shown["sources"]] == ["ok", "failed"]
@@ -138,46 +131,46 @@ def test_the_older_command_name_takes_its_own_flags(folder):
     text = (folder / "run.yaml").read_text("utf-8")
     text = text.replace(": store", ": ../store").replace(": reports", ": ../reports").replace("box", "../box")
     (folder / "params" / "weekly.yaml").write_text(text, "utf-8")
-    done = feedback("--run-once", "--quiet", command="smartspec_feedback_aggregator", cwd=folder)
+    done = started("--run-once", "--quiet", program="smartspec_feedback_aggregator", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "week 10" in done.stdout
     assert done.stderr == ""
 
 
 def test_reports_are_listed_as_json(ran):
-    listed = json.loads(feedback("report", "list", "-f", "run.yaml", "--json", cwd=ran[0]).stdout)
+    listed = json.loads(called("report", "list", "-f", "run.yaml", "--json", cwd=ran[0]).stdout)
     assert len(listed) == 1
     assert listed[0]["status"] == "ok"
     assert listed[0]["signals"] == 5
 
 
 def test_an_unknown_run_is_refused(ran):
-    done = feedback("report", "rerun", "nothing", "-f", "run.yaml", cwd=ran[0])
+    done = called("report", "rerun", "nothing", "-f", "run.yaml", cwd=ran[0])
     assert done.returncode == 2
     assert "no run 'nothing'" in done.stderr
 
 
 def test_a_wrong_store_does_not_look_like_an_empty_one(folder):
-    done = feedback("suggestions", "-f", "run.yaml", cwd=folder)
+    done = called("suggestions", "-f", "run.yaml", cwd=folder)
     assert done.returncode == 2
     assert "no run in the store" in done.stderr
 
 
 def test_a_store_that_cannot_be_made_is_a_message(folder):
     (folder / "taken").write_text("a file", "utf-8")
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--set", "store=taken/x", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", "--set", "store=taken/x", cwd=folder)
     assert done.returncode == 2
     assert "Name a folder this user can write" in done.stderr
 
 
 def test_values_that_are_not_yaml_are_wrong_use(folder):
-    done = feedback("aggregate", "--run-once", "-f", "run.yaml", "--set", "sources=[1,", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "run.yaml", "--set", "sources=[1,", cwd=folder)
     assert done.returncode == 2
     assert "the value is not valid YAML" in done.stderr
 
 
 def test_params_without_sources_are_refused(folder):
     (folder / "none.yaml").write_text("store: store\n", "utf-8")
-    done = feedback("aggregate", "--run-once", "-f", "none.yaml", cwd=folder)
+    done = called("aggregate", "--run-once", "-f", "none.yaml", cwd=folder)
     assert done.returncode == 2
     assert "no sources" in done.stderr

@@ -1,23 +1,14 @@
-"""The commands of the production monitor as an owner meets them: real processes on the sample world."""
+"""The commands of the production monitor as an owner meets them, on the sample world."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from commands import called, started
 
 from feedback_lib import sample, specs
 
-BIN = Path(sys.executable).parent
 SPEC = "spec-reg-002"
 NOW = "2026-11-16"
-
-
-def feedback(*args, command="feedback", cwd=None):
-    return subprocess.run(
-        [BIN / command, *map(str, args)], capture_output=True, text=True, check=False, timeout=120, cwd=cwd
-    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +24,7 @@ def spec(root):
 
 
 def test_slo_check_lists_targets_as_json_with_their_lines(spec):
-    done = feedback("slo", "check", spec, "--json")
+    done = called("slo", "check", spec, "--json")
     assert done.returncode == 0, done.stderr
     targets = {t["name"]: t for t in json.loads(done.stdout)}
     p99 = targets["api_latency_p99"]
@@ -43,7 +34,7 @@ def test_slo_check_lists_targets_as_json_with_their_lines(spec):
 
 
 def test_slo_check_says_which_lines_it_could_not_use_and_why(spec):
-    done = feedback("slo", "check", spec)
+    done = called("slo", "check", spec)
     assert done.returncode == 0 and "api_error_rate" in done.stdout
     assert "TLS 1.2" in done.stderr and "TLS" not in done.stdout
 
@@ -52,21 +43,21 @@ def test_slo_init_writes_what_loads_and_never_overwrites(root, spec, tmp_path):
     (tmp_path / "specs" / SPEC).mkdir(parents=True)
     own = tmp_path / "specs" / SPEC / "spec.md"
     own.write_text(spec.read_text())
-    done = feedback("slo", "init", own, "--provider", "prometheus", "--url", "http://127.0.0.1:9090")
+    done = called("slo", "init", own, "--provider", "prometheus", "--url", "http://127.0.0.1:9090")
     assert done.returncode == 0, done.stderr
     assert {w.slo.sli for w in specs.load(SPEC, tmp_path).watched} >= {"api_latency_p99", "api_error_rate"}
-    again = feedback("slo", "init", own)
+    again = called("slo", "init", own)
     assert again.returncode == 2 and "was not changed" in again.stderr
 
 
 def test_run_once_shows_health_and_fails_on_a_breach_only_when_asked(root):
-    calm = feedback("monitor", "--spec-id", SPEC, "--root", root, "--as-of", NOW, "--run-once", "--fail-on-breach")
+    calm = started("monitor", "--spec-id", SPEC, "--root", root, "--as-of", NOW, "--run-once", "--fail-on-breach")
     assert calm.returncode == 0, calm.stderr
     assert f"({SPEC}) is healthy at {NOW}" in calm.stdout
     assert "not measured: line" in calm.stderr
     burning = ["monitor", "--spec-id", "spec-core-001", "--root", root, "--as-of", NOW, "--dry-run"]
-    assert feedback(*burning).returncode == 0
-    breach = feedback(*burning, "--fail-on-breach", "--json")
+    assert called(*burning).returncode == 0
+    breach = called(*burning, "--fail-on-breach", "--json")
     assert breach.returncode == 3
     shot = json.loads(breach.stdout)
     assert (shot["workflow"], shot["spec_id"], shot["status"]) == (
@@ -78,20 +69,20 @@ def test_run_once_shows_health_and_fails_on_a_breach_only_when_asked(root):
 
 
 def test_the_older_command_name_takes_its_own_flags(root):
-    done = feedback("--spec-id", SPEC, "--run-once", "--quiet", command="smartspec_production_monitor", cwd=root)
+    done = started("--spec-id", SPEC, "--run-once", "--quiet", program="smartspec_production_monitor", cwd=root)
     assert done.returncode == 1  # the sample lies in the past: no data
     assert "is unknown" in done.stdout and "no data since" in done.stdout
 
 
 def test_reports_and_regressions_are_printed_with_their_evidence(root):
     core = ["--spec-id", "spec-core-001", "--root", root]
-    nothing = feedback("slo", "report", *core)
+    nothing = called("slo", "report", *core)
     assert nothing.returncode == 2 and "nothing was measured yet" in nothing.stderr
-    feedback("monitor", *core, "--as-of", NOW)
-    weekly = feedback("slo", "report", *core, "--period", "weekly", "--day", "2026-11-10")
+    called("monitor", *core, "--as-of", NOW)
+    weekly = called("slo", "report", *core, "--period", "weekly", "--day", "2026-11-10")
     assert weekly.returncode == 0, weekly.stderr
     assert "was unhealthy in 2026-W46" in weekly.stdout and "rose by" in weekly.stdout
-    found = feedback("slo", "regressions", *core, "--as-of", NOW, "--json")
+    found = called("slo", "regressions", *core, "--as-of", NOW, "--json")
     rows = {r["metric"]: r for r in json.loads(found.stdout)}
     assert rows["document_latency_p99"]["start"] == "2026-11-10"
     assert rows["document_latency_p99"]["low"] < 0.2 < rows["document_latency_p99"]["high"]
@@ -107,6 +98,7 @@ def test_reports_and_regressions_are_printed_with_their_evidence(root):
     ],
 )
 def test_wrong_use_is_exit_code_2_with_a_message_and_no_traceback(root, arguments, message):
-    done = feedback(*arguments, cwd=root)
+    run = started if "--daemon" in arguments else called  # a daemon that starts after all would not end
+    done = run(*arguments, cwd=root)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
