@@ -517,6 +517,8 @@ class _Sentence:
         cue = self.must or self.formal or self.aimed
         if q.dimension in ("rate", "bytes"):
             return (self._bears() or ((self.formal or self.must) and q.dimension == "rate")) and (op is not None or cue)
+        if op is None and category == "saturation":  # or a setting
+            return self.must or self.aimed or ":" in free
         if op is None and q.dimension == "ratio":
             return cue or (q.value_si >= Decimal("0.9") and (category == "availability" or ":" in free))
         if not said:  # "page load time: 2 s", "loads in 2 s"

@@ -139,7 +139,7 @@ _IGNORED = re.compile(  # columns whose numbers are not targets
     r"|comment|\bwhy\b|reason|remark|warning|critical|alert|breach|previous|probability|impact|mitigation|budget"
     r"|remaining|consumed|observed|existing|example|effort|\bcost|time-?out|ttl|retention|error budget"
     r"|downtime|method|\bhow\b|tool\b|window|period|verif|\brto\b|\brpo\b"
-    r"|rate limit|phase|\bid\b|percentile|conditions?\b"
+    r"|rate limit|forecast|projected|\bin \d+ |^(?:month|year) \d|phase|\bid\b|percentile|conditions?\b"
 )
 _ASIDE = re.compile(  # of these, the columns that say how a target is meant
     r"measure|method|how|tool|window|period|verif|condition|percentile|scope"
@@ -147,7 +147,7 @@ _ASIDE = re.compile(  # of these, the columns that say how a target is meant
 
 
 _UNIT_IN_WORDS = re.compile(  # "Latency (ms)", "time in s", "Requests per second"
-    r"\(([^()]{1,12})\)\s*$|\bin (\S+)$|(\S+ (?:per|por|par|pro) \w+)$"
+    r"\(([^()]{1,12})\)\s*$|\bin (\S+)$|(\S+ (?:per|por|par|pro) \w+|\S+ ?/ ?s(?:ec)?)$"
 )
 _AIM = re.compile(r"target|goal|objective|\bslos?\b|目標|zielwert")  # beside such a column only these hold limits:
 _PROMISE = re.compile(r"^(?:target|slo|sla|commitment|guarantee)s?$")  # a column of what is kept, not of what is missed

@@ -75,7 +75,8 @@ SUBSECOND = frozenset({"ns", "µs", "ms"})
 _ENDS = r"(?![A-Za-z0-9_])"
 UNIT = re.compile("|".join(f"[ -]?(?P<u{i}>(?:{spelt})){_ENDS}" for i, (*_, spelt) in enumerate(UNITS)), re.ASCII)
 PER = re.compile(  # "requests per second", "req/min", "件/秒"
-    r"(?P<noun>[^\d.,;:()<>≤≥=%|/~]{0,60}?) ?(?:/ ?|\b(?:per|each|every|pro|par|por|al|a|in der) |ต่อ ?|每|毎)(?:"
+    r"(?P<noun>[^\d.,;:()<>≤≥=%|/~]{0,60}?)"
+    r" ?(?:/ ?|\b(?:per|each|every|pro|par|por|al|(?<!by )(?<!of )a|in der) |ต่อ ?|每|毎)(?:"
     + "|".join(f"(?P<u{i}>(?:{UNITS[i][3]}))" for i in PERIODS)
     + f"){_ENDS}",
     re.ASCII,
@@ -201,7 +202,7 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
             r"""latenc\w*|respon[sd]\w*|runtime|loads?|loaded|loading|render\w*|ttfb|lcp|fcp|inp|tti|fid|rtt
             round[- ]trip
             \w+ times?|duration|delay\w*|complet\w*|process\w*|execut\w*|return\w*|takes?|finish\w*|deliver\w*|lookups?
-            answer\w*|display\w*|visible|appear\w*|authenticat\w*|speed|starts?|startup|queries|query|performance
+            answer\w*|display\w*|shown|arriv\w*|visible|appear\w*|authenticat\w*|speed|starts?|startup|queries|query|performance
             open\w*|batch\w*|jobs?|nightly|backups?|etl|imports?|exports?
             antwort\w*|reaktionszeit\w*|laufzeit\w*|latenz\w*|ladezeit\w*|laden|geladen|dauer\w*|verarbeit\w*|angezeigt
             réponse|répond\w*|temps de \w+|latence|délai\w*|charg\w+|responstijd|laadtijd
@@ -254,7 +255,7 @@ CATEGORIES: dict[Category, tuple[str, re.Pattern[str]]] = {  # the dimension of 
     "saturation": (
         "ratio",
         any_of(
-            r"""cpu|memory|ram|disk|heap|utili[sz]ation|saturat\w*|load average|(?:storage|pool|queue|connection) usage
+            r"""cpu|memory|ram|disk|heap|utili[sz]ation|saturat\w*|load average|usage
             auslastung|speicher\w*|mémoire|memoria|memória|uso de \w+|使用率|利用率|メモリ|内存|메모리|사용률
             หน่วยความจำ|ซีพียู"""
         ),
@@ -426,7 +427,7 @@ REJECTS = (
         any_of(
             r"""rto|rpo|recover\w*|restor\w*|fail-?over\w*|fails over|mttr|mttd|mtta|mean time to \w+|rollback
             rolled back
-            disaster|downtime|outages?|error budget|switch-?over|maintenance|unavailab\w*
+            disaster|downtime|outages?|interruptions?|error budget|switch-?over|maintenance|unavailab\w*
             wiederherstell\w*|ausfallzeit|indisponibilit\w*|復旧|恢复"""
         ),
     ),
@@ -442,7 +443,7 @@ REJECTS = (
             keep-?alive|warm-?up|max-age|clock skew|tolerance|frequency|ago|sampling|deadline|trial|notice
             session length|older than the|tiempo de espera|scrape\w*
             rotat\w*|quarantine\w*|purge\w*|window|refresh tokens?|access tokens?
-            gültig\w*|ablauf\w*|タイムアウト|有効期限|间隔|超时"""
+            หมดอายุ|gültig\w*|ablauf\w*|タイムアウト|有効期限|间隔|超时"""
         ),
     ),
     Reject(
@@ -463,16 +464,16 @@ REJECTS = (
     ),
     Reject(
         "it is about people at a task, not the service",
-        "tr",
+        "trp",
         "s",
         any_of(
             r"""(?:users?|customers?|visitors?|people|participants?|developers?|operators?|administrators?|admins?
             agents?|staff|teams?|nutzer|benutzer|utilisateurs?|usuarios?|testers?|patients?|shoppers?|members?
             analysts?|nurses?|doctors?|drivers?|guests?|players?|sellers?|buyers?|employees?|students?
-            hosts?|organi[sz]ers?|managers?|editors?|authors?|readers?|learners?|teachers?|merchants?|owners?
+            hosts?|moderators?|organi[sz]ers?|managers?|editors?|authors?|readers?|learners?|teachers?|merchants?|owners?
             clerks?) (?:(?!and )\w+ ){0,3}?(?:can|could|confirm\w*|complete\w*|finish\w*|create\w*|find\w*|locate\w*
             perform\w*|accomplish\w*|book\w*|able to|register\w*|sign\w*|submit\w*|configur\w*|check out|rate
-            report\w*|understand\w*|identif\w*|successfully|(?:be )?done)
+            integrat\w*|file|handles?|report\w*|understand\w*|identif\w*|successfully|(?:be )?done)
             first attempt|builds? (?:takes?|times?)|(?<!without )(?<!without a )\bmanual\w*
             (?:usagers?|utilisateurs?|usuarios?|\w*personen|nutzer|anwender|benutzer) (?:\w+ ){0,3}?(?:\w*(?:find
             schließ|buch|erledig)en|termin\w+|trouv\w+|réussi\w+|complet\w+|encuentr\w+|logr\w+)"""
@@ -482,8 +483,15 @@ REJECTS = (
     Reject(
         "it times people at a task, not the service",
         "t",
-        "h",
+        "sh",
         any_of("usability|learnability|ease of use"),
+        patient=True,
+    ),
+    Reject(
+        "a rule of security or privacy, not a measured duration",
+        "t",
+        "sh",
+        any_of(r"(?:^|· |[\d.]+ )(?:security|privacy|compliance)(?: requirements)?(?: ·|$)"),
         patient=True,
     ),
     Reject("the load of a test, not a target", "p", "l", any_of("load tests?|stress tests?|benchmarks?")),
