@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python requirements/run_uv.py
 PYTEST_ARGS ?=
+REPORTS := weekly_trends suggestions signal_report slo_report# tests/test_notebooks.py runs these and looks at their pages
 LAB_ARGS ?=  # such as --no-browser, or --allow-root in a container
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -19,7 +20,7 @@ weekly: $(VENV)/.runtime data/sample  ## build .venv, make the sample, run the w
 
 test: $(VENV)/.dev  ## build what the tests need and run them
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --nbmake --nbmake-timeout=300 \
-	  --ignore-glob='notebooks/*.py' tests feedback_lib notebooks $(PYTEST_ARGS)
+	  --ignore-glob='notebooks/*.py' $(REPORTS:%=--ignore=notebooks/%.ipynb) tests feedback_lib notebooks $(PYTEST_ARGS)
 
 lab: $(VENV)/.runtime data/sample  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/explore.ipynb $(LAB_ARGS)

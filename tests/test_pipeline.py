@@ -33,8 +33,32 @@ def params(world):
 
 
 @pytest.fixture(scope="module")
-def weekly(params):
-    return pipeline.weekly(params)
+def weekly(world, params):
+    run = pipeline.weekly(params)
+    shutil.copytree(params.store, world[0] / "store-after-weekly")  # as nobody else changes it
+    return run
+
+
+@pytest.fixture
+def after_weekly(world, weekly, tmp_path):
+    """The params with a store of this test's own, as the weekly run left it."""
+    shutil.copytree(world[0] / "store-after-weekly", tmp_path / "store")
+    return config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
+
+
+@pytest.fixture(scope="module")
+def week_before(world):
+    """A store after the run of the week before, and its report; to be copied."""
+    store = world[0] / "store-of-the-week-before"
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={store}", "sinks=[]"])
+    return store, pipeline.aggregate(cfg, as_of=dt.datetime(2026, 11, 9, tzinfo=dt.UTC)).report.to_dict()
+
+
+@pytest.fixture
+def after_week_before(world, week_before, tmp_path):
+    """The params with a store of this test's own, as the run of the week before left it."""
+    shutil.copytree(week_before[0], tmp_path / "store")
+    return config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +171,9 @@ def test_a_rerun_gives_equal_tables(params, weekly):
     assert [r for r in rows if not r["equal"]] == []
 
 
-def test_the_next_week_updates_the_same_suggestions(world, tmp_path):
-    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", "as_of=2026-11-09"])
-    first = pipeline.aggregate(cfg).report.to_dict()
-    second = pipeline.aggregate(dataclasses.replace(cfg, as_of=dt.datetime(2026, 11, 16, tzinfo=dt.UTC)))
-    mine = rows_about(first["suggestions"], story(world, "upload-keyerror"))
+def test_the_next_week_updates_the_same_suggestions(world, week_before, after_week_before):
+    second = pipeline.aggregate(after_week_before, as_of=dt.datetime(2026, 11, 16, tzinfo=dt.UTC))
+    mine = rows_about(week_before[1]["suggestions"], story(world, "upload-keyerror"))
     later = {s["suggestion_id"]: s for s in second.report.to_dict()["suggestions"]}
     assert mine
     assert later[mine[0]["suggestion_id"]]["history"][: len(mine[0]["history"])] == mine[0]["history"]
@@ -168,12 +190,12 @@ def test_the_quiet_week_says_that_nothing_happened(world, tmp_path):
     assert shown["quiet"]["tested"] > 10
 
 
-def test_one_broken_source_is_named_and_its_watermark_stays(world, tmp_path):
+def test_one_broken_source_is_named_and_its_watermark_stays(world, weekly, after_weekly, tmp_path):
     home = tmp_path / "w"
     shutil.copytree(world[0] / "params", home / "params")
     shutil.copytree(world[0] / "data" / "sample", home / "data" / "sample")
-    cfg = config.load(home / "params" / "weekly.yaml", ["sinks=[]"])
-    before = {s["name"]: s["watermark"] for s in pipeline.aggregate(cfg).report.to_dict()["sources"]}
+    cfg = config.load(home / "params" / "weekly.yaml", [f"store={after_weekly.store}", "sinks=[]"])
+    before = {s["name"]: s["watermark"] for s in weekly.report.to_dict()["sources"]}
     (home / "data" / "sample" / "support.jsonl").unlink()
     run = pipeline.aggregate(cfg)
     shown = run.report.to_dict()
@@ -250,10 +272,8 @@ def test_tables_name_the_run_that_made_each_row(params, weekly):
         assert set(store.read(table).select(pl.col("run_id").unique())["run_id"]) <= known, table
 
 
-def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_again(world, tmp_path):
-    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
-    pipeline.aggregate(cfg)
-    store = pipeline.Store(tmp_path / "store")
+def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_again(after_weekly):
+    cfg, store = after_weekly, pipeline.Store(after_weekly.store)
     before = {t: store.version(t) for t in ("understanding", "topics", "suggestions")}
     older = pipeline.aggregate(cfg, as_of=dt.datetime(2026, 10, 19, tzinfo=dt.UTC))
     assert {t: store.version(t) for t in before} == before
@@ -261,10 +281,8 @@ def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_a
     assert [r for r in pipeline.rerun(cfg, older.run_id) if not r["equal"]] == []
 
 
-def test_a_source_left_out_of_a_run_is_named_and_makes_no_fall(world, tmp_path):
-    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
-    pipeline.aggregate(cfg, as_of=dt.datetime(2026, 11, 9, tzinfo=dt.UTC))
-    shown = pipeline.aggregate(cfg, only="reviews").report.to_dict()
+def test_a_source_left_out_of_a_run_is_named_and_makes_no_fall(after_week_before):
+    shown = pipeline.aggregate(after_week_before, only="reviews").report.to_dict()
     by_name = {s["name"]: s["status"] for s in shown["sources"]}
     assert by_name["files:reviews"] == "ok"
     assert by_name["files:support"] == "not_read"
