@@ -1,4 +1,5 @@
 import copy
+import functools
 import io
 import json
 import re
@@ -111,6 +112,16 @@ def moving_much(report):
 VARIANTS = [as_it_is, quiet, source_down, no_data, first_week, left_out, too_much, moving_much]
 
 
+def printed(report, paper="a4"):
+    """The PDF of a report, set once for all tests that look at the same one: it depends on nothing else."""
+    return _printed(json.dumps(report), paper)
+
+
+@functools.cache
+def _printed(report, paper):
+    return pages.pdf(json.loads(report), paper=paper)
+
+
 def read(made):
     return pypdf.PdfReader(io.BytesIO(made))
 
@@ -126,7 +137,7 @@ class TestPdf:
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_is_two_pages_at_most_and_small(self, report, variant, paper):
         variant(report)
-        made = pages.pdf(report, paper=paper)
+        made = printed(report, paper=paper)
         assert len(read(made).pages) <= 2
         assert len(made) <= 150_000
         width, height = (float(v) for v in read(made).pages[0].mediabox[2:])
@@ -136,7 +147,7 @@ class TestPdf:
         assert pages.pdf(report) == pages.pdf(copy.deepcopy(report))
 
     def test_is_tagged_for_screen_readers_with_words_for_every_picture(self, report):
-        made = read(pages.pdf(report))
+        made = read(printed(report))
         root = made.trailer["/Root"]
         assert root["/MarkInfo"]["/Marked"]
         assert "pdfuaid:part" in root["/Metadata"].get_data().decode()
@@ -154,12 +165,12 @@ class TestPdf:
             if text.strip():
                 sizes.append(round(size * abs(tm[3]) if tm[3] else size, 2))
 
-        for page in read(pages.pdf(report)).pages:
+        for page in read(printed(report)).pages:
             page.extract_text(visitor_text=note)
         assert min(sizes) >= 8.99
 
     def test_page_one_says_what_a_reader_with_a_minute_needs(self, report):
-        first = words(pages.pdf(report), page=0)
+        first = words(printed(report), page=0)
         assert report["verdict"] in first
         for number in report["numbers"]:
             assert number["text"] in first
@@ -174,7 +185,7 @@ class TestPdf:
         assert "data as of Mon 16 Nov 05:58 UTC" in first
 
     def test_page_two_says_what_to_do_and_how_far_to_trust_it(self, report):
-        second = words(pages.pdf(report), page=1)
+        second = words(printed(report), page=1)
         for suggestion in report["suggestions"]:
             assert suggestion["title"] in second
             assert f"{suggestion['priority']:.2f}" in second
@@ -190,14 +201,14 @@ class TestPdf:
             assert source["name"] in second
 
     def test_made_up_data_is_labelled_on_both_pages(self, report):
-        made = pages.pdf(report)
+        made = printed(report)
         assert all("synthetic sample data" in words(made, page=n).lower() for n in (0, 1))
         report["synthetic"] = False
-        assert "synthetic" not in words(pages.pdf(report)).lower()
+        assert "synthetic" not in words(printed(report)).lower()
 
     def test_a_source_that_is_down_stands_in_red_on_page_one(self, report):
         source_down(report)
-        made = pages.pdf(report)
+        made = printed(report)
         assert "Forum could not be read; they are left out of every number." in words(made, page=0)
         assert "connection refused" not in words(made, page=0)
         assert "connection refused (forum.csv)" in words(made, page=1)
@@ -208,7 +219,7 @@ class TestPdf:
 
     def test_a_source_left_out_of_the_run_stands_on_page_one_and_not_in_red(self, report):
         left_out(report)
-        made = pages.pdf(report)
+        made = printed(report)
         first = words(made, page=0)
         assert "Left out of this run: forum (forum.csv), read up to 2026-11-15; tickets (tickets.mbox)" in first
         assert "could not be read" not in first
@@ -220,68 +231,68 @@ class TestPdf:
 
     def test_a_first_week_compares_with_nothing(self, report):
         first_week(report)
-        made = read(pages.pdf(report))
+        made = read(printed(report))
         said = [f["/Alt"] for f in nodes(made.trailer["/Root"]["/StructTreeRoot"]) if f.get("/S") == "/Figure"]
         assert any(alt.endswith("Search API times out: 34 people this week") for alt in said)
         assert not any("usually" in alt for alt in said)
-        assert "Nothing to compare yet." in words(pages.pdf(report), page=0)
+        assert "Nothing to compare yet." in words(printed(report), page=0)
         assert "Rate against the weeks before" not in pages.snapshot(report)
 
     def test_all_that_is_new_or_growing_has_its_suggestion_on_page_two_however_much_there_is(self, report):
         moving_much(report)
-        second = words(pages.pdf(report), page=1)
+        second = words(printed(report), page=1)
         assert [f"Number {n:02} of them" in second for n in range(12)] == [True] * 10 + [False] * 2
         assert "and 2 more in suggestions.json" in second
 
     def test_suggestions_stand_in_two_groups_in_the_order_given(self, report):
         for n, suggestion in enumerate(report["suggestions"]):
             suggestion["moving"] = n == 1
-        second = words(pages.pdf(report), page=1)
+        second = words(printed(report), page=1)
         titles = [s["title"] for s in report["suggestions"]]
         order = ["New or growing", titles[1], "Always there", titles[0], *titles[2:]]
         places = [second.index(said) for said in order]
         assert places == sorted(places)
 
     def test_a_report_that_does_not_tell_what_moves_has_one_list(self, report):
-        second = words(pages.pdf(report), page=1)
+        second = words(printed(report), page=1)
         assert "New or growing" not in second
         assert "Always there" not in second
 
     def test_a_quiet_week_says_so_and_what_would_have_been_seen(self, report):
         quiet(report)
-        first = words(pages.pdf(report), page=0)
+        first = words(printed(report), page=0)
         assert "24 subjects were tested at q < 0.05." in first
         assert report["quiet"]["power"] in first
 
     def test_no_data_is_a_dash_and_never_a_zero(self, report):
         no_data(report)
-        first = words(pages.pdf(report), page=0)
+        first = words(printed(report), page=0)
         assert first.count("–") >= 5
         assert "None this week." in first
         assert not re.search(r"(?<![\d:])0 %", first)
 
     def test_what_does_not_fit_is_counted(self, report):
         too_much(report)
-        second = words(pages.pdf(report), page=1)
+        second = words(printed(report), page=1)
         assert re.search(r"and \d+ more in suggestions.json", second)
         assert re.search(r"and \d+ more sources", second)
 
     def test_fewer_than_five_people_are_not_counted_out(self, report):
         report["frictions"][0]["people"] = 3
         report["suggestions"][0]["people"] = 3
-        said = words(pages.pdf(report))
+        said = words(printed(report))
         assert "<5 people" in said
         assert not re.search(r"\b[1-4] people", said)
 
     def test_verbatims_are_shortened_never_reworded(self, report):
-        said = words(pages.pdf(report)).replace(" ", "")  # a line may break after a slash
+        said = words(printed(report)).replace(" ", "")  # a line may break after a slash
         for row in report["frictions"][:4]:
             assert row["verbatims"][0]["text"].replace(" ", "") in said
 
     def test_a_character_no_font_has_becomes_a_note_not_an_empty_box(self, report):
         """Linear B stands for any script without a font here; a picture character is named."""
         report["frictions"][0]["verbatims"][0] |= {"text": "𐀀𐀁𐀂 𐀃𐀄", "language": "ja"}
-        said = words(pages.pdf(report), page=0)
+        said = words(printed(report), page=0)
         assert "[ja] in Japanese, see the HTML report" in said
         assert "[person with folded hands]" in said
         assert "После обновления" in said

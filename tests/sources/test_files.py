@@ -297,13 +297,12 @@ print(count, time.perf_counter() - start, int(peak_kib) // 1024)
 """
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_items_in_a_minute_and_little_memory(tmp_path):
+def test_items_are_read_at_a_hundred_thousand_a_minute_and_one_after_the_other(tmp_path):
     rng = random.Random(7)
     words = ["the", "build", "is", "slow", "again", "since", "monday", "why", "does", "error", "500", "stop", "v1.2.3"]
     path = tmp_path / "big.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for number in range(100_000):
+        for number in range(20_000):
             told = " ".join(rng.choices(words, k=50))
             contact = f" mail me at user{number}@example.org" if number % 10 == 0 else ""
             file.write(
@@ -311,6 +310,6 @@ def test_a_hundred_thousand_items_in_a_minute_and_little_memory(tmp_path):
             )
     done = subprocess.run([sys.executable, "-c", SCALE, str(path)], capture_output=True, text=True, check=True)
     count, seconds, peak_mib = (float(part) for part in done.stdout.split())
-    assert count == 100_000
-    assert seconds < 60
-    assert peak_mib < 300
+    assert count == 20_000
+    assert seconds < 12
+    assert peak_mib < 40  # a list of them takes 50
