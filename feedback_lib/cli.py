@@ -160,7 +160,8 @@ def monitor(
         _show_health(shot, obj)
     if fail_on_breach and shot.status in ("unhealthy", "degraded"):
         raise click.exceptions.Exit(3)
-    _leave("ok" if shot.status != "unknown" and not shot.undelivered else "degraded")
+    seen = all(health.status != "unknown" for health in shot.slos)
+    _leave("ok" if seen and not shot.undelivered else "degraded")
 
 
 def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float | None, port: int | None) -> None:
@@ -189,6 +190,8 @@ def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float 
 
 def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
     """A service's health as a table, worst first."""
+    if obj["quiet"]:
+        return
     from feedback_lib.monitor import budget_words, percent
 
     click.echo(f"{shot.service} ({shot.spec_id}) is {shot.status} at {shot.at:%Y-%m-%d %H:%M} UTC")
@@ -208,8 +211,6 @@ def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
         for h in sorted(shot.slos, key=lambda h: order.index(h.status))
     ]
     _table(rows, list(rows[0]) if rows else [], as_json=False)
-    if obj["quiet"]:
-        return
     for text in shot.unmeasured:
         click.echo(f"not measured: {text}", err=True)
     for event in shot.events:
@@ -234,6 +235,8 @@ def check(*, spec: str, as_json: bool) -> None:
     if as_json:
         _print_json([target.to_dict() for target in reading.targets])
         return
+    if not reading.targets:
+        click.echo(f"No SLO was found in {spec}; docs/nfr.md shows lines that are read.", err=True)
     rows = [
         {**target.to_dict(), "limit": f"{target.op} {target.value:f} {target.unit}", "lacks": ", ".join(target.missing)}
         for target in reading.targets
@@ -264,7 +267,8 @@ def init_(*, spec: str, provider: str, url: str | None, out: str | None) -> None
         raise ConfigError(f"{path} is there already and was not changed; name another file with --out") from None
     except OSError as problem:
         raise ConfigError(f"{path}: {problem.strerror}") from None
-    click.echo(f"Written: {path}. Complete its queries, then: feedback monitor --spec-id ID --dry-run")
+    spec_id = Path(spec).resolve().parent.name
+    click.echo(f"Written: {path}. Complete its queries, then: feedback monitor --spec-id {spec_id} --dry-run")
 
 
 @slo.command()
@@ -309,9 +313,23 @@ def report_(*, spec_id: str, root: str, period: Any, day: str | None, as_json: b
         _print_json(made)
         return
     click.echo(f"{made['service']} was {made['status']} in {made['name']}: {path}")
-    _table(made["metrics"], ["status", "name", "value", "op", "slo", "unit", "sli", "target", "burn"], as_json=False)
+    from feedback_lib.monitor import budget_words, percent
+
+    rows = [
+        {
+            "status": m["status"],
+            "metric": m["name"],
+            "value": f"{m['value']:.4g} {m['unit']}".strip() if m["value"] is not None else None,
+            "limit": f"{m['op']} {m['slo']:g} {m['unit']}".strip(),
+            "SLI": percent(m["sli"], 2),
+            "target": m["target"],
+            "budget": budget_words(m["budget_remaining"]),
+        }
+        for m in made["metrics"]
+    ]
+    _table(rows, list(rows[0]) if rows else [], as_json=False)
     for found in made["regressions"]:
-        click.echo(found["sentence"] or f"{found['metric']}: no regression ({found['reason']})")
+        click.echo(_regression(found))
 
 
 @slo.command()
@@ -339,7 +357,7 @@ def regressions(*, spec_id: str, root: str, as_of: str | None, as_json: bool) ->
         _print_json(rows)
         return
     for row in rows:
-        click.echo(row["sentence"] or f"{row['metric']}: no regression ({row['reason']})")
+        click.echo(_regression(row))
 
 
 @feedback.command()
@@ -511,6 +529,11 @@ def _made(
         progress=_progress(obj),
         quiet_sinks=as_json,
     )
+
+
+def _regression(row: Mapping[str, Any]) -> str:
+    word = "no regression" if row["tested"] else "not known"
+    return row["sentence"] or f"{row['metric']}: {word} ({row['reason']})"
 
 
 def _text(path: str) -> str:

@@ -64,6 +64,11 @@ class Ledger:
         self._thread = threading.RLock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                "ledger", f"{self.path.parent}: {error.strerror}. Make it a folder you can write."
+            ) from None
+        try:
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
             with filelock.FileLock(f"{self.path}.new", timeout=30):
                 self._prepare()

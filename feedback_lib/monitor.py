@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -43,6 +44,7 @@ OVERLAP_S = 900  # asked for again: the newest samples of many services still ch
 WORKERS = 4  # queries at a time
 SILENT_AFTER = 2 * WORKERS  # queries without any answer, and none with one: the backend is away
 LATE_S = 86_400  # samples may come so much later than their moment
+LEAST_COVERAGE = 0.25  # of the last hour; with less nothing can be said
 SURPLUS = 0.01  # an extrapolated count of good or bad may be so much over the total
 RETRY_S = (15, 60, 300, 900)  # between tries to tell a sink
 _US = 1_000_000
@@ -147,6 +149,9 @@ class Monitor:
             same = json.dumps(options, sort_keys=True, default=str)
             self.backends[watched.slo.sli] = made.setdefault(same, plugins.build("metrics", options))
         self._sinks: dict[str, Sink] = {_sink_name(o): plugins.build("sinks", o) for o in plan.sinks}
+        for sink in plan.sinks:
+            for variable in (v for k, v in sink.items() if k.endswith("_env") and v and not os.environ.get(str(v))):
+                logger.warning("sink=%s variable %s is not set; no alert would arrive", sink.get("kind"), variable)
         self._begun = False
         self._problems: dict[str, str] = {}
         self._unanswered: Counter[int] = Counter()  # queries of this tick, by backend
@@ -155,7 +160,7 @@ class Monitor:
 
     def tick(self, now: dt.datetime) -> Snapshot:
         """Measure and judge everything once, tell the sinks what is new, and say how the service stands."""
-        events = [] if self._begun else self._begin(now)
+        events: list[Mapping[str, Any]] = [] if self._begun else self._begin(now)
         self.deliver(now)  # what waits does not wait for slow backends
         self._unanswered.clear()
         self._answered.clear()
@@ -360,7 +365,11 @@ class Monitor:
         rows = nw.to_native(slo.evaluate(nw.from_native(measured.lazy()), [watched.slo], at).collect())
         newest = measured.filter(pl.col("valid") > 0).tail(1)
         bad = float((newest["valid"] - newest["good"]).sum()) / float(newest["valid"].sum() or 1)
-        return {**rows.row(0, named=True), "last_bad": bad > float(watched.slo.budget)}
+        return {
+            **rows.row(0, named=True),
+            "last_bad": bad > float(watched.slo.budget),
+            "recent_coverage": _recent_coverage(watched, measured),
+        }
 
     def _health(self, watched: Watched, now: dt.datetime) -> Health:
         asked = self.ledger.asked(watched.slo.sli)
@@ -404,6 +413,9 @@ class Monitor:
             return "unknown", problem
         if stand["last_us"] is None:
             return "unknown", "no data in its window"
+        if stand["recent_coverage"] < LEAST_COVERAGE:
+            share = percent(stand["recent_coverage"], 0)
+            return "unknown", f"only {share} of the last hour was measured; is the slice shorter than two scrapes?"
         age_s = (micros(now) - stand["last_us"]) / _US
         if age_s > max(3 * watched.slo.slice_s, HOLD_S):
             return "unknown", f"no data since {_short(moment(stand['last_us']))}"
@@ -476,13 +488,14 @@ class Monitor:
             "interval_s": self._interval_s,
             "summary": f"the monitor of {self.plan.spec_id} is running",
         }
+        blind = all(self._problems.get(w.slo.sli) for w in self.plan.watched)  # then silence is the right sign
         alive = Message(f"watchdog-{self.plan.spec_id}-{iso(now)}", str(beat["summary"]), "", data=beat)
 
         def show(name: str) -> None:
             sink = self._sinks[name]
             again = self.ledger.standing(name) if getattr(sink, "forgets", False) else []
             try:
-                for message in (alive, *map(_message, again)):
+                for message in ([] if blind else [alive]) + [_message(alert) for alert in again]:
                     sink.deliver(message)
             except (DeliveryError, ConfigError) as error:
                 logger.error("spec=%s sink=%s heartbeat failed: %s", self.plan.spec_id, name, error)
@@ -524,6 +537,16 @@ def _samples(watched: Watched, series: Mapping[str, pl.DataFrame], until_us: int
     share = pl.col("valid") - pl.col("good") if watched.op.startswith("<") else pl.col("good")
     value = pl.when(pl.col("valid") > 0).then(share / pl.col("valid"))
     return both.select("at_us", good=good, valid=valid).with_columns(value=value).sort("at_us")
+
+
+def _recent_coverage(watched: Watched, measured: pl.DataFrame) -> float:
+    """The share of the slices that have data in the hour before the newest, or since the first if that is later."""
+    if measured.is_empty():
+        return 0.0
+    first, newest = int(measured.item(0, "at_us")), int(measured.item(-1, "at_us"))
+    slice_us = watched.slo.slice_s * _US
+    span_us = min(max(3_600 * _US, slice_us), newest - first + slice_us)
+    return measured.filter(pl.col("at_us") > newest - span_us).height / max(1, span_us // slice_us)
 
 
 def _senseless(watched: Watched, what: str) -> MetricsError:
@@ -576,9 +599,7 @@ def _shown(watched: Watched, measured: float | None) -> float | None:
 
 
 def _message(alert: Mapping[str, Any]) -> Message:
-    title = (
-        f"{'Resolved: ' if alert['event'] == 'resolved' else ''}{alert['service']} {alert['metric']} ({alert['sev']})"
-    )
+    title = f"{str(alert['event']).capitalize()}: {alert['service']} {alert['metric']} ({alert['sev']})"
     return Message(f"{alert['fingerprint']}-{alert['sequence']}", title, str(alert["summary"]), data=alert)
 
 

@@ -312,6 +312,7 @@ def _regression(watched: Watched, plan: Plan, result: regressions.Result) -> dic
         "before": rise.before if rise else None,
         "after": rise.after if rise else None,
         "unit": unit,
+        "tested": result.tested,
         "power": result.power,
         "bucket": [result.bucket.low, result.bucket.high] if result.bucket else None,
         "notes": list(result.notes),

@@ -70,7 +70,7 @@ class Own:
     def healthz(self) -> dict[str, object]:
         """What ``/healthz`` answers."""
         return {
-            "status": "ok" if self.alive() else "stalled",
+            "status": "stalled" if not self.alive() else "blind" if self.last and _blindness(self.last) else "ok",
             "spec_id": self.spec_id,
             "service_status": self.last.status if self.last else None,
             "evaluations": self.evaluations,
@@ -130,11 +130,15 @@ def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_
     path = ledger_path(root, spec_id)
     with contextlib.ExitStack() as stack:
         if not dry_run:
-            path.parent.mkdir(parents=True, exist_ok=True)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(filelock.FileLock(f"{path}.once", timeout=0))
             except filelock.Timeout:
-                raise StoreError("ledger", f"another run watches {spec_id} right now; nothing was done") from None
+                raise FeedbackError(f"another run watches {spec_id} right now; nothing was done") from None
+            except OSError as error:
+                raise StoreError(
+                    "ledger", f"{path.parent}: {error.strerror}. Make it a folder you can write."
+                ) from None
         if now and path.exists() and _judged_until(path, plan) > now:
             dry_run, path = True, Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
         elif dry_run:
@@ -169,6 +173,8 @@ def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.d
         raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
     with contextlib.closing(Ledger(path)) as ledger:
         watcher = Monitor(plan, ledger)
+        if all((ledger.first(w.slo.sli) or micros(end)) >= micros(end) for w in plan.watched):
+            raise ConfigError(f"{spec_id}: nothing was measured in {name}; name a later day")
         if any((ledger.asked(w.slo.sli) or micros(end)) < micros(end) for w in plan.watched):
             raise ConfigError(f"{spec_id}: {name} is not measured to its end; name a day or week before it")
         found = performance.find_regressions(watcher, end) if period == "weekly" else None
@@ -239,7 +245,7 @@ def run(
             is logged, and the plan before it goes on.
     """
     plan = specs.load(spec_id, root)
-    seen = _stamps(plan)
+    seen, stale = _stamps(plan), ""
     ledger = Ledger(ledger_path(root, spec_id))
     watcher = Monitor(plan, ledger, interval_s=interval_s, stopping=stop.is_set)
     own = Own(spec_id, interval_s or plan.interval_s)
@@ -252,11 +258,12 @@ def run(
             try:
                 if (stamps := _stamps(plan)) != seen:
                     seen = stamps
-                    plan = specs.load(spec_id, root)
-                    watcher = Monitor(plan, ledger, interval_s=interval_s, stopping=stop.is_set)
-                    logger.info("spec=%s its spec or observability.yaml changed and was read again", spec_id)
+                    changed, stale = _read_again(spec_id, root)
+                    if changed is not None:
+                        plan = changed
+                        watcher = Monitor(plan, ledger, interval_s=interval_s, stopping=stop.is_set)
                 own.last = watcher.tick(now)
-                own.last_tick, own.problem = time.monotonic(), ""
+                own.last_tick, own.problem = time.monotonic(), stale or _blindness(own.last)
                 own.evaluations += 1
                 tell(own.last)
                 _housekeeping(watcher, root, now)
@@ -279,6 +286,24 @@ def run(
             server.server_close()
         ledger.close()
     return own
+
+
+def _read_again(spec_id: str, root: str | Path) -> tuple[specs.Plan | None, str]:
+    """The changed plan of a spec; None, and why, when it is wrong."""
+    try:
+        plan = specs.load(spec_id, root)
+    except FeedbackError as problem:
+        logger.error("spec=%s the plan before goes on: %s", spec_id, problem)
+        return None, f"{problem} (the plan before goes on)"
+    logger.info("spec=%s its spec or observability.yaml changed and was read again", spec_id)
+    return plan, ""
+
+
+def _blindness(shot: Snapshot) -> str:
+    """Why nothing can be seen; "" while anything can."""
+    if any(health.status != "unknown" for health in shot.slos):
+        return ""
+    return next((health.reason for health in shot.slos), "")
 
 
 def _untold(plan: specs.Plan) -> specs.Plan:

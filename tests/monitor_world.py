@@ -43,14 +43,14 @@ def plan(folder: Path, *, sinks=None, backend=None, window="30d") -> Plan:
     p99 = Slo(
         service="api", sli="api_latency_p99", category="latency", target="99%", window=window, op="<", threshold=0.2
     )
-    thousand = Fraction(1000)
+    hundred, thousand = Fraction(100), Fraction(1000)
     return Plan(
         spec_id="spec-api-001",
         service="api",
         spec=folder / "spec.md",
         observability=folder / "observability.yaml",
         watched=(
-            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", exact_factor=Fraction(100)),
+            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", exact_factor=hundred),
             Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", exact_factor=thousand),
         ),
         sinks=tuple(sinks if sinks is not None else ({"kind": "incident_file", "folder": str(folder / "alerts")},)),

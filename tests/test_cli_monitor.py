@@ -69,9 +69,14 @@ def test_run_once_shows_health_and_fails_on_a_breach_only_when_asked(root):
 
 
 def test_the_older_command_name_takes_its_own_flags(root):
-    done = started("--spec-id", SPEC, "--run-once", "--quiet", program="smartspec_production_monitor", cwd=root)
+    done = started("--spec-id", SPEC, "--run-once", "--verbose", program="smartspec_production_monitor", cwd=root)
     assert done.returncode == 1  # the sample lies in the past: no data
     assert "is unknown" in done.stdout and "no data since" in done.stdout
+
+
+def test_quiet_says_nothing_but_errors(root):
+    done = called("--quiet", "monitor", "--spec-id", SPEC, "--root", root, "--as-of", NOW, "--dry-run")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_reports_and_regressions_are_printed_with_their_evidence(root):

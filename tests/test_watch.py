@@ -187,6 +187,13 @@ def test_a_daemon_without_evaluations_says_that_it_stalls():
     assert own.healthz()["status"] == "stalled"
 
 
+def test_a_daemon_whose_backend_is_away_says_that_it_is_blind_and_stops_its_sign_of_life(tmp_path, receiver):
+    project(tmp_path, alerts=f"  - kind: heartbeat\n    url: {receiver.url}\n")  # there is no metrics.csv
+    own = watch.run("spec-api-001", tmp_path, port=0, stop=threading.Event(), clock=lambda: at(10), ticks=1)
+    assert own.healthz()["status"] == "blind" and "metrics.csv" in own.healthz()["problem"]
+    assert receiver.requests == []
+
+
 def test_a_port_that_is_taken_is_an_error_when_asked_for(tmp_path):
     write(project(tmp_path) / "metrics.csv", 10)
     with socket.socket() as taken:
@@ -215,7 +222,8 @@ def test_a_plan_that_breaks_while_the_daemon_runs_is_reported_and_the_old_one_go
         tell=tell,
         ticks=3,
     )
-    assert seen == ["healthy", "healthy"] and own.failures == 1
+    assert seen == ["healthy"] * 3 and own.failures == 0
+    assert "not valid YAML" in own.problem and "the plan before goes on" in own.healthz()["problem"]
 
 
 def test_a_week_leaves_daily_and_weekly_reports_that_keep_their_schema_and_that_the_aggregator_reads(tmp_path):

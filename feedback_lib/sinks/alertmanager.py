@@ -89,7 +89,7 @@ class Alertmanager:
 
     def _alert(self, alert: Mapping[str, Any], severity: str, since: dt.datetime, ends: dt.datetime) -> dict[str, Any]:
         labels = {
-            "alertname": "SLOBurnRate",
+            "alertname": "SLOErrorBudgetBurn",
             "service": alert.get("service"),
             "slo": alert.get("metric"),
             "spec_id": alert.get("spec_id"),

@@ -186,7 +186,7 @@ def test_one_problem_is_one_alert_from_opening_to_resolving(manager):
     sink.deliver(alert(start=start))
     (active,) = manager.active()
     assert active["labels"] == {
-        "alertname": "SLOBurnRate",
+        "alertname": "SLOErrorBudgetBurn",
         "service": "my-api",
         "slo": "api_latency_p99",
         "spec_id": "spec-core-001",
