@@ -43,15 +43,15 @@ def plan(folder: Path, *, sinks=None, backend=None, window="30d") -> Plan:
     p99 = Slo(
         service="api", sli="api_latency_p99", category="latency", target="99%", window=window, op="<", threshold=0.2
     )
-    hundred, thousand = Fraction(100), Fraction(1000)
+    percent, milli = {"unit": "%", "exact_factor": Fraction(100)}, {"unit": "ms", "exact_factor": Fraction(1000)}
     return Plan(
         spec_id="spec-api-001",
         service="api",
         spec=folder / "spec.md",
         observability=folder / "observability.yaml",
         watched=(
-            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, unit="%", exact_factor=hundred),
-            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, unit="ms", exact_factor=thousand),
+            Watched(slo=errors, backend=backend, bad="bad", total="total", op="<", limit=0.1, **percent),
+            Watched(slo=p99, backend=backend, query="p99", op="<", limit=200, **milli),
         ),
         sinks=tuple(sinks if sinks is not None else ({"kind": "incident_file", "folder": str(folder / "alerts")},)),
         runbook="https://runbooks.example.org/api",
