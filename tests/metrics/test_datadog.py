@@ -4,8 +4,6 @@ import datetime as dt
 import json
 
 import pytest
-import stamina
-from http_receiver import Receiver
 
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics.datadog import Datadog
@@ -17,14 +15,6 @@ QUERY = "avg:system.cpu.user{*}"
 def _keys(monkeypatch):
     monkeypatch.setenv("DD_API_KEY", "k1")
     monkeypatch.setenv("DD_APP_KEY", "k2")
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def service():
-    with Receiver(usual=500, limit=20) as server:
-        yield server
 
 
 @pytest.fixture

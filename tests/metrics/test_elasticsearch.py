@@ -4,8 +4,6 @@ import datetime as dt
 import json
 
 import pytest
-import stamina
-from http_receiver import Receiver
 
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics.elasticsearch import Elasticsearch
@@ -13,18 +11,6 @@ from feedback_lib.metrics.elasticsearch import Elasticsearch
 AT = dt.datetime(2026, 11, 20, 10, 4, tzinfo=dt.UTC)
 MINUTE = dt.timedelta(minutes=1)
 COUNT = {"filter": "level: error", "value": "count"}
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def service():
-    with Receiver(usual=500, limit=20) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,25 +7,11 @@ import math
 import urllib.parse
 
 import pytest
-import stamina
-from http_receiver import Receiver
 
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics.grafana import Grafana
 
 UTC = dt.UTC
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting():
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def service():
-    with Receiver(usual=500, limit=10) as server:
-        yield server
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import json
 import urllib.parse
 
 import pytest
-import stamina
-from http_receiver import Receiver
 
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics.nagios import Nagios
@@ -19,16 +17,8 @@ LOAD = 'host="spec-core-001", service="load"'
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
+def _password(monkeypatch):
     monkeypatch.setenv("NAGIOS_PASSWORD", "pässwörd")
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def service():
-    with Receiver(usual=500, limit=10) as server:
-        yield server
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import json
 import urllib.parse
 
 import pytest
-import stamina
-from http_receiver import Receiver
 
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics.splunk import Splunk
@@ -17,16 +15,8 @@ QUERY = "index=web | timechart span=60s count"
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
+def _password(monkeypatch):
     monkeypatch.setenv("SPLUNK_TOKEN", "t0ken")
-    with stamina.set_testing(True):
-        yield
-
-
-@pytest.fixture
-def service():
-    with Receiver(usual=500, limit=10) as server:
-        yield server
 
 
 @pytest.fixture
