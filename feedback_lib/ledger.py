@@ -322,3 +322,10 @@ class Ledger:
         rows = self._read("SELECT sli, at_us, status, reason FROM health ORDER BY at_us, sli")
         schema = {"sli": pl.String, "at_us": pl.Int64, "status": pl.String, "reason": pl.String}
         return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def copied(path: Path, to: Path) -> Path:
+    """A copy of a ledger, whole also while a monitor writes it."""
+    with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(to)) as new:
+        old.backup(new)
+    return to

@@ -31,6 +31,7 @@ from feedback_lib.analysis import alerts, slo
 from feedback_lib.errors import ConfigError, DeliveryError, MetricsError
 from feedback_lib.ledger import SAMPLE_SCHEMA, Delivery, Ledger
 from feedback_lib.metrics import Backend, Query
+from feedback_lib.records import micros, moment
 from feedback_lib.sinks import Message, Sink
 from feedback_lib.specs import Plan, Watched
 
@@ -48,7 +49,6 @@ LEAST_COVERAGE = 0.25  # of the last hour; with less nothing can be said
 SURPLUS = 0.01  # an extrapolated count of good or bad may be so much over the total
 RETRY_S = (15, 60, 300, 900)  # between tries to tell a sink
 _US = 1_000_000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,8 @@ class Monitor:
         events += [event for watched in self.plan.watched for event in self._judge(watched)]
         healths = tuple(self._health(watched, now) for watched in self.plan.watched)
         status: Status = next((s for s in WORST if any(h.status == s for h in healths)), "unknown")
-        for name, state, reason in [("", status, ""), *((h.sli_name, h.status, h.reason) for h in healths)]:
+        stands = [("", status, ""), *((h.sli_name, h.status, h.reason) for h in healths)]
+        for name, state, reason in [] if self._stopping() else stands:  # cut short, it is no sign of bad health
             if self.ledger.note_health(name, micros(now), state, reason):
                 logger.info("spec=%s sli=%s status=%s reason=%s", self.plan.spec_id, name or "*", state, reason or "-")
         self.deliver(now)
@@ -234,7 +235,7 @@ class Monitor:
         except (MetricsError, ConfigError) as error:
             self._unanswered[id(backend)] += isinstance(error, MetricsError) and error.unreachable
             return str(error)
-        except Exception as fault:
+        except Exception as fault:  # one odd answer must not blind the other SLOs
             logger.exception("spec=%s sli=%s unexpected fault", self.plan.spec_id, name)
             return f"unexpected fault ({type(fault).__name__}); the log says where"
         self._answered.add(id(backend))
@@ -293,9 +294,12 @@ class Monitor:
             state = self.ledger.alert_state(mark)
             if state is not None and state.folded_us >= newest:
                 return []
-            measured = self.ledger.measurements(watched.slo.service, name)
-            oldest = max(newest - lookback_s(watched.slo) * _US, measured.item(0, "at_us") - watched.slo.slice_s * _US)
+            oldest = max(
+                newest - lookback_s(watched.slo) * _US, (self.ledger.first(name) or 0) - watched.slo.slice_s * _US
+            )
             start = state.folded_us if state else oldest
+            longest_us = (max(w.long_s for w in watched.slo.alerts) + watched.slo.slice_s) * _US
+            measured = self.ledger.measurements(watched.slo.service, name, after_us=start - longest_us)
             timeline = nw.to_native(
                 slo.timeline(nw.from_native(measured.lazy()), watched.slo, moment(start), moment(newest)).collect()
             )
@@ -304,7 +308,7 @@ class Monitor:
             if state is None:  # what was over before anybody watched is not told
                 events = events[-1:] if after.severity else []
             after = dataclasses.replace(after, folded_us=newest)
-            told = [self._alert(watched, mark, event, timeline, measured) for event in events]
+            told = [self._alert(watched, mark, event, timeline) for event in events]
             self.ledger.save_alert(mark, after, told, list(self._sinks))
         for alert in told:
             logger.info(
@@ -317,11 +321,9 @@ class Monitor:
             )
         return told
 
-    def _alert(
-        self, watched: Watched, mark: str, event: alerts.Event, timeline: pl.DataFrame, measured: pl.DataFrame
-    ) -> dict[str, Any]:
+    def _alert(self, watched: Watched, mark: str, event: alerts.Event, timeline: pl.DataFrame) -> dict[str, Any]:
         at = moment(event.at_us)
-        stand = self._stand(watched, measured.filter(pl.col("at_us") <= event.at_us), at)
+        stand = self._stand(watched, self._window(watched, at), at)
         rows = timeline.filter((pl.col("at_us") == event.at_us) & (pl.col("severity") == event.severity))
         rows = rows.sort(pl.col("decision") != "firing", pl.col("long_s")) if rows.height else rows
         window = rows.row(0, named=True) if rows.height else {}
@@ -336,7 +338,7 @@ class Monitor:
             "service": watched.slo.service,
             "metric": watched.slo.sli,
             "category": watched.slo.category,
-            "value": _shown(watched, stand["last_value"]),
+            "value": shown(watched, stand["last_value"]),
             "op": watched.op,
             "slo": watched.limit,
             "unit": watched.unit,
@@ -346,8 +348,8 @@ class Monitor:
             "budget_remaining": stand["budget_remaining"],
             "burn_long": window.get("burn_long"),
             "burn_short": window.get("burn_short"),
-            "long": _span(window.get("long_s")),
-            "short": _span(window.get("short_s")),
+            "long": _length(window.get("long_s")),
+            "short": _length(window.get("short_s")),
             "factor": window.get("factor"),
             "severity": event.severity,
             "previous_severity": event.previous_severity,
@@ -360,6 +362,12 @@ class Monitor:
             "runbook": watched.runbook or self.plan.runbook,
         }
         return {**alert, "summary": _sentence(alert), "reason": _why(alert)}
+
+    def _window(self, watched: Watched, at: dt.datetime) -> pl.DataFrame:
+        """The measurements an SLO is judged by at a moment."""
+        until_us = micros(at)
+        after_us = until_us - lookback_s(watched.slo) * _US
+        return self.ledger.measurements(watched.slo.service, watched.slo.sli, after_us, until_us)
 
     def _stand(self, watched: Watched, measured: pl.DataFrame, at: dt.datetime) -> dict[str, Any]:
         rows = nw.to_native(slo.evaluate(nw.from_native(measured.lazy()), [watched.slo], at).collect())
@@ -374,9 +382,7 @@ class Monitor:
     def _health(self, watched: Watched, now: dt.datetime) -> Health:
         asked = self.ledger.asked(watched.slo.sli)
         at = min(moment(asked), now) if asked is not None else now
-        measured = self.ledger.measurements(
-            watched.slo.service, watched.slo.sli, after_us=micros(at) - lookback_s(watched.slo) * _US
-        )
+        measured = self._window(watched, at)
         stand = self._stand(watched, measured, at)
         state = self.ledger.alert_state(alerts.fingerprint(self.plan.spec_id, watched.slo.sli))
         severity = state.severity if state else None
@@ -387,7 +393,7 @@ class Monitor:
             category=watched.slo.category,
             status=status,
             reason=reason,
-            value=_shown(watched, stand["last_value"]),
+            value=shown(watched, stand["last_value"]),
             op=watched.op,
             threshold=watched.limit,
             unit=watched.unit,
@@ -594,7 +600,8 @@ def query_text(watched: Watched) -> str:
     return texts.get("query") or "; ".join(f"{role}: {text}" for role, text in texts.items())
 
 
-def _shown(watched: Watched, measured: float | None) -> float | None:
+def shown(watched: Watched, measured: float | None) -> float | None:
+    """A measured value in the unit of its limit; None for no value and for one beyond all numbers."""
     return None if measured is None or not math.isfinite(measured) else watched.shown(measured)
 
 
@@ -657,16 +664,6 @@ def _sink_name(options: Mapping[str, Any]) -> str:
     return f"{options.get('kind')}-{mark}"
 
 
-def micros(at: dt.datetime) -> int:
-    """Microseconds since the epoch."""
-    return int((at - _EPOCH) / dt.timedelta(microseconds=1))
-
-
-def moment(us: int) -> dt.datetime:
-    """The time, in UTC, of microseconds since the epoch."""
-    return _EPOCH + dt.timedelta(microseconds=us)
-
-
 def iso(at: Any) -> str:
     """A time as ISO 8601 with Z; anything else as text."""
     return at.isoformat().replace("+00:00", "Z") if isinstance(at, dt.datetime) else str(at)
@@ -680,15 +677,5 @@ def _clock(iso: str) -> str:
     return iso[:16].replace("T", " ")
 
 
-def _span(seconds: int | None) -> str | None:
-    """Seconds in the words of alert rules.
-
-    >>> _span(3600), _span(300), _span(259200)
-    ('1h', '5m', '3d')
-    """
-    if seconds is None:
-        return None
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds % size == 0 and seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+def _length(seconds: int | None) -> str | None:
+    return None if seconds is None else slo.format_duration(seconds)

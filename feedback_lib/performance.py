@@ -24,7 +24,8 @@ from feedback_lib.analysis import alerts, regressions, slo
 from feedback_lib.errors import ConfigError, MetricsError, StoreError
 from feedback_lib.ledger import Ledger
 from feedback_lib.metrics import Histograms
-from feedback_lib.monitor import WORST, Monitor, Status, iso, micros, moment, query_text
+from feedback_lib.monitor import WORST, Monitor, Status, iso, query_text, shown
+from feedback_lib.records import micros, moment
 from feedback_lib.specs import Plan, Watched
 
 SCHEMA = "performance-report/1"
@@ -257,7 +258,7 @@ def _metric(watched: Watched, plan: Plan, ledger: Ledger, start: dt.datetime, en
     values = inside.drop_nulls("value")
     worst = values.sort("value", descending=watched.op.startswith("<")).head(1)
     share = (valid - good if watched.op.startswith("<") else good) / valid if valid else None
-    value = share if rule.method == "occurrences" else values.get_column("value").median()
+    value: Any = share if rule.method == "occurrences" else values.get_column("value").median()
     burn = (1 - good / valid) / float(rule.budget) if valid else None
     severity = ledger.worst_severity(alerts.fingerprint(plan.spec_id, rule.sli), micros(start), micros(end))
     status: Status = "healthy"
@@ -271,12 +272,12 @@ def _metric(watched: Watched, plan: Plan, ledger: Ledger, start: dt.datetime, en
     return {
         "name": rule.sli,
         "category": rule.category,
-        "value": _shown(watched, value),
+        "value": shown(watched, value),
         "op": watched.op,
         "slo": watched.limit,
         "unit": watched.unit,
         "status": status,
-        "worst": _shown(watched, worst.get_column("value").item() if worst.height else None),
+        "worst": shown(watched, worst.get_column("value").item() if worst.height else None),
         "worst_at": iso(moment(worst.get_column("at_us").item())) if worst.height else None,
         "target": rule.target,
         "sli": good / valid if valid else None,
@@ -291,10 +292,6 @@ def _metric(watched: Watched, plan: Plan, ledger: Ledger, start: dt.datetime, en
         "runbook": watched.runbook or plan.runbook,
         "line": watched.target.line if watched.target else None,
     }
-
-
-def _shown(watched: Watched, measured: Any) -> float | None:
-    return watched.shown(measured) if isinstance(measured, float) and math.isfinite(measured) else None
 
 
 def _regression(watched: Watched, plan: Plan, result: regressions.Result) -> dict[str, Any]:

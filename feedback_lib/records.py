@@ -25,6 +25,7 @@ SuggestionType = Literal[
 ]
 
 WEEK_US = 604_800_000_000
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MONDAY_US = 345_600_000_000  # 1970-01-05, the first Monday after the epoch, in microseconds
 
 
@@ -35,6 +36,20 @@ def uid(kind: str, origin: str, native_id: str) -> str:
     '75597bc791a79707a71e49369ba1fbf6'
     """
     return hashlib.sha256(f"{kind}\0{origin}\0{native_id}".encode()).hexdigest()[:32]
+
+
+def micros(at: dt.datetime) -> int:
+    """Microseconds since the epoch of an aware time, exactly.
+
+    >>> micros(dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC))
+    1000000
+    """
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def moment(us: int) -> dt.datetime:
+    """The time, in UTC, of microseconds since the epoch."""
+    return _EPOCH + dt.timedelta(microseconds=us)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

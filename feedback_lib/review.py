@@ -16,7 +16,6 @@ import math
 import operator
 import re
 import shlex
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from feedback_lib import performance, plugins, specs
 from feedback_lib.analysis import alerts, slo
 from feedback_lib.analysis.slo import Slo
 from feedback_lib.errors import ConfigError, nearest
-from feedback_lib.ledger import Ledger
+from feedback_lib.ledger import Ledger, copied
 from feedback_lib.metrics import Answer, Query
 from feedback_lib.monitor import (
     WORST,
@@ -39,11 +38,10 @@ from feedback_lib.monitor import (
     Snapshot,
     budget_words,
     lookback_s,
-    micros,
-    moment,
     percent,
     query_text,
 )
+from feedback_lib.records import micros, moment
 from feedback_lib.specs import Plan, Watched
 from feedback_lib.watch import ledger_path, now_utc
 
@@ -185,10 +183,7 @@ def _memory(plan: Plan, root: str | Path, start: dt.datetime, end: dt.datetime) 
         if not path.exists():
             yield own
             return
-        copy = folder / "copy.sqlite"
-        with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
-            old.backup(new)
-        kept = stack.enter_context(contextlib.closing(Ledger(copy)))
+        kept = stack.enter_context(contextlib.closing(Ledger(copied(path, folder / "copy.sqlite"))))
         if not _reaches(kept, plan, start, end):
             for watched in _with(plan, history=False).watched:
                 _take_over(plan.spec_id, watched.slo, kept, own, end)

@@ -22,8 +22,7 @@ from feedback_lib.analysis import nfr
 from feedback_lib.analysis.slo import Slo, exact, parse_duration
 from feedback_lib.config import resolve
 from feedback_lib.errors import ConfigError, nearest
-
-Query = str | Mapping[str, Any]
+from feedback_lib.metrics import Query
 
 ALERTS = ".spec/reports/production-monitoring/alerts"
 TOP_KEYS = (

@@ -8,7 +8,6 @@ import datetime as dt
 import http.server
 import json
 import logging
-import sqlite3
 import tempfile
 import threading
 import time
@@ -20,8 +19,9 @@ import filelock
 
 from feedback_lib import performance, specs
 from feedback_lib.errors import ConfigError, FeedbackError, StoreError
-from feedback_lib.ledger import Ledger
-from feedback_lib.monitor import WORST, Monitor, Snapshot, iso, lookback_s, micros, moment
+from feedback_lib.ledger import Ledger, copied
+from feedback_lib.monitor import WORST, Monitor, Snapshot, iso, lookback_s
+from feedback_lib.records import micros, moment
 
 logger = logging.getLogger(__name__)
 
@@ -143,10 +143,7 @@ def once(spec_id: str, root: str | Path, *, now: dt.datetime | None = None, dry_
             dry_run, path = True, Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
         elif dry_run:
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
-            if path.exists():
-                with contextlib.closing(sqlite3.connect(path)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
-                    old.backup(new)
-            path = copy
+            path = copied(path, copy) if path.exists() else copy
         ledger = stack.enter_context(contextlib.closing(Ledger(path)))
         watcher = Monitor(plan, ledger, dry_run=dry_run)
         snapshot = watcher.tick(now or now_utc())
@@ -168,10 +165,7 @@ def report(spec_id: str, root: str | Path, period: performance.Period, day: dt.d
     """
     plan = _untold(specs.load(spec_id, root))
     _, end, name = performance.period_of(period, day)
-    path = ledger_path(root, spec_id)
-    if not path.exists():
-        raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
-    with contextlib.closing(Ledger(path)) as ledger:
+    with _kept(spec_id, root) as ledger:
         watcher = Monitor(plan, ledger)
         if all((ledger.first(w.slo.sli) or micros(end)) >= micros(end) for w in plan.watched):
             raise ConfigError(f"{spec_id}: nothing was measured in {name}; name a later day")
@@ -193,10 +187,7 @@ def history(spec_id: str, root: str | Path) -> list[dict[str, Any]]:
         ConfigError: there is no such spec, or it was never measured.
     """
     specs.find(spec_id, root)
-    path = ledger_path(root, spec_id)
-    if not path.exists():
-        raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
-    with contextlib.closing(Ledger(path)) as ledger:
+    with _kept(spec_id, root) as ledger:
         rows = [
             {"at": iso(moment(r["at_us"])), "metric": r["sli"], "what": r["status"], "why": r["reason"]}
             for r in ledger.health().iter_rows(named=True)
@@ -271,7 +262,7 @@ def run(
                 own.failures += 1
                 own.problem = str(problem)
                 logger.error("spec=%s evaluation failed: %s", spec_id, problem)
-            except Exception as fault:
+            except Exception as fault:  # a daemon that ends is worse than one that says it failed
                 own.failures += 1
                 own.problem = f"unexpected fault ({type(fault).__name__})"
                 logger.exception("spec=%s evaluation failed", spec_id)
@@ -304,6 +295,18 @@ def _blindness(shot: Snapshot) -> str:
     if any(health.status != "unknown" for health in shot.slos):
         return ""
     return next((health.reason for health in shot.slos), "")
+
+
+def _kept(spec_id: str, root: str | Path) -> contextlib.closing[Ledger]:
+    """The memory of a spec's monitor.
+
+    Raises:
+        ConfigError: there is none yet.
+    """
+    path = ledger_path(root, spec_id)
+    if not path.exists():
+        raise ConfigError(f"{spec_id}: nothing was measured yet; run 'feedback monitor --spec-id {spec_id}' first")
+    return contextlib.closing(Ledger(path))
 
 
 def _untold(plan: specs.Plan) -> specs.Plan:

@@ -7,12 +7,14 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import filelock
 import pytest
 from http_receiver import until
 from monitor_world import T0, World, at, plan, project, write
 
 from feedback_lib import watch
 from feedback_lib.analysis import alerts
+from feedback_lib.errors import FeedbackError
 from feedback_lib.ledger import Ledger
 from feedback_lib.monitor import Monitor
 
@@ -368,3 +370,23 @@ def test_the_history_tells_health_and_alerts_in_order(tmp_path):
     of_errors = [row["what"] for row in rows if row["metric"] == "api_error_rate"]
     assert of_errors == ["healthy", "page opened", "unhealthy", "ticket updated", "degraded"]
     assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
+
+
+def test_a_tick_cut_short_by_the_end_of_the_daemon_is_no_sign_of_bad_health(tmp_path):
+    write(tmp_path / "metrics.csv", 1440)
+    ledger = Ledger(tmp_path / "monitor.sqlite")
+    Monitor(plan(tmp_path), ledger).tick(at(1440))
+    before = ledger.health()
+    shot = Monitor(plan(tmp_path), ledger, stopping=lambda: True).tick(at(1445))
+    assert {h.reason for h in shot.slos} == {"the monitor is stopping"}
+    assert ledger.health().equals(before)
+    ledger.close()
+
+
+def test_a_second_run_once_leaves_at_once(tmp_path):
+    write(project(tmp_path) / "metrics.csv", 10)
+    path = watch.ledger_path(tmp_path, "spec-api-001")
+    path.parent.mkdir(parents=True)
+    with filelock.FileLock(f"{path}.once"), pytest.raises(FeedbackError, match="another run watches"):
+        watch.once("spec-api-001", tmp_path, now=at(10))
+    assert not path.exists()

@@ -31,6 +31,8 @@ from typing import Any, Literal, get_args
 
 import narwhals as nw
 
+from feedback_lib.records import micros
+
 Number = int | float | str | Decimal | Fraction
 Frame = nw.LazyFrame[Any]
 Severity = Literal["page", "ticket"]
@@ -560,7 +562,7 @@ def _us(moment: dt.datetime) -> int:
     """Microseconds since the epoch, exact."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no time zone: give an aware time")
-    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
+    return micros(moment)
 
 
 # Measurements

@@ -132,11 +132,6 @@ def labels(pairs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={json.dumps(str(pairs[name]), ensure_ascii=False)}" for name in sorted(pairs))
 
 
-def epoch_us(at: dt.datetime) -> int:
-    """Microseconds since the epoch, exactly."""
-    return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-
-
 def perfdata(text: str) -> dict[str, float | None]:
     """Performance data of a Nagios plug-in, by label, in base units: seconds, bytes; percent stays as it is.
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import IO, Any, ClassVar
 
 from feedback_lib.errors import ConfigError, MetricsError
-from feedback_lib.metrics import Answer, Query, asked, clean, epoch_us, frame, labels, perfdata, positive
+from feedback_lib.metrics import Answer, Query, asked, clean, frame, labels, perfdata, positive
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import secret
 
 _EXAMPLE = "[check_disk, -w, 10%], or {command: […], value: up, exit or a label of its performance data, timeout_s: 10}"
@@ -72,7 +73,7 @@ class Command:
             value = measured.get(wanted)
             partial = f"{name} gave no value of {wanted!r}: {first}" if value is None else None
         series = labels({"label": wanted} if wanted not in ("up", "exit") else {})
-        return Answer(frame([(series, epoch_us(at), value)]), partial)
+        return Answer(frame([(series, micros(at), value)]), partial)
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """Refused: a check knows only the present."""

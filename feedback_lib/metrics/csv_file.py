@@ -18,6 +18,7 @@ import polars as pl
 from feedback_lib.errors import ConfigError, MetricsError, nearest
 from feedback_lib.metrics import Answer, Query
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 
 _AGGREGATES = ("mean", "sum", "max", "min", "last")
 _TIME_NAMES = ("at", "time", "timestamp", "date", "datetime", "ts")
@@ -78,14 +79,14 @@ class CsvFile:
 
     def now(self, query: Query, at: dt.datetime) -> Answer:
         """The newest row of the last ``lookback_s`` seconds up to ``at``, as the value at ``at``."""
-        until = _us(at)
+        until = micros(at)
         _, values, series, partial, _ = self._read(query, until - round(self.lookback_s * 1_000_000), until)
         return self._answer(series, [until] if len(values) else [], values[-1:], partial)
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """At each moment the aggregate of the rows in (moment - step, moment]; a moment without rows has no value."""
-        first, step = _us(start), step_s * 1_000_000
-        last = first + (_us(end) - first) // step * step
+        first, step = micros(start), step_s * 1_000_000
+        last = first + (micros(end) - first) // step * step
         times, values, series, partial, aggregate = self._read(query, first - step, last)
         if not len(values):
             return self._answer(series, [], values, partial)
@@ -236,7 +237,7 @@ def _moment(text: str) -> int:
     """
     if text[4:5] == "-" or (len(text) == 8 and text.isdigit()) or "T" in text:
         at = dt.datetime.fromisoformat(text)
-        return _us(at if at.tzinfo else at.replace(tzinfo=dt.UTC))
+        return micros(at if at.tzinfo else at.replace(tzinfo=dt.UTC))
     number = float(text)
     for below, unit in _UNITS:
         if abs(number) < below:
@@ -250,12 +251,6 @@ def _sum(values: np.ndarray) -> float:
         return math.fsum(values)
     except (ValueError, OverflowError):
         return math.nan
-
-
-def _us(at: dt.datetime) -> int:
-    """Exact microseconds since 1970; a float of seconds would lose the last one."""
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _known_aggregate(name: str) -> str:

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal
 import polars as pl
 
 from feedback_lib.errors import ConfigError, MetricsError
-from feedback_lib.metrics import Answer, Query, asked, clean, epoch_us, frame, labels, on_grid, reading
+from feedback_lib.metrics import Answer, Query, asked, clean, frame, labels, on_grid, reading
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Reply, Transport, secret
 
 _V1, _V2 = "/api/v1/query", "/api/v2/query/"
@@ -61,19 +62,19 @@ class Datadog:
 
     def now(self, query: Query, at: dt.datetime) -> Answer:
         """The value of the last ``lookback_s`` seconds as one number; by v1, the last point of them."""
-        until, since = epoch_us(at) // 1000, epoch_us(at) // 1000 - self.lookback_s * 1000
+        until, since = micros(at) // 1000, micros(at) // 1000 - self.lookback_s * 1000
         if text := _v1_text(query):
             found, partial, interval = self._v1(text, since, until)
             whole = found.filter(pl.col("at").dt.epoch("ms") + (interval or 0) * 1000 <= until)  # the last may grow yet
             newest = whole.unique("series", keep="last", maintain_order=True)
             return Answer(newest.with_columns(at=pl.lit(at).cast(pl.Datetime("us", "UTC"))), partial)
-        return Answer(self._v2("scalar", query, since, until, {}, lambda reply: _scalar(reply, epoch_us(at))))
+        return Answer(self._v2("scalar", query, since, until, {}, lambda reply: _scalar(reply, micros(at))))
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """A value for each bucket of ``step_s`` seconds, named by its end; asked for a day of minutes at a time."""
-        step, stop = step_s * 1000, epoch_us(end) // 1000
+        step, stop = step_s * 1000, micros(end) // 1000
         frames, partials = [frame([])], []
-        for first in range(epoch_us(start) // 1000, stop + 1, _POINTS * step):
+        for first in range(micros(start) // 1000, stop + 1, _POINTS * step):
             since, until = first - step, min(stop, first + (_POINTS - 1) * step)
             if text := _v1_text(query):
                 found, partial, interval = self._v1(text, since, until)

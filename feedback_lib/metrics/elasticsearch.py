@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import polars as pl
 
 from feedback_lib.errors import ConfigError
-from feedback_lib.metrics import Answer, Query, asked, basic, epoch_us, frame, on_grid, reading
+from feedback_lib.metrics import Answer, Query, asked, basic, frame, on_grid, reading
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Transport, secret
 
 _BUCKETS = 10_000  # asked for at once; the service refuses more than 65,536
@@ -89,7 +90,7 @@ class Elasticsearch:
                     partial = partial or f"there are more than the {number:g} documents that were counted"
                 if not number and reply["aggregations"]["newest"]["value"] is None:
                     number = None
-            return Answer(frame([("", epoch_us(at), number)]), partial)
+            return Answer(frame([("", micros(at), number)]), partial)
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """At each moment the value of the documents in [moment - step, moment); in pieces of 10,000 slices."""
@@ -175,7 +176,7 @@ class _Wanted:
 
     def range(self, start: dt.datetime, end: dt.datetime, *, narrowed: bool) -> dict[str, Any]:
         """Documents of [start, end), only the matching ones when ``narrowed``."""
-        bounds = {"gte": epoch_us(start) // 1000, "lt": epoch_us(end) // 1000, "format": "epoch_millis"}
+        bounds = {"gte": micros(start) // 1000, "lt": micros(end) // 1000, "format": "epoch_millis"}
         return {"bool": {"filter": [{"range": {self.time_field: bounds}}, *([self.filter] if narrowed else [])]}}
 
 

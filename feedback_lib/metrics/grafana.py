@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import polars as pl
 
 from feedback_lib.errors import ConfigError, MetricsError
-from feedback_lib.metrics import Answer, Query, clean, epoch_us, frame, labels, on_grid, reading
+from feedback_lib.metrics import Answer, Query, clean, frame, labels, on_grid, reading
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Transport, secret
 
 _PATH = "/api/ds/query"
@@ -92,7 +93,7 @@ class Grafana:
     ) -> tuple[pl.DataFrame, str | None]:
         count = (end - start) // dt.timedelta(seconds=step_s) + 1
         own = {"refId": "A", "intervalMs": step_s * 1000, "maxDataPoints": count, **self._model(query, instant)}
-        asked = {"queries": [own], "from": str(epoch_us(start) // 1000), "to": str(epoch_us(end) // 1000)}
+        asked = {"queries": [own], "from": str(micros(start) // 1000), "to": str(micros(end) // 1000)}
         host = self._transport.host
         with reading("grafana", host, credentials=self._headers, rights=_RIGHTS):
             reply = self._transport.call("POST", _PATH, body=asked).json()
@@ -118,7 +119,7 @@ class Grafana:
         return {"datasource": {"uid": self.datasource}, **made}
 
     def _page(self, query: Query, start: dt.datetime, end: dt.datetime) -> str:
-        times = {"from": str(epoch_us(start) // 1000), "to": str(epoch_us(end) // 1000)}
+        times = {"from": str(micros(start) // 1000), "to": str(micros(end) // 1000)}
         shown = {"datasource": self.datasource, "queries": [{"refId": "A", **self._model(query, False)}]}
         panes = json.dumps({"a": {**shown, "range": times}}, separators=(",", ":"))
         asked = urllib.parse.urlencode({"schemaVersion": "1", "panes": panes})

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, MetricsError, TransportError
-from feedback_lib.metrics import Answer, Query, asked, epoch_us, frame, positive
+from feedback_lib.metrics import Answer, Query, asked, frame, positive
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Transport, secret
 
 _EXAMPLE = "https://api.example.org/healthz, or {url: …, status: 200, contains: ready, value: up}"
@@ -71,7 +72,7 @@ class HttpCheck:
         why = None
         if value is None:
             why = f"no time to measure: {problem}" + (f" without {text!r}" if status in wanted["status"] else "")
-        return Answer(frame([("", epoch_us(at), value)]), why, address.partition("?")[0])
+        return Answer(frame([("", micros(at), value)]), why, address.partition("?")[0])
 
     def between(self, query: Query, start: dt.datetime, end: dt.datetime, step_s: int) -> Answer:
         """Refused: a check knows only the present."""

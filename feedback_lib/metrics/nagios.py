@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, MetricsError
-from feedback_lib.metrics import Answer, Query, asked, basic, clean, epoch_us, frame, labels, perfdata, reading
+from feedback_lib.metrics import Answer, Query, asked, basic, clean, frame, labels, perfdata, reading
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Transport, secret
 
 _PATH = "/statusjson.cgi"
@@ -76,7 +77,7 @@ class Nagios:
                 if host not in ("*", names["host"]) or service not in ("*", names.get("service", "")):
                     continue
                 place = "/".join(names.values())
-                age_s = epoch_us(at) / 1e6 - one["last_check"] / 1000
+                age_s = micros(at) / 1e6 - one["last_check"] / 1000
                 if not one["has_been_checked"] or abs(age_s) > self.stale_s:
                     last = f"last checked {_ago(age_s)}" if one["has_been_checked"] else "never checked"
                     silent.append(f"{place} was {last}")
@@ -87,7 +88,7 @@ class Nagios:
                     continue
                 value = measured.get(label) if label else _STATES[what][one["status"]]
                 silent += [f"{place} is {one['status']} without a value"] if value is None else []
-                points.append((labels(names), epoch_us(at), value))
+                points.append((labels(names), micros(at), value))
         if refused or (wrong and not points):
             said = clean(refused or wrong[0], self._headers())
             raise MetricsError("nagios", f"{self._transport.host}: {said}")

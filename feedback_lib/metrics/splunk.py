@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import polars as pl
 
 from feedback_lib.errors import ConfigError, MetricsError
-from feedback_lib.metrics import Answer, Query, basic, clean, epoch_us, frame, labels, on_grid, reading
+from feedback_lib.metrics import Answer, Query, basic, clean, frame, labels, on_grid, reading
 from feedback_lib.plugins import register
+from feedback_lib.records import micros
 from feedback_lib.transport import Reply, Transport, secret
 
 _PATH = "/services/search/v2/jobs/export"
@@ -87,15 +88,15 @@ class Splunk:
         """Rows by their own ``_time``; ``step_s`` is the span they must have."""
         form = {
             "search": _search(query),
-            "earliest_time": f"{epoch_us(start) / 1e6:.3f}",
-            "latest_time": f"{epoch_us(end) / 1e6:.3f}",
+            "earliest_time": f"{micros(start) / 1e6:.3f}",
+            "latest_time": f"{micros(end) / 1e6:.3f}",
             "output_mode": "json",
             "preview": "false",
         }
         host = self._transport.host
         with reading("splunk", host, credentials=self._headers, rights=_RIGHTS):
             rows, messages, whole = parse(self._transport.call("POST", _PATH, form=form))
-            points = list(_points(rows, epoch_us(end) if step_s is None else None))
+            points = list(_points(rows, micros(end) if step_s is None else None))
             spans = {row["_span"] for row in rows if row.get("_span")} - {str(step_s)}
         failed = [text for kind, text in messages if kind in ("FATAL", "ERROR")]
         if failed or not whole:
@@ -185,7 +186,7 @@ def _us(time: Any) -> int:
         at = dt.datetime.fromisoformat(time)
     if at.tzinfo is None:
         raise ValueError("_time without an offset")
-    return epoch_us(at)
+    return micros(at)
 
 
 def _search(query: Query) -> str:
