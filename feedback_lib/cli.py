@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from feedback_lib import __version__, privacy
+from feedback_lib.commands import AS_JSON, PARAMS, ROOT, SET, SPEC, leave, print_json, progress, table
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
 
 if TYPE_CHECKING:
     from feedback_lib.pipeline import Run
-
-PARAMS = click.option(
-    "--params", "-f", default="params/weekly.yaml", show_default=True, help="The params file of the run."
-)
-SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the params file.")
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-SPEC = click.option("--spec-id", required=True, metavar="ID", help="The spec, such as spec-core-001.")
-ROOT = click.option("--root", default=".", show_default=True, help="The project's folder: holds specs/ and .spec/.")
 
 
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,8 +57,8 @@ def aggregate(obj: Mapping[str, bool], /, *, run_once: bool, as_json: bool, **gi
     """Poll the sources, process what is new, refresh what dashboards read, suggest, send the summary."""
     run = _made("aggregate", obj, as_json=as_json, **given)
     if as_json:
-        _print_json(run.report.to_dict())
-    _leave(run.status)
+        print_json(run.report.to_dict())
+    leave(run.status)
 
 
 @feedback.group()
@@ -80,10 +73,10 @@ def weekly(obj: Mapping[str, bool], /, *, as_json: bool, **given: Any) -> None:
     """Aggregate, run the notebooks and write the weekly report; prints where it is."""
     run = _made("weekly", obj, as_json=as_json, **given)
     if as_json:
-        _print_json(run.record())
+        print_json(run.record())
     else:
         click.echo(f"Report: {run.folder}/signal_report.html and .pdf")
-    _leave(run.status)
+    leave(run.status)
 
 
 @report.command("list")
@@ -95,7 +88,7 @@ def list_(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
     from feedback_lib import config, pipeline
 
     rows = pipeline.runs(config.load(params, overrides))
-    _table(rows, ["run_id", "recipe", "as_of", "status", "signals", "findings", "suggestions", "seconds"], as_json)
+    table(rows, ["run_id", "recipe", "as_of", "status", "signals", "findings", "suggestions", "seconds"], as_json)
 
 
 @report.command()
@@ -108,9 +101,9 @@ def rerun(obj: Mapping[str, bool], run_id: str, *, params: str, overrides: Seque
     """Compute a run again from the data as it stood then, and compare every table."""
     from feedback_lib import config, pipeline
 
-    rows = pipeline.rerun(config.load(params, overrides), run_id, progress=_progress(obj))
-    _table(rows, ["table", "rows", "equal", "difference"], as_json)
-    _leave("ok" if all(r["equal"] for r in rows) else "degraded")
+    rows = pipeline.rerun(config.load(params, overrides), run_id, progress=progress(obj))
+    table(rows, ["table", "rows", "equal", "difference"], as_json)
+    leave("ok" if all(r["equal"] for r in rows) else "degraded")
 
 
 @feedback.command()
@@ -155,13 +148,13 @@ def monitor(
         return
     shot = watch.once(spec_id, root, now=config.parse_time(as_of) if as_of else None, dry_run=dry_run)
     if as_json:
-        _print_json(shot.to_dict())
+        print_json(shot.to_dict())
     else:
         _show_health(shot, obj)
     if fail_on_breach and shot.status in ("unhealthy", "degraded"):
         raise click.exceptions.Exit(3)
     seen = all(health.status != "unknown" for health in shot.slos)
-    _leave("ok" if seen and not shot.undelivered else "degraded")
+    leave("ok" if seen and not shot.undelivered else "degraded")
 
 
 def _daemon(obj: Mapping[str, bool], spec_id: str, root: str, interval_s: float | None, port: int | None) -> None:
@@ -210,7 +203,7 @@ def _show_health(shot: Any, obj: Mapping[str, bool]) -> None:
         }
         for h in sorted(shot.slos, key=lambda h: order.index(h.status))
     ]
-    _table(rows, list(rows[0]) if rows else [], as_json=False)
+    table(rows, list(rows[0]) if rows else [], as_json=False)
     for text in shot.unmeasured:
         click.echo(f"not measured: {text}", err=True)
     for event in shot.events:
@@ -233,7 +226,7 @@ def check(*, spec: str, as_json: bool) -> None:
 
     reading = nfr.read(_text(spec))
     if as_json:
-        _print_json([target.to_dict() for target in reading.targets])
+        print_json([target.to_dict() for target in reading.targets])
         return
     if not reading.targets:
         click.echo(f"No SLO was found in {spec}; docs/nfr.md shows lines that are read.", err=True)
@@ -241,7 +234,7 @@ def check(*, spec: str, as_json: bool) -> None:
         {**target.to_dict(), "limit": f"{target.op} {target.value:f} {target.unit}", "lacks": ", ".join(target.missing)}
         for target in reading.targets
     ]
-    _table(rows, ["line", "category", "limit", "percentile", "window", "name", "confidence", "lacks"], as_json=False)
+    table(rows, ["line", "category", "limit", "percentile", "window", "name", "confidence", "lacks"], as_json=False)
     for line in reading.skipped:
         hint = f"\n  readable would be: {line.closest}" if line.closest else ""
         click.echo(f"line {line.line} not used, {line.reason}: {line.text.strip()}{hint}", err=True)
@@ -310,7 +303,7 @@ def report_(*, spec_id: str, root: str, period: Any, day: str | None, as_json: b
     )
     made, path = watch.report(spec_id, root, period, chosen)
     if as_json:
-        _print_json(made)
+        print_json(made)
         return
     click.echo(f"{made['service']} was {made['status']} in {made['name']}: {path}")
     from feedback_lib.monitor import budget_words, percent
@@ -327,7 +320,7 @@ def report_(*, spec_id: str, root: str, period: Any, day: str | None, as_json: b
         }
         for m in made["metrics"]
     ]
-    _table(rows, list(rows[0]) if rows else [], as_json=False)
+    table(rows, list(rows[0]) if rows else [], as_json=False)
     for found in made["regressions"]:
         click.echo(_regression(found))
 
@@ -340,7 +333,7 @@ def history(*, spec_id: str, root: str, as_json: bool) -> None:
     """List how health changed and what became of alerts, oldest first."""
     from feedback_lib import watch
 
-    _table(watch.history(spec_id, root), ["at", "metric", "what", "why"], as_json)
+    table(watch.history(spec_id, root), ["at", "metric", "what", "why"], as_json)
 
 
 @slo.command()
@@ -354,7 +347,7 @@ def regressions(*, spec_id: str, root: str, as_of: str | None, as_json: bool) ->
 
     rows = watch.regressions(spec_id, root, config.parse_time(as_of) if as_of else None)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         click.echo(_regression(row))
@@ -369,7 +362,7 @@ def suggestions(*, params: str, overrides: Sequence[str], as_json: bool) -> None
     from feedback_lib import config, pipeline
 
     rows = pipeline.suggestions(config.load(params, overrides))
-    _table(rows, ["suggestion_id", "priority", "type", "people", "title", "action"], as_json)
+    table(rows, ["suggestion_id", "priority", "type", "people", "title", "action"], as_json)
 
 
 @feedback.command()
@@ -381,7 +374,7 @@ def quarantine(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
     from feedback_lib import config, pipeline
 
     rows = pipeline.quarantine(config.load(params, overrides))
-    _table(rows, ["kind", "origin", "where", "reason", "seen_at"], as_json)
+    table(rows, ["kind", "origin", "where", "reason", "seen_at"], as_json)
 
 
 @feedback.command()
@@ -396,7 +389,7 @@ def sample(*, out: str, seed: int, as_json: bool) -> None:
 
     key = world.generate(Path(out), seed=seed)
     if as_json:
-        _print_json(key)
+        print_json(key)
     else:
         click.echo(f"Sample: {out} ({len(key['stories'])} planted stories, listed in key.json). All of it is invented.")
 
@@ -421,7 +414,7 @@ def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: st
         values[key] = config.parse_value("--param", key, value)
     target = Path(out or f"reports/{Path(notebook).stem}.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
-    done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=_progress(obj))
+    done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=progress(obj))
     page = pages.export_html(target, target.with_suffix(".html"))
     click.echo(f"Notebook: {target} ({done.seconds:.1f} s)\nPage: {page}")
 
@@ -454,7 +447,7 @@ def plugins(*, as_json: bool) -> None:
 
     known = {family: available(family) for family in FAMILIES}
     if as_json:
-        _print_json(known)
+        print_json(known)
     else:
         for family, names in known.items():
             click.echo(f"{family}: {', '.join(names) or '–'}")
@@ -483,7 +476,7 @@ def _run_as(command: str) -> NoReturn:
 
 def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
     try:
-        code = command.main(args=args, standalone_mode=False)  # what a command leaves with, see _leave
+        code = command.main(args=args, standalone_mode=False)  # what a command leaves with, see leave
     except FeedbackError as problem:
         _say(str(problem), 2 if isinstance(problem, ConfigError) else 1)
     except click.ClickException as problem:
@@ -526,7 +519,7 @@ def _made(
         as_of=config.parse_time(as_of) if as_of else None,
         only=only,
         since=config.parse_time(since) if since else None,
-        progress=_progress(obj),
+        progress=progress(obj),
         quiet_sinks=as_json,
     )
 
@@ -553,47 +546,6 @@ def _seconds(option: str, text: str | None) -> float | None:
         return specs.duration_s(text) if text else None
     except ValueError as problem:
         raise ConfigError(f"{option}: {problem}") from None
-
-
-def _leave(status: str) -> None:
-    if status != "ok":
-        raise click.exceptions.Exit(1)
-
-
-def _progress(obj: Mapping[str, bool]) -> Callable[[str], None]:
-    """One line per step; what begins with "…" is passing and shown on a terminal only, in one line that changes."""
-    passing = sys.stderr.isatty()
-
-    def show(line: str) -> None:
-        if obj["quiet"] or (line.startswith("…") and not passing):
-            return
-        click.echo(f"\r\x1b[K{line}" if passing else line, err=True, nl=not line.startswith("…"))
-
-    return show
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
-
-
-def _table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    rows = list(rows)
-    if as_json:
-        _print_json([dict(r) for r in rows])
-        return
-    if not rows:
-        click.echo("Nothing yet.")
-        return
-    cells = [[_cell(r.get(c)) for c in columns] for r in rows]
-    widths = [max(len(c), *(len(r[i]) for r in cells)) for i, c in enumerate(columns)]
-    for line in [list(columns), *cells]:
-        click.echo("  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip())
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _log(*, verbose: bool, quiet: bool) -> None:

@@ -40,8 +40,13 @@ class Config:
     window_weeks: int = 26
     sources: tuple[Mapping[str, Any], ...] = ()
     sinks: tuple[Mapping[str, Any], ...] = ({"kind": "stdout"},)
+    encoder: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"kind": "minilm"})
+    registry: str = ""
     topics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trends: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    exposure: str = ""
+    specs: str = ""
     path: str = ""
 
     def folder(self, name: str) -> Path:
@@ -94,6 +99,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         store=resolve(config.store, base),
         reports=resolve(config.reports, base),
         notebook_folder=resolve(config.notebook_folder, base),
+        registry=resolve(config.registry or f"topics/{path.stem}.yaml", base),
+        exposure=resolve(config.exposure, base) if config.exposure else "",
+        specs=resolve(config.specs, base) if config.specs else "",
         sources=tuple(_entry(e, base, f"{path} sources[{i}]") for i, e in enumerate(config.sources)),
         sinks=tuple(_entry(e, base, f"{path} sinks[{i}]") for i, e in enumerate(config.sinks)),
     )

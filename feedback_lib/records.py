@@ -18,7 +18,7 @@ MACHINES: tuple[SignalType, ...] = ("error", "workflow", "incident", "performanc
 VOICES: tuple[SignalType, ...] = tuple(t for t in typing.get_args(SignalType) if t not in MACHINES)
 Category = Literal["bug_report", "feature_request", "usability", "documentation", "question", "praise"]
 DxLabel = Literal["DX Friction", "Missing Capability", "Documentation Gap", "DX Delight", "Strategic Insight"]
-FindingKind = Literal["new", "growing", "falling", "recurring", "steady"]
+FindingKind = Literal["new", "growing", "falling", "recurring", "spike", "regression", "silent", "steady"]
 SubjectType = Literal["topic", "category", "product_area", "error"]
 SuggestionType = Literal[
     "performance investigation", "bug fix", "feature spec", "documentation", "refactor", "process change"
@@ -162,17 +162,27 @@ class UnderstandingRow:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TopicRow:
-    """One topic of the registry; the id is never used again."""
+    """One topic of the registry; the id is never used again.
+
+    ``least`` is the score below which a text does not belong to the topic; ``centroid`` has length 1. A pinned topic is
+    neither merged, split nor retired by a run. ``named_by`` is the person who gave the name; null when a run did.
+    """
 
     topic_id: int
     name: str
+    named_by: str | None
+    pinned: bool
+    theme_id: int | None
+    theme: str | None
     words: tuple[str, ...]
     examples: tuple[str, ...]  # uids, most central first
     dissenting: tuple[str, ...]  # uids, least central members
     born_on: dt.date
     retired_on: dt.date | None
     parents: tuple[int, ...]
-    size: int
+    size: int  # members in the window of the run
+    centroid: tuple[float, ...]
+    least: float | None
     updated_at: dt.datetime
     run_id: str
 
@@ -202,8 +212,63 @@ class FindingRow:
     p: float | None
     q: float | None
     evidence: tuple[str, ...]
+    origins: tuple[str, ...]  # "kind:origin" of the evidence, most first
+    per: str  # what rates are counted out of, such as "people heard"
+    release: str | None  # of a regression: the version or deploy it began after
     updated_at: dt.datetime
     run_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CountRow:
+    """What one week said of one subject when last counted; earlier versions stay in the store."""
+
+    week: dt.date
+    subject_type: SubjectType
+    subject: str
+    people: int
+    mentions: int
+    heard: int  # people heard in the week
+    updated_at: dt.datetime
+    run_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRow:
+    """What a person says a signal is, beside what the models said before they asked.
+
+    Null is "not said"; ``dx_label`` "none" is "carries none of the five".
+    """
+
+    uid: str
+    category: str | None
+    dx_label: str | None
+    sentiment: float | None  # -1 to 1
+    severity_score: float | None  # 0 to 1
+    predicted_category: str | None
+    predicted_category_score: float | None
+    predicted_dx_label: str | None
+    predicted_dx_score: float | None
+    predicted_sentiment: float | None
+    predicted_severity_score: float | None
+    triage_model: str | None
+    chosen: str  # why it was asked: "random" or "uncertain"
+    text_sha256: str
+    by: str
+    labelled_at: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MergeRow:
+    """A person's word on whether two signals say the same; taking it back is another row of the same pair."""
+
+    uid: str
+    duplicate_of: str
+    verdict: Literal["same", "different", "undecided"]
+    by: str
+    reason: str
+    score: float | None
+    decided_at: dt.datetime
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +352,9 @@ TABLES: dict[str, Table] = {
     "understanding": Table(UnderstandingRow, ("uid",), version="inferred_at", partitioned=True),
     "topics": Table(TopicRow, ("topic_id",)),
     "findings": Table(FindingRow, ("finding_id",)),
+    "counts": Table(CountRow, ("week", "subject_type", "subject")),
+    "labels": Table(LabelRow, ("uid",), version="labelled_at"),
+    "merges": Table(MergeRow, ("uid", "duplicate_of"), version="decided_at"),
     "suggestions": Table(SuggestionRow, ("suggestion_id",)),
     "quarantine": Table(QuarantineRow, ("kind", "origin", "where"), version="seen_at"),
     "watermarks": Table(WatermarkRow, ("source",), version="watermark"),

@@ -157,6 +157,10 @@ def _topics(
             records.TopicRow(
                 topic_id=topic_id,
                 name=model.names[label],
+                named_by=None,
+                pinned=False,
+                theme_id=None,
+                theme=None,
                 words=model.words[label],
                 examples=tuple(uids[i] for i in central[label]),
                 dissenting=tuple(uids[i] for i in dissenting[label]),
@@ -164,6 +168,8 @@ def _topics(
                 retired_on=None,
                 parents=(),
                 size=len(members),
+                centroid=tuple(model.centroids[label].tolist()),
+                least=options.weak,
                 updated_at=as_of,
                 run_id=run_id,
             )

@@ -160,6 +160,10 @@ def topics(frame: pl.DataFrame) -> pl.DataFrame:
             records.TopicRow(
                 topic_id=int(topic),
                 name=story.name,
+                named_by=None,
+                pinned=False,
+                theme_id=None,
+                theme=None,
                 words=story.words,
                 examples=tuple(ranked[:3]),
                 dissenting=tuple(ranked[-2:]),
@@ -167,6 +171,8 @@ def topics(frame: pl.DataFrame) -> pl.DataFrame:
                 retired_on=None,
                 parents=(),
                 size=part.height,
+                centroid=(),
+                least=None,
                 updated_at=AS_OF,
                 run_id="0000feed",
             )

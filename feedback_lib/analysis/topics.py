@@ -1,27 +1,21 @@
-"""Groups of texts with shared meaning: found in a neighbour graph, named by BERTopic, recognised from week to week.
-
-The only module that knows BERTopic. It hands BERTopic the vectors and the groups and takes words back.
-"""
+"""Groups of texts with shared meaning: found in a neighbour graph, recognised from week to week."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import itertools
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import graspologic_native
 import numpy as np
 import numpy.typing as npt
 
-VERSION = f"bertopic-{importlib.metadata.version('bertopic')}+knn-leiden.1"
+from feedback_lib.analysis import naming
+
+VERSION = "knn-leiden.2"
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
-_PHRASE = 1.5  # in a name two words say more than one: "credit card", not "card"
 _GRID = (
     2048  # vectors are rounded to this many steps: inner products are then whole numbers below 2^24, exact in float32
 )
@@ -107,12 +101,12 @@ def fit(texts: Sequence[str], vectors: Vectors, options: TopicOptions | None = N
     groups = _Groups(options).fit(grid)
     if groups.labels_.max() < 0:
         return _without_topics(vectors)
-    labels, terms = _named(texts, vectors, groups)
+    labels = groups.labels_
     sums = np.stack([grid[labels == label].sum(axis=0, dtype=np.float64) for label in range(labels.max() + 1)])
     centroids = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
     scores = _scores(grid, labels, sums)
-    words = [tuple(_distinct(terms[label])[:10]) for label in range(len(sums))]
-    return TopicModel(labels, scores, _names(words), words, centroids)
+    words = naming.words(texts, labels)
+    return TopicModel(labels, scores, naming.names(words), words, centroids)
 
 
 def keep_ids(labels: Labels, uids: Sequence[str], previous: Mapping[str, int], next_id: int) -> dict[int, int]:
@@ -188,16 +182,14 @@ def representatives(
 
 
 class _Groups:
-    """A clusterer with the face BERTopic expects: ``fit`` and ``labels_``. Takes vectors on the grid."""
+    """Finds the groups of vectors on the grid."""
 
     def __init__(self, options: TopicOptions) -> None:
         self.options = options
         self.labels_: Labels = np.empty(0, np.int64)
 
-    def fit(self, grid: Vectors, y: object = None) -> _Groups:
-        """Find the groups; BERTopic calls this a second time with the same vectors, which changes nothing."""
-        if len(self.labels_) == len(grid):
-            return self
+    def fit(self, grid: Vectors) -> _Groups:
+        """Find the groups."""
         o = self.options
         part = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), o.max_fit)).astype(int))
         fitted = grid[part]
@@ -353,148 +345,6 @@ def _split(grid: Vectors, labels: Labels, options: TopicOptions) -> Labels:
             labels[members[parts == part]] = fresh
             queue.append(fresh)
     return labels
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-# Polite words and words that say only that somebody has a problem: they are in every topic and name none.
-_NOISE = """
-hi hello dear regards thanks thank please help sorry problem problems issue issues question questions ve don doesn didn
-isn won cant can't don't i'm i've it's doesn't im like just know need want wants wanted does did use using used try way
-tried trying ok yes no really thing things lot possible able work works working say says said tell see saw look looks
-make makes made going go goes went come comes day days time times today yesterday since get gets got set sure help
-appreciated advance best kind good better different reason happen happens happened think persist solution fix fixed
-"""
-# Ordinary nouns and verbs of our field that scikit-learn's list of stop-words holds.
-_MEANT = "name system computer bill call empty full fill bottom top side move find found detail amount back front show"
-_TOKEN = r"(?u)\b[^\W\d_][\w'-]*\w\b"
-
-
-def _named(
-    texts: Sequence[str], vectors: Vectors, groups: _Groups
-) -> tuple[Labels, dict[int, list[tuple[str, float]]]]:
-    """Labels as BERTopic numbers them, and each topic's terms with their weights, heaviest first.
-
-    The weight is class-based TF-IDF times the share of members that use the term, since one member's rare word names
-    nothing; two words make a term only where they usually stand together.
-    """
-    from bertopic import BERTopic  # takes two seconds, so only where topics are named
-    from bertopic.dimensionality import BaseDimensionalityReduction
-    from bertopic.vectorizers import ClassTfidfTransformer
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    token = re.compile(_TOKEN)
-    lower = [" ".join(token.findall(text.lower())) for text in texts]
-    terms_of = _Terms(lower)
-    if not any(map(terms_of, lower)):
-        return groups.labels_, {label: [] for label in range(int(groups.labels_.max()) + 1)}
-    vectorizer = CountVectorizer(analyzer=terms_of)
-    model = BERTopic(
-        language="multilingual",  # the one that leaves words as they are
-        embedding_model=None,
-        umap_model=BaseDimensionalityReduction(),
-        hdbscan_model=groups,
-        vectorizer_model=vectorizer,
-        ctfidf_model=ClassTfidfTransformer(reduce_frequent_words=True),
-        top_n_words=50,
-    )
-    numbered, _ = model.fit_transform(lower, np.asarray(vectors))
-    labels = np.array(numbered, np.int64)
-    counts = vectorizer.transform(lower) > 0
-    column = vectorizer.vocabulary_
-    case = _usual_case(texts)
-    terms: dict[int, list[tuple[str, float]]] = {}
-    for label, weighted in model.get_topics().items():
-        used = np.asarray(counts[labels == label].mean(axis=0)).ravel()
-        share = {term: float(used[column[term]]) for term, _ in weighted if term}
-        least = max(0.1, 1 / (labels == label).sum())
-        telling = [
-            (
-                " ".join(case.get(word, word) for word in term.split()),
-                weight * share[term] * (_PHRASE if " " in term else 1),
-            )
-            for term, weight in weighted
-            if term and share[term] >= 0.3 * max(used[column[word]] for word in term.split())
-        ]
-        shared = [pair for pair in telling if share[pair[0].lower()] > least]
-        terms[label] = sorted(shared if len(shared) > 1 else telling, key=lambda pair: (-pair[1], pair[0]))
-    return labels, terms
-
-
-class _Terms:
-    """The terms of a text: its words without stop-words, and pairs of neighbours in the order people write them.
-
-    Glosses of Romance languages say ``name folder``; whichever order is more frequent in all texts is used.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
-        count = Counter(word for text in texts for word in set(text.split()))
-        usual = {word for word, texts_with in count.items() if texts_with > 0.3 * len(texts)}
-        self.stop_words = (ENGLISH_STOP_WORDS - set(_MEANT.split())) | set(_NOISE.split()) | usual
-        self.order = Counter(pair for text in texts for pair in set(itertools.pairwise(map(_stem, text.split()))))
-
-    def __call__(self, text: str) -> list[str]:
-        words = text.split()
-        terms = [word for word in words if word not in self.stop_words]
-        for one, other in itertools.pairwise(words):
-            if one in self.stop_words or other in self.stop_words or one == other:
-                continue
-            stems = _stem(one), _stem(other)
-            turned = self.order[stems[::-1]] > self.order[stems]
-            terms.append(f"{other} {one}" if turned else f"{one} {other}")
-        return terms
-
-
-def _usual_case(texts: Sequence[str]) -> dict[str, str]:
-    """How a word is usually written when it does not begin a sentence: ``english`` → ``English``."""
-    seen = Counter(word for text in texts for word in re.findall(r"(?<=[\w,;)] )[^\W\d_][\w'-]*\w", text))
-    best: dict[str, str] = {}
-    for word, count in sorted(seen.items(), key=lambda item: (-item[1], item[0])):
-        if count > 1:
-            best.setdefault(word.lower(), word)
-    return {lower: word for lower, word in best.items() if not (word.isupper() and len(word) > 5)}
-
-
-def _stem(word: str) -> str:
-    """A crude stem, only to see that two terms say the same."""
-    word = word.lower().removesuffix("'s")
-    for ending in ("ings", "ing", "ies", "ers", "er", "es", "ed", "s", "y", "e"):
-        if word.endswith(ending) and not word.endswith("ss") and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
-
-
-def _distinct(weighted: Sequence[tuple[str, float]]) -> list[str]:
-    """Terms in order of weight, none saying again what an earlier one said; a pair of words takes its word's place."""
-    chosen: list[tuple[str, frozenset[str]]] = []
-    for term, _ in weighted:
-        stems = frozenset(map(_stem, term.split()))
-        joined = {"".join(other.lower().split()) for other, _ in chosen}
-        if len(stems) < len(term.split()) or "".join(term.lower().split()) in joined:
-            continue
-        covered = [i for i, (_, earlier) in enumerate(chosen) if earlier & stems]
-        if not covered:
-            chosen.append((term, stems))
-        elif len(covered) == 1 and chosen[covered[0]][1] < stems:
-            chosen[covered[0]] = term, stems
-    return [term for term, _ in chosen]
-
-
-def _name(terms: Sequence[str]) -> str:
-    """Terms as a name: those of two words first, for they say most."""
-    return ", ".join(sorted(terms, key=lambda term: " " not in term))
-
-
-def _names(words: Sequence[tuple[str, ...]]) -> list[str]:
-    names: list[str] = []
-    for label, terms in enumerate(words):
-        length = 3
-        while _name(terms[:length]) in names and length < len(terms):
-            length += 1
-        names.append(_name(terms[:length]) or f"topic {label + 1}")
-    return names
 
 
 def _without_topics(vectors: Vectors) -> TopicModel:

@@ -815,6 +815,9 @@ def _row(
         finding_id=hashlib.sha256(key.encode()).hexdigest()[:32],
         week=week,
         evidence=tuple(uids),
+        origins=(),
+        per="people heard",
+        release=None,
         updated_at=as_of,
         run_id=run_id,
         **{

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from feedback_lib import encoders
-from feedback_lib.analysis import text, topics
+from feedback_lib.analysis import naming, text, topics
 
 SUBJECTS = {
     "print": ("printer", "printing a page", "print preview", "paper size when printing", "printed invoices"),
@@ -82,7 +82,7 @@ def test_a_topic_is_named_by_the_words_that_tell_it_apart(world):
 
 def test_no_two_terms_of_a_topic_say_the_same(world):
     for words in world[3].words:
-        stems = [topics._stem(word) for term in words for word in term.split()]
+        stems = [naming._stem(word) for term in words for word in term.split()]
         assert len(stems) == len(set(stems)), words
 
 

@@ -1,0 +1,1 @@
+"""What people decided about duplicates, and what follows for the signals."""

@@ -1,0 +1,1 @@
+"""Topic names worded by a language model, where one is configured."""
