@@ -8,6 +8,8 @@ import altair as alt
 import pytest
 
 from feedback_lib import charts
+from feedback_lib.charts import look
+from feedback_lib.charts import slo as slo_charts
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -177,7 +179,7 @@ def test_the_bundle_is_sent_once_not_with_every_chart(rows):
     first, second = charts.ChartWidget(charts.ratios(rows), "a"), charts.ChartWidget(charts.ratios(rows), "b")
     assert len(first._esm) == len(second._esm) < 5_000
     assert 500_000 < len(charts.bundle()) < 1_200_000
-    assert charts._engine() is charts._engine()
+    assert look._engine() is look._engine()
 
 
 def test_our_theme_is_on_for_charts_of_analysts_too():
@@ -284,7 +286,7 @@ class TestSlo:
 
     def test_a_slow_line_is_drawn_with_few_points_and_keeps_its_steps(self):
         budget = [{"x": n / 8, "left": 0.9 if n < 60 else 0.7} for n in range(113)]
-        kept = charts._steps(budget)
+        kept = slo_charts._steps(budget)
         assert kept == [budget[0], budget[59], budget[60], budget[-1]]
 
     def test_a_peak_that_would_flatten_everything_leaves_the_panel_and_is_told(self):
@@ -292,14 +294,14 @@ class TestSlo:
         points[30] = points[30] | {"high": 60_000.0}
         figure = charts.slo_figure(slo(series=points))
         assert "up to 60,000 ms ↑" in texts(drawn(figure))
-        (domain, peak) = charts._slo_domain(slo(series=points))
+        (domain, peak) = slo_charts._slo_domain(slo(series=points))
         assert domain[1] < 6_000
         assert peak is points[30]
 
     def test_availability_has_its_limit_above_and_hundred_percent_in_sight(self):
         points = [{"x": n / 4, "value": 99.9, "low": 99.0, "high": 100.0, "stretch": 0} for n in range(56)]
         figure = slo(op=">=", unit="%", limit=99.5, limit_text="≥ 99.5 %", series=points)
-        (low, high), peak = charts._slo_domain(figure)
+        (low, high), peak = slo_charts._slo_domain(figure)
         assert 98 < low < 99
         assert 100 < high < 101
         assert peak is None
@@ -312,12 +314,12 @@ class TestSlo:
 
     def test_labels_do_not_lie_on_each_other(self):
         marks = [(n * 20.0, n * 20.0, f"4.2.{n}", "deploys") for n in range(30)]
-        placed = charts._placed(marks, 600)
+        placed = slo_charts._placed(marks, 600)
         spans = sorted(
             (p["px"], p["px"] + 6.6 * 5) if p["align"] == "left" else (p["px"] - 33, p["px"]) for p in placed
         )
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-        assert charts._placed(marks[-1:], 700)[0]["text"] == "4.2.29"
+        assert slo_charts._placed(marks[-1:], 700)[0]["text"] == "4.2.29"
 
     def test_a_service_without_deploys_and_alerts_says_so(self):
         said = texts(drawn(charts.slo_figure(slo(deploys=[], alerts=[], no_data=[]))))
@@ -336,7 +338,7 @@ class TestSlo:
     def test_a_lean_drawing_keeps_what_it_says(self):
         figure = slo(now="1.4217 %")
         whole = charts.svg(charts.slo_figure(figure), alt="words")
-        lean = charts._lean(whole)
+        lean = slo_charts._lean(whole)
         assert texts(ET.fromstring(lean)) == texts(ET.fromstring(whole))
         assert "Measured: now 1.4217 %" in texts(ET.fromstring(lean))
         assert len(lean) < 0.75 * len(whole)
