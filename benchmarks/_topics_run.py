@@ -6,6 +6,7 @@ Run as a file, by ours or the peer's interpreter; the peer's needs Polars and th
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -194,8 +195,7 @@ def main() -> None:
         _encoder(encoders, json.loads(given.encoder), given.cache).encode(texts[:1])
         return
     if given.what == "warm-peer":
-        import bertopic as _bertopic  # its modules come from the disk once, as ours do
-
+        importlib.import_module("bertopic")  # its modules come from the disk once, as ours do
         if importlib.util.find_spec("sentence_transformers"):
             _sentences().encode(texts[:1], show_progress_bar=False)
         return

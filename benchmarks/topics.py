@@ -5,7 +5,8 @@ Parquet files with the columns ``text`` and ``label``, or ``repo``), all of them
 
 Every run is a process of its own, started the same way, one after the other; the seconds are those of the whole
 process: interpreter, imports, reading, embedding, grouping, words. Models are on disk and were loaded once before
-(ours is built the first time: ``first_use_seconds``); no vector is. The peer is BERTopic() with all-MiniLM-L6-v2 (sentence-transformers), UMAP and HDBSCAN, as its documentation begins.
+(ours is built the first time: ``first_use_seconds``); no vector is. The peer is BERTopic() with all-MiniLM-L6-v2
+(sentence-transformers), UMAP and HDBSCAN, as its documentation begins.
 
 How they are judged, both alike:
   nmi, ari        against the labels; texts without a topic count as one group
