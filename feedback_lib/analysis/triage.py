@@ -1,7 +1,8 @@
 """What kind of signal a text is, which of the five labels it carries, how it feels and how bad it is.
 
-Linear models on a sentence vector and a few dozen counted expressions, trained on ``data/labelled.jsonl``: short texts
-written by hand for this package. The models say nothing (null) where cross-validation shows they would be guessing.
+Linear models on a sentence vector and a few dozen counted expressions, trained on ``data/labelled.jsonl`` (short texts
+written by hand for this package) and on what an analyst said about their own signals. The models say nothing (null)
+where cross-validation shows they would be guessing, or where the analyst's texts show that they are wrong too often.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -23,7 +24,7 @@ from feedback_lib.records import Category, DxLabel
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 Floats = npt.NDArray[np.float64]
 
-METHOD = "triage-1"  # change it with anything below that changes a prediction
+METHOD = "triage-2"  # change it with anything below that changes a prediction
 CATEGORIES: tuple[str, ...] = get_args(Category)
 DX_LABELS: tuple[str, ...] = get_args(DxLabel)
 NONE = "none"  # the answer "carries none of the five labels": learnt like a label, shown as null
@@ -31,6 +32,8 @@ NONE = "none"  # the answer "carries none of the five labels": learnt like a lab
 FOLDS = 5
 PRECISION = 0.77  # asked of each label among the labelled texts; other people's texts are harder
 FLOOR = 0.45  # no label is given under this probability
+WEIGHTS = (0.0, 2.0, 8.0)  # of a text of the analyst beside one of the package; cross-validation takes one
+REVIEWED = ("text", "category", "dx_label", "sentiment", "severity_score", "chosen")  # columns, see `train`
 READ = 1_500  # characters in which expressions are counted; the sentence vector reads about as many
 LONG, THIN = 250, 0.2  # see `_expressions`
 STRENGTH = 0.3  # inverse of the regularisation of the classifiers
@@ -148,6 +151,13 @@ _COUNTS: dict[str, str] = {
         r"\b\w*(?:error|exception)\b ?:|traceback|stack ?trace|segmentation fault|core dumped|undefined|"
         r"null pointer|exit code|\b0x[0-9a-f]{4,}|\b[45]\d\d\b (?:error|for|on|from|when)|errno|oom|panic|"
         r"assertion"
+    ),
+    "seeks help": (
+        r"\b(?:any (?:idea|hint|help|advice|suggestion)s?|help(?: me| needed|!|\?)|please help|what am i (?:doing|"
+        r"missing)|doing wrong|missing something|am i missing|point me|(?:could|can) (?:some|any)(?:one|body)|"
+        r"does any(?:one|body)|is (?:this|that|it) (?:normal|expected|possible|on purpose|intended|a bug)|"
+        r"i(?:'m| am) (?:trying|new|not sure|wondering|using)|i (?:try|tried|want|would like|followed|guess|suppose|"
+        r"need) ?(?:to)?|thanks in advance|how (?:can|do|should) (?:i|we))\b"
     ),
     "steps": (
         r"\b(?:steps|repro\w*|expected|actual(?:ly)?|current behaviou?r|how often|minimal example|environment|"
@@ -357,16 +367,23 @@ class Triage:
     """Trained models; make one with `train`. What they are worth was measured on texts they had not seen.
 
     Attributes:
-        version: the method, the labelled texts and the encoder; stands in every row inferred.
+        version: the method, the labelled texts, the reviewed texts and the encoder; stands in every row inferred.
         quality: a row per category and DX label: kind (``category`` or ``dx_label``), label, precision (None when it
             was never given), recall, n (labelled texts that carry it), abstained_ratio (the share of those n for which
-            nothing was said). By 5-fold cross-validation; calibration and thresholds come from the other folds too.
+            nothing was said). By 5-fold cross-validation on the package's texts; calibration and thresholds come from
+            the other folds too.
+        reviewed_quality: the same on the analyst's texts that were drawn at random, each judged by models that had
+            not seen it, `judged` says in which columns. ``precision_without`` and ``recall_without`` are of the models
+            before any of the analyst's texts; a label that is ``withheld`` is never given. Empty without such texts.
+        weight: what a text of the analyst counted beside one of the package, by kind.
         abstained: by kind, the share for which nothing was said of the texts that carry a category or DX label.
         correlation: of sentiment and of severity with what a person said (Pearson).
     """
 
     version: str
     quality: list[dict[str, Any]]
+    reviewed_quality: list[dict[str, Any]]
+    weight: dict[str, float]
     abstained: dict[str, float]
     correlation: dict[str, float]
     _category: _Classifier = dataclasses.field(repr=False)
@@ -429,41 +446,115 @@ class Triage:
         ).select(pl.when(has_words).then(pl.all()))
 
 
-def train(encode: Encode, seed: int = 0) -> Triage:
-    """Train on the labelled texts that ship with the package.
+def train(encode: Encode, seed: int = 0, reviewed: pl.DataFrame | None = None) -> Triage:
+    """Train on the labelled texts that ship with the package and on those an analyst labelled.
 
     Args:
         encode: turns texts into vectors of length 1, shape (n, d); a method of an object with a ``name`` or a function.
         seed: shuffles the folds of the cross-validation.
+        reviewed: what the analyst said, one row per text, in any order: text (clean English) · category · dx_label
+            (`NONE`: carries none of the five) · sentiment · severity_score · chosen. A null was not said. Quality is
+            measured on the rows chosen at ``random`` only; the models learn from all.
 
     Returns:
-        Models that are the same for the same labelled texts, encoder and seed.
+        Models that are the same for the same labelled texts, reviewed texts, encoder and seed.
     """
     import sklearn.linear_model  # noqa: F401  # before the limit below, which holds for libraries loaded by then
 
-    known = labelled()
-    vectors = np.asarray(encode(known.texts))
-    counts, words = _expressions(known.texts)
-    middle, spread = counts.mean(axis=0), counts.std(axis=0) + 1e-9
-    features = _features(vectors, counts, words, middle, spread)
-    folds = _folds(known.category, known.dx_label, seed)
+    known, own = labelled(), _own(reviewed)
+    texts = (*known.texts, *own["text"])
+    counts, words = _expressions(texts)
+    shipped = len(known.texts)
+    middle, spread = counts[:shipped].mean(axis=0), counts[:shipped].std(axis=0) + 1e-9
+    features = _features(np.asarray(encode(texts)), counts, words, middle, spread)
+
+    def said(column: str, of_package: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What was said of each text, the package's first; an empty string or NaN is not said."""
+        mine = own[column].fill_null("") if own[column].dtype == pl.String else own[column].fill_null(float("nan"))
+        return np.concatenate([of_package, mine.to_numpy()])
+
+    category, dx_label = said("category", known.category), said("dx_label", known.dx_label)
+    drawn = np.concatenate([np.zeros(shipped, bool), (own["chosen"] == "random").to_numpy().astype(bool)])
+    rows = _Rows(features, np.arange(len(texts)) >= shipped, drawn, _folds(texts, category, dx_label, shipped, seed))
     with threadpool_limits(1):  # quicker for matrices this small, and the same sums on every machine
-        category, category_rows, category_abstained = _classify(features, known.category, CATEGORIES, folds, "category")
-        dx_label, dx_rows, dx_abstained = _classify(features, known.dx_label, (*DX_LABELS, NONE), folds, "dx_label")
-        sentiment, sentiment_r = _regress(features, known.sentiment, folds)
-        severity, severity_r = _regress(features, known.severity, folds)
+        kinds = _classify(rows, category, CATEGORIES, "category")
+        labels = _classify(rows, dx_label, (*DX_LABELS, NONE), "dx_label")
+        sentiment, sentiment_r = _regress(rows, said("sentiment", known.sentiment))
+        severity, severity_r = _regress(rows, said("severity_score", known.severity))
+    reviewed_sha = f"+{hashlib.sha256(own.write_json().encode()).hexdigest()[:12]}" if own.height else ""
     return Triage(
-        version=f"{METHOD}:{known.sha256[:12]} on {_encoder_name(encode)}",
-        quality=category_rows + dx_rows,
-        abstained={"category": category_abstained, "dx_label": dx_abstained},
+        version=f"{METHOD}:{known.sha256[:12]}{reviewed_sha} on {_encoder_name(encode)}",
+        quality=kinds.quality + labels.quality,
+        reviewed_quality=kinds.reviewed_quality + labels.reviewed_quality,
+        weight={"category": kinds.weight, "dx_label": labels.weight},
+        abstained={"category": kinds.abstained, "dx_label": labels.abstained},
         correlation={"sentiment": sentiment_r, "severity": severity_r},
-        _category=category,
-        _dx_label=dx_label,
+        _category=kinds.classifier,
+        _dx_label=labels.classifier,
         _sentiment=sentiment,
         _severity=severity,
         _middle=middle,
         _spread=spread,
     )
+
+
+def _own(reviewed: pl.DataFrame | None) -> pl.DataFrame:
+    """The reviewed texts that say something, in an order of their own, so that the order given does not matter."""
+    types: dict[str, pl.DataType] = {c: pl.String() for c in REVIEWED}
+    types |= {"sentiment": pl.Float64(), "severity_score": pl.Float64()}
+    if reviewed is None:
+        return pl.DataFrame(schema=types)
+    answers = ("category", "dx_label", "sentiment", "severity_score")
+    own = reviewed.select(pl.col(c).cast(t) for c, t in types.items())
+    own = own.filter(pl.col("text").str.strip_chars() != "", pl.any_horizontal(pl.col(*answers).is_not_null()))
+    for column, allowed in (("category", CATEGORIES), ("dx_label", (*DX_LABELS, NONE))):
+        unknown = set(own[column].drop_nulls()) - set(allowed)
+        if unknown:
+            raise ValueError(f"{column} must be one of {', '.join(allowed)}, got {', '.join(sorted(unknown))}")
+    return own.sort(REVIEWED)
+
+
+def wilson(right: float, of: float) -> tuple[float, float] | None:
+    """The 95 % interval of a share; None when there was nothing to count.
+
+    Source: Wilson 1927; see Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", 2001.
+
+    >>> [round(x, 2) for x in wilson(9, 10)]
+    [0.6, 0.98]
+    """
+    if not of:
+        return None
+    z, share = 1.959964, right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def judged(kind: str, label: str, truth: Sequence[str | None], said: Sequence[str | None]) -> dict[str, Any]:
+    """How right answers were about one label, with 95 % intervals.
+
+    Args:
+        kind: ``category`` or ``dx_label``.
+        label: one label of it; ``any`` is all of them together.
+        truth: what a person said of each text; `NONE` is "none of them".
+        said: what the models said; None where they abstained.
+
+    Returns:
+        kind · label · n (texts that carry it) · said (how often it was given) · right (of those) · precision,
+        precision_low, precision_high (None when it was never given) · recall, recall_low, recall_high,
+        abstained_ratio: of the n, for which nothing was said (None when n is 0).
+    """
+    every = label == "any"
+    is_it = [t not in (None, NONE) if every else t == label for t in truth]
+    given = [s not in (None, NONE) if every else s == label for s in said]
+    n, times = sum(is_it), sum(given)
+    right = sum(g and t == s for g, t, s in zip(given, truth, said, strict=True))
+    silent = sum(i and s in (None, NONE) for i, s in zip(is_it, said, strict=True))
+    row: dict[str, Any] = {"kind": kind, "label": label, "n": n, "said": times, "right": right}
+    for name, of in (("precision", times), ("recall", n)):
+        low, high = wilson(right, of) or (None, None)
+        row |= {name: right / of if of else None, f"{name}_low": low, f"{name}_high": high}
+    return row | {"abstained_ratio": silent / n if n else None}
 
 
 def _encoder_name(encode: Encode) -> str:
@@ -476,66 +567,145 @@ def _features(vectors: npt.NDArray[Any], counts: Floats, words: Floats, middle: 
     return np.hstack([vectors * VECTOR_SCALE, (counts - middle) / spread * COUNT_SCALE, words[:, None] * WORD_SCALE])
 
 
-def _folds(category: npt.NDArray[np.str_], dx_label: npt.NDArray[np.str_], seed: int) -> npt.NDArray[np.int64]:
-    """The fold of each text: every pair of category and label is spread evenly, in an order drawn from the seed."""
-    drawn = np.random.default_rng(seed).permutation(len(category))
-    order = drawn[np.lexsort((dx_label[drawn], category[drawn]))]
-    folds = np.empty(len(category), np.int64)
-    folds[order] = np.arange(len(category)) % FOLDS
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What is learnt from: the package's texts, then the analyst's."""
+
+    features: Floats
+    own: npt.NDArray[np.bool_]  # the analyst's
+    drawn: npt.NDArray[np.bool_]  # of these, the ones drawn at random
+    folds: npt.NDArray[np.int64]
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> _Rows:
+        return _Rows(self.features[kept], self.own[kept], self.drawn[kept], self.folds[kept])
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        return WEIGHTS if self.own.any() else WEIGHTS[:1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Classified:
+    classifier: _Classifier
+    quality: list[dict[str, Any]]
+    reviewed_quality: list[dict[str, Any]]
+    abstained: float  # the share for which it says nothing of the package's texts that carry a label
+    weight: float
+
+
+def _folds(
+    texts: Sequence[str], category: npt.NDArray[Any], dx_label: npt.NDArray[Any], shipped: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """The fold of each text: every pair of category and label is spread evenly, in an order drawn from the seed.
+
+    The package's texts and the analyst's are spread each for themselves; equal texts share a fold.
+    """
+    folds = np.empty(len(texts), np.int64)
+    for part in (slice(0, shipped), slice(shipped, len(texts))):
+        kinds, labels = category[part], dx_label[part]
+        drawn = np.random.default_rng(seed).permutation(len(kinds))
+        order = drawn[np.lexsort((labels[drawn], kinds[drawn]))]
+        mine = np.empty(len(kinds), np.int64)
+        mine[order] = np.arange(len(kinds)) % FOLDS
+        folds[part] = mine
+    first: dict[str, int] = {}
+    for index, text in enumerate(texts):
+        folds[index] = folds[first.setdefault(" ".join(text.lower().split()), index)]
     return folds
 
 
-def _classify(
-    features: Floats, truth: npt.NDArray[np.str_], labels: tuple[str, ...], folds: npt.NDArray[np.int64], kind: str
-) -> tuple[_Classifier, list[dict[str, Any]], float]:
-    """The classifier, its rows of `Triage.quality`, and the share for which it says nothing of those that carry one."""
+def _classify(rows: _Rows, truth: npt.NDArray[Any], labels: tuple[str, ...], kind: str) -> _Classified:
+    """The classifier and what it is worth.
+
+    What is chosen (the weight of the analyst's texts, the temperature, the thresholds) is chosen for each fold from
+    the scores of the others, so that quality is measured on texts that had no say in it.
+    """
+    rows, truth = rows.where(truth != ""), truth[truth != ""]
     target = np.array([labels.index(t) for t in truth])
-    logits = np.empty((len(target), len(labels)))
-    for fold in range(FOLDS):
-        weights, bias = _logistic(features[folds != fold], target[folds != fold], len(labels))
-        logits[folds == fold] = features[folds == fold] @ weights + bias
+    logits = {w: np.empty((len(target), len(labels))) for w in rows.candidates}
+    for weight, scored in logits.items():
+        for fold in range(FOLDS):
+            rest, mine = rows.folds != fold, rows.folds == fold
+            weights, bias = _logistic(rows.where(rest), target[rest], len(labels), weight)
+            scored[mine] = rows.features[mine] @ weights + bias
+
+    def chosen(part: npt.NDArray[np.bool_]) -> tuple[float, float, Floats]:
+        """Weight, temperature and thresholds, from some of the rows."""
+        weight = _best_weight({w: _losses(s[part], target[part]) for w, s in logits.items()}, rows.own[part])
+        counts = np.where(rows.own[part], max(weight, 1.0), 1.0)
+        return weight, *_calibrate(logits[weight][part], target[part], labels, counts)
+
     given = np.full(len(target), -1)
-    for fold in range(FOLDS):  # what is chosen from the scores is measured on texts that had no say in it
-        rest, mine = folds != fold, folds == fold
-        temperature, thresholds = _calibrate(logits[rest], target[rest], labels)
-        scores = _softmax(logits[mine] / temperature)
-        best = scores.argmax(axis=1)
-        given[mine] = np.where(scores.max(axis=1) >= thresholds[best], best, -1)
-    rows: list[dict[str, Any]] = []
-    for index, label in enumerate(labels):
-        if label == NONE:
-            continue
-        is_it, said = target == index, given == index
-        rows.append(
-            {
-                "kind": kind,
-                "label": label,
-                "precision": float(is_it[said].mean()) if said.any() else None,
-                "recall": float(said[is_it].mean()),
-                "n": int(is_it.sum()),
-                "abstained_ratio": float((given[is_it] == -1).mean()),
-            }
-        )
-    temperature, thresholds = _calibrate(logits, target, labels)
-    weights, bias = _logistic(features, target, len(labels))
-    return (
+    without = np.full(len(target), -1)  # what the package's texts alone would have said
+    for fold in range(FOLDS):
+        rest, mine = rows.folds != fold, rows.folds == fold
+        weight, temperature, thresholds = chosen(rest)
+        given[mine] = _given(logits[weight][mine] / temperature, thresholds)
+        old = rest & ~rows.own
+        temperature, thresholds = _calibrate(logits[0.0][old], target[old], labels, np.ones(old.sum()))
+        without[mine] = _given(logits[0.0][mine] / temperature, thresholds)
+
+    def words(indices: npt.NDArray[np.int64]) -> list[str | None]:
+        return [labels[i] if i >= 0 else None for i in indices]
+
+    names = [label for label in labels if label != NONE]
+    old = ~rows.own
+    shown = [judged(kind, label, list(truth[old]), words(given[old])) for label in names]
+    quality = [{k: r[k] for k in ("kind", "label", "precision", "recall", "n", "abstained_ratio")} for r in shown]
+    reviewed, withheld = [], set()
+    if rows.drawn.any():
+        mine = rows.drawn
+        for label in (*names, "any"):
+            row = judged(kind, label, list(truth[mine]), words(given[mine]))
+            before = judged(kind, label, list(truth[mine]), words(without[mine]))
+            wrong = label != "any" and row["said"] > 0 and row["precision_high"] < PRECISION
+            withheld |= {label} if wrong else set()
+            more = {f"{name}_without": before[name] for name in ("precision", "recall")}
+            reviewed.append(row | more | {"withheld": wrong})
+    weight, temperature, thresholds = chosen(np.ones(len(target), bool))
+    thresholds = np.array([2.0 if label in withheld else t for label, t in zip(labels, thresholds, strict=True)])
+    weights, bias = _logistic(rows, target, len(labels), weight)
+    return _Classified(
         _Classifier(labels, weights / temperature, bias / temperature, thresholds),
-        rows,
-        float((given[truth != NONE] == -1).mean()),
+        quality,
+        reviewed,
+        float((given[old & (truth != NONE)] == -1).mean()),
+        weight,
     )
 
 
-def _logistic(features: Floats, target: npt.NDArray[np.int64], classes: int) -> tuple[Floats, Floats]:
+def _given(logits: Floats, thresholds: Floats) -> npt.NDArray[np.int64]:
+    """The index of the label of each row, -1 where it is unsure."""
+    scores = _softmax(logits)
+    best = scores.argmax(axis=1)
+    return np.where(scores.max(axis=1) >= thresholds[best], best, -1)
+
+
+def _losses(logits: Floats, target: npt.NDArray[np.int64]) -> Floats:
+    """Minus the log of the probability of the truth, row by row."""
+    losses: Floats = -np.log(np.maximum(_softmax(logits)[np.arange(len(target)), target], 1e-12))
+    return losses
+
+
+def _best_weight(losses: Mapping[float, Floats], own: npt.NDArray[np.bool_]) -> float:
+    """The weight under which the analyst's texts, not seen, are judged best; 0 where there are none."""
+    return min(losses, key=lambda w: float(losses[w][own].mean()) if own.any() else w)
+
+
+def _logistic(rows: _Rows, target: npt.NDArray[np.int64], classes: int, weight: float) -> tuple[Floats, Floats]:
     """Weights (features, classes) and bias (classes,) of a regularised multinomial logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=STRENGTH, max_iter=500, tol=1e-3).fit(features, target)
+    counts = np.where(rows.own, weight, 1.0)
+    used = counts > 0
+    model = LogisticRegression(C=STRENGTH, max_iter=500, tol=1e-3)
+    model.fit(rows.features[used], target[used], sample_weight=counts[used])
     if len(model.classes_) != classes:
         raise ValueError(f"every label needs a text in every fold, got {len(model.classes_)} of {classes}")
     return model.coef_.T, model.intercept_
 
 
-def _regress(features: Floats, target: Floats, folds: npt.NDArray[np.int64]) -> tuple[Floats, float]:
+def _regress(rows: _Rows, target: Floats) -> tuple[Floats, float]:
     """Weights (features + 1,), the last the intercept, and the correlation with the truth on texts not seen.
 
     A regularised regression answers too close to the middle; its answers are stretched until, on texts not seen, they
@@ -543,14 +713,30 @@ def _regress(features: Floats, target: Floats, folds: npt.NDArray[np.int64]) -> 
     """
     from sklearn.linear_model import Ridge
 
-    unseen = np.empty(len(target))
-    for fold in range(FOLDS):
-        model = Ridge(alpha=RIDGE).fit(features[folds != fold], target[folds != fold])
-        unseen[folds == fold] = model.predict(features[folds == fold])
-    model = Ridge(alpha=RIDGE).fit(features, target)
-    stretch = target.std() / unseen.std()
-    intercept = target.mean() + stretch * (model.intercept_ - target.mean())
-    return np.append(stretch * model.coef_, intercept), float(np.corrcoef(unseen, target)[0, 1])
+    rows, target = rows.where(~np.isnan(target)), target[~np.isnan(target)]
+
+    def fitted(part: npt.NDArray[np.bool_], weight: float) -> Any:
+        counts = np.where(rows.own[part], weight, 1.0)
+        return Ridge(alpha=RIDGE).fit(rows.features[part], target[part], sample_weight=counts)
+
+    unseen = {w: np.empty(len(target)) for w in rows.candidates}
+    for weight, answers in unseen.items():
+        for fold in range(FOLDS):
+            mine = rows.folds == fold
+            answers[mine] = fitted(~mine, weight).predict(rows.features[mine])
+    weight = _best_weight({w: (a - target) ** 2 for w, a in unseen.items()}, rows.own)
+    model = fitted(np.ones(len(target), bool), weight)
+    counts = np.where(rows.own, weight, 1.0)
+    middle = float(np.average(target, weights=counts))
+    stretch = _spread_of(target, counts) / _spread_of(unseen[weight], counts)
+    intercept = middle + stretch * (model.intercept_ - middle)
+    return np.append(stretch * model.coef_, intercept), float(np.corrcoef(unseen[weight], target)[0, 1])
+
+
+def _spread_of(values: Floats, counts: Floats) -> float:
+    """Weighted standard deviation."""
+    middle = np.average(values, weights=counts)
+    return float(np.sqrt(np.average((values - middle) ** 2, weights=counts)))
 
 
 def _softmax(logits: Floats) -> Floats:
@@ -559,13 +745,16 @@ def _softmax(logits: Floats) -> Floats:
     return result
 
 
-def _calibrate(logits: Floats, target: npt.NDArray[np.int64], labels: tuple[str, ...]) -> tuple[float, Floats]:
+def _calibrate(
+    logits: Floats, target: npt.NDArray[np.int64], labels: tuple[str, ...], counts: Floats
+) -> tuple[float, Floats]:
     """The temperature that makes the scores probabilities, and the score from which each label is right often enough.
+
+    ``counts`` says how much each row counts.
 
     Source of the temperature: Guo et al., "On calibration of modern neural networks", 2017, section 4.2.
     """
-    rows = np.arange(len(target))
-    losses = [-np.log(_softmax(logits / t)[rows, target]).mean() for t in _TEMPERATURES]
+    losses = [float(np.average(_losses(logits / t, target), weights=counts)) for t in _TEMPERATURES]
     temperature = float(_TEMPERATURES[int(np.argmin(losses))])
     scores = _softmax(logits / temperature)
     best = scores.argmax(axis=1)
@@ -575,7 +764,7 @@ def _calibrate(logits: Floats, target: npt.NDArray[np.int64], labels: tuple[str,
             continue
         mine = np.flatnonzero(best == index)
         ranked = mine[np.argsort(-scores[mine, index], kind="stable")]
-        precision = np.cumsum(target[ranked] == index) / np.arange(1, len(ranked) + 1)
+        precision = np.cumsum(counts[ranked] * (target[ranked] == index)) / np.cumsum(counts[ranked])
         enough = np.flatnonzero(precision >= PRECISION)
         if len(enough):
             thresholds[index] = max(FLOOR, float(scores[ranked[enough[-1]], index]))
