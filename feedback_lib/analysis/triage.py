@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import importlib.resources
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -32,7 +32,10 @@ NONE = "none"  # the answer "carries none of the five labels": learnt like a lab
 FOLDS = 5
 PRECISION = 0.77  # asked of each label among the labelled texts; other people's texts are harder
 FLOOR = 0.45  # no label is given under this probability
-WEIGHTS = (0.0, 2.0, 8.0)  # of a text of the analyst beside one of the package; cross-validation takes one
+WEIGHTS = (0.0, 1.0, 3.0, 9.0)  # of a text of the analyst beside one of the package; cross-validation takes one
+FELT, SEVERE = 0.25, 0.5  # between the steps that people choose from, see `in_words`
+IN_WORDS = {"sentiment": ("negative", "neutral", "positive"), "severity": ("mild", "severe")}
+SAY = 25.0  # likewise when scores are calibrated: fifty say as much as all of the package's
 REVIEWED = ("text", "category", "dx_label", "sentiment", "severity_score", "chosen")  # columns, see `train`
 READ = 1_500  # characters in which expressions are counted; the sentence vector reads about as many
 LONG, THIN = 250, 0.2  # see `_expressions`
@@ -479,23 +482,34 @@ def train(encode: Encode, seed: int = 0, reviewed: pl.DataFrame | None = None) -
     with threadpool_limits(1):  # quicker for matrices this small, and the same sums on every machine
         kinds = _classify(rows, category, CATEGORIES, "category")
         labels = _classify(rows, dx_label, (*DX_LABELS, NONE), "dx_label")
-        sentiment, sentiment_r = _regress(rows, said("sentiment", known.sentiment))
-        severity, severity_r = _regress(rows, said("severity_score", known.severity))
+        sentiment = _regress(rows, said("sentiment", known.sentiment), "sentiment")
+        severity = _regress(rows, said("severity_score", known.severity), "severity")
     reviewed_sha = f"+{hashlib.sha256(own.write_json().encode()).hexdigest()[:12]}" if own.height else ""
     return Triage(
         version=f"{METHOD}:{known.sha256[:12]}{reviewed_sha} on {_encoder_name(encode)}",
         quality=kinds.quality + labels.quality,
-        reviewed_quality=kinds.reviewed_quality + labels.reviewed_quality,
+        reviewed_quality=[row for part in (kinds, labels, sentiment, severity) for row in part.reviewed_quality],
         weight={"category": kinds.weight, "dx_label": labels.weight},
         abstained={"category": kinds.abstained, "dx_label": labels.abstained},
-        correlation={"sentiment": sentiment_r, "severity": severity_r},
+        correlation={"sentiment": sentiment.correlation, "severity": severity.correlation},
         _category=kinds.classifier,
         _dx_label=labels.classifier,
-        _sentiment=sentiment,
-        _severity=severity,
+        _sentiment=sentiment.weights,
+        _severity=severity.weights,
         _middle=middle,
         _spread=spread,
     )
+
+
+def in_words(kind: str, values: Iterable[float | None]) -> list[str | None]:
+    """Sentiment as negative, neutral or positive; severity as mild or severe (somebody cannot work); null as None.
+
+    >>> in_words("sentiment", [-0.5, 0.1, None])
+    ['negative', 'neutral', None]
+    """
+    if kind == "severity":
+        return [None if v is None else "severe" if v >= SEVERE else "mild" for v in values]
+    return [None if v is None else "negative" if v <= -FELT else "positive" if v >= FELT else "neutral" for v in values]
 
 
 def _own(reviewed: pl.DataFrame | None) -> pl.DataFrame:
@@ -534,8 +548,8 @@ def judged(kind: str, label: str, truth: Sequence[str | None], said: Sequence[st
     """How right answers were about one label, with 95 % intervals.
 
     Args:
-        kind: ``category`` or ``dx_label``.
-        label: one label of it; ``any`` is all of them together.
+        kind: what was asked: ``category``, ``dx_label``, ``sentiment`` or ``severity``.
+        label: one answer to it; ``any`` is all of them together.
         truth: what a person said of each text; `NONE` is "none of them".
         said: what the models said; None where they abstained.
 
@@ -632,7 +646,7 @@ def _classify(rows: _Rows, truth: npt.NDArray[Any], labels: tuple[str, ...], kin
     def chosen(part: npt.NDArray[np.bool_]) -> tuple[float, float, Floats]:
         """Weight, temperature and thresholds, from some of the rows."""
         weight = _best_weight({w: _losses(s[part], target[part]) for w, s in logits.items()}, rows.own[part])
-        counts = np.where(rows.own[part], max(weight, 1.0), 1.0)
+        counts = np.where(rows.own[part], SAY, 1.0)
         return weight, *_calibrate(logits[weight][part], target[part], labels, counts)
 
     given = np.full(len(target), -1)
@@ -705,8 +719,15 @@ def _logistic(rows: _Rows, target: npt.NDArray[np.int64], classes: int, weight: 
     return model.coef_.T, model.intercept_
 
 
-def _regress(rows: _Rows, target: Floats) -> tuple[Floats, float]:
-    """Weights (features + 1,), the last the intercept, and the correlation with the truth on texts not seen.
+@dataclasses.dataclass(frozen=True)
+class _Regressed:
+    weights: Floats  # (features + 1,), the last the intercept
+    correlation: float  # with what a person said, on texts not seen
+    reviewed_quality: list[dict[str, Any]]
+
+
+def _regress(rows: _Rows, target: Floats, kind: str) -> _Regressed:
+    """A regression and what it is worth.
 
     A regularised regression answers too close to the middle; its answers are stretched until, on texts not seen, they
     vary as much as what people said.
@@ -724,13 +745,32 @@ def _regress(rows: _Rows, target: Floats) -> tuple[Floats, float]:
         for fold in range(FOLDS):
             mine = rows.folds == fold
             answers[mine] = fitted(~mine, weight).predict(rows.features[mine])
-    weight = _best_weight({w: (a - target) ** 2 for w, a in unseen.items()}, rows.own)
+
+    def chosen(part: npt.NDArray[np.bool_], candidates: Sequence[float]) -> tuple[float, float, float]:
+        """Weight, middle and stretch, from some of the rows."""
+        errors = {w: (unseen[w][part] - target[part]) ** 2 for w in candidates}
+        weight = _best_weight(errors, rows.own[part])
+        counts = np.where(rows.own[part], weight, 1.0)
+        stretch = _spread_of(target[part], counts) / _spread_of(unseen[weight][part], counts)
+        return weight, float(np.average(target[part], weights=counts)), stretch
+
+    answers, without = np.empty(len(target)), np.empty(len(target))
+    for fold in range(FOLDS):
+        rest, mine = rows.folds != fold, rows.folds == fold
+        for filled, candidates in ((answers, rows.candidates), (without, WEIGHTS[:1])):
+            weight, middle, stretch = chosen(rest, candidates)
+            filled[mine] = middle + stretch * (unseen[weight][mine] - middle)
+    reviewed = []
+    if rows.drawn.any():
+        truth, after, before = (in_words(kind, values[rows.drawn].tolist()) for values in (target, answers, without))
+        for label in (*IN_WORDS[kind], "any"):
+            row, old = judged(kind, label, truth, after), judged(kind, label, truth, before)
+            more = {f"{name}_without": old[name] for name in ("precision", "recall")}
+            reviewed.append(row | more | {"withheld": False})
+    weight, middle, stretch = chosen(np.ones(len(target), bool), rows.candidates)
     model = fitted(np.ones(len(target), bool), weight)
-    counts = np.where(rows.own, weight, 1.0)
-    middle = float(np.average(target, weights=counts))
-    stretch = _spread_of(target, counts) / _spread_of(unseen[weight], counts)
-    intercept = middle + stretch * (model.intercept_ - middle)
-    return np.append(stretch * model.coef_, intercept), float(np.corrcoef(unseen[weight], target)[0, 1])
+    weights = np.append(stretch * model.coef_, middle + stretch * (model.intercept_ - middle))
+    return _Regressed(weights, float(np.corrcoef(unseen[weight], target)[0, 1]), reviewed)
 
 
 def _spread_of(values: Floats, counts: Floats) -> float:
