@@ -76,7 +76,7 @@ def words(texts: Sequence[str], labels: Labels) -> list[tuple[str, ...]]:
         shared = [term for term in terms if term[1] > max(_SHARED, 1 / int(sizes[label]))]
         terms = sorted(shared if len(shared) > 1 else terms, key=lambda term: (-term[0], term[2]))
         telling = [term[2] for term in terms if term[0] >= _TAIL * terms[0][0]]
-        chosen.append(tuple(_distinct(telling)[:10]))
+        chosen.append(tuple(distinct(telling)[:10]))
     return chosen
 
 
@@ -311,7 +311,7 @@ def _stem(word: str) -> str:
     return word
 
 
-def _distinct(terms: Sequence[str]) -> list[str]:
+def distinct(terms: Sequence[str]) -> list[str]:
     """Terms in order of weight, none saying again what an earlier one said; a pair of words takes its word's place."""
     chosen: list[tuple[str, frozenset[str]]] = []
     for term in terms:
