@@ -31,7 +31,7 @@ from feedback_lib.analysis import trends
 from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
-MOVING = ("new", "growing")
+MOVING = trends.UPWARD
 TITLE_LETTERS = 90
 LEAST_NAME = 26  # letters of a name that a title keeps before it says less about the numbers
 FEW = 5  # fewer people than this are not counted out in front of stakeholders
@@ -122,6 +122,19 @@ class _Problem:
     def kind(self) -> str:
         return self.finding.kind if self.finding else "steady"
 
+    @property
+    def day(self) -> dt.date | None:
+        """Of a spike: its evidence is what was said on that day."""
+        if self.finding is None or self.kind != "spike":
+            return None
+        said = self.now.filter(pl.col("uid").is_in(list(self.finding.evidence)))["created_at"].dt.date().min()
+        return said if isinstance(said, dt.date) else None
+
+    @property
+    def release(self) -> str:
+        """What it rose after, where the finding names a release."""
+        return (self.finding.release or "") if self.finding and self.kind in MOVING else ""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Draft(SuggestionRow):
@@ -144,11 +157,12 @@ def draft(
     weeks: int = 8,
     weights: Weights = Weights(),
 ) -> list[Draft]:
-    """Suggestions for one week: what is new, what grows, what recurs, then the worst of what is always there.
+    """Suggestions for one week: what is new, what rose, what recurs, then the worst of what is always there.
 
     Topics and errors make suggestions; a category or a product area names no problem that somebody could fix. What
-    falls and what is praised makes none. An error and a topic with mostly the same signals make one, carried by the
-    error: its fingerprint stays the same when topics are made anew.
+    falls and what is praised makes none; what fell silent is to be checked, and a day that stood out to be explained.
+    A release that something rose after is named and not called its cause. An error and a topic with mostly the same
+    signals make one, carried by the error: its fingerprint stays the same when topics are made anew.
 
     Args:
         findings: Rows of the table ``findings`` of that week.
@@ -158,12 +172,12 @@ def draft(
         run_id: Written into every row.
         as_of: Written into every row.
         limit: At most so many suggestions.
-        steady: At most so many of them for frictions that are neither new nor growing nor recurring.
+        steady: At most so many of them for frictions without a finding.
         weeks: How far back frequency looks.
         weights: Of the parts of priority.
 
     Returns:
-        What is new or growing first, then the rest; the most urgent first in each.
+        What is new or rose first, then the rest; the most urgent first in each.
     """
     start = monday(week)
     window = seen(understood, start, weeks)
@@ -315,7 +329,7 @@ def labelled() -> pl.Expr:
 def _problems(
     findings: Sequence[FindingRow], window: pl.DataFrame, names: dict[str, str], steady: int
 ) -> list[_Problem]:
-    strongest = ("new", "growing", "recurring", "falling")
+    strongest = trends.KINDS
     by_subject: dict[tuple[str, str], list[FindingRow]] = {}
     for row in sorted(findings, key=lambda f: strongest.index(f.kind)):
         by_subject.setdefault((row.subject_type, row.subject), []).append(row)
@@ -453,7 +467,7 @@ def _frequency(problem: _Problem, weeks: int) -> float:
     growth = 0.0
     if problem.kind == "new":
         growth = 1.0
-    elif problem.kind == "growing" and problem.finding and problem.finding.low:
+    elif problem.kind in MOVING and problem.finding and problem.finding.low:
         growth = min(1.0, max(0.0, math.log2(problem.finding.low) / 2))
     reported = problem.now.filter(~pl.col("voice")).height
     volume = min(1.0, math.log10(reported) / 3) if reported else 0.0
@@ -524,6 +538,18 @@ _ACTIONS: dict[SuggestionType, str] = {
     "process change": "{who} should first list the open action items behind the {signals}, give each an owner and a "
     "date; then change the step that let it happen.",
 }
+_SPIKE = (
+    "{who} should first find out what happened on {day}, starting from the {signals}; then say whether it can happen "
+    "again."
+)
+_SILENT = (
+    "{who} should first check that people can still reach us about it; then ask somebody behind the {signals} whether "
+    "it is solved."
+)
+
+
+def _date(day: dt.date | None) -> str:
+    return f"{day.day} {day:%B}" if day else ""
 
 
 def _suggestion(
@@ -536,6 +562,8 @@ def _suggestion(
     as_of: dt.datetime,
 ) -> Draft:
     made = suggestion_type(problem.subject_type, problem.name, problem.signals)
+    silent = problem.kind == "silent"
+    made = "process change" if silent else made
     parts = severity(problem.signals), _impact(problem, heard), _frequency(problem, weeks)
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
@@ -549,7 +577,8 @@ def _suggestion(
         evidence += [told[1]] if told[1] not in evidence else []
     since = _since(problem, week)
     moved = problem.kind in MOVING
-    action = _ACTIONS[made].format(
+    spike = problem.day is not None and made != "performance investigation"
+    action = (_SILENT if silent else _SPIKE if spike else _ACTIONS[made]).format(
         who=_who(problem.signals),
         signals="linked signal" if count == 1 else f"{count:,} linked signals",
         measure=f"compare latency before and after {since}"
@@ -560,7 +589,10 @@ def _suggestion(
         cause="which change did it" if moved else "which part to make faster",
         report=report,
         version=_version(problem.signals),
+        day=_date(problem.day),
     )
+    if problem.release:
+        action += f" It rose after {problem.release} came out, which need not be the cause."
     return Draft(
         suggestion_id=suggestion_id(problem.subject_type, problem.subject),
         type=made,
@@ -588,7 +620,12 @@ def _suggestion(
 
 def _title(made: SuggestionType, problem: _Problem, week: dt.date, weeks: int) -> str:
     """What to do about what, and how often it was said in which week; it stays true when it is read later."""
-    full = _TITLES[made].format(name="")
+    pattern = _TITLES[made]
+    if problem.kind == "silent":
+        pattern = "Check why “{name}” fell silent"
+    elif problem.day and made != "performance investigation":
+        pattern = "Find out what happened to “{name}”"
+    full = pattern.format(name="")
     said = _said(problem, week, weeks)
     room = [TITLE_LETTERS - len(f"{full}: {words}") for words in said]
     enough = min(LEAST_NAME, len(problem.name))
@@ -596,7 +633,7 @@ def _title(made: SuggestionType, problem: _Problem, week: dt.date, weeks: int) -
     name = problem.name
     if len(name) > room[best]:
         name = f"{name[: room[best] - 1].rstrip()}…"
-    return f"{_TITLES[made].format(name=name)}: {said[best]}"
+    return f"{pattern.format(name=name)}: {said[best]}"
 
 
 def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
@@ -613,6 +650,16 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
     if problem.kind == "growing" and problem.finding:
         rise = rise_words(problem.finding.baseline_people, problem.people)
         return [f"rose {rise} a week {when}", f"{rise} {when}", f"{count} {when}"]
+    if problem.kind == "regression" and problem.finding:
+        rise = rise_words(problem.finding.baseline_people, problem.people)
+        return [f"{rise} {when}, after {problem.release}", f"{rise} {when}", f"{count} {when}"]
+    if problem.day and problem.finding:
+        told = problem.now.filter("voice", pl.col("uid").is_in(list(problem.finding.evidence)))["person"].n_unique()
+        return [f"{people_words(told)} on {_date(problem.day)}", f"{count} {when}"]
+    if problem.kind == "silent" and problem.finding:
+        return [f"nobody {when}, usually about {people_words(max(1, round(problem.finding.baseline_people)))}"]
+    if problem.kind == "recurring" and problem.finding and problem.finding.q is not None:
+        return [f"back {when} after weeks of silence: {count}", f"back {when}: {count}", f"{count} {when}"]
     if not problem.now.height:
         return [f"seen {often} to week {week.isocalendar().week}"]
     if problem.kind == "recurring" and problem.people:
@@ -623,7 +670,9 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
 
 
 def _since(problem: _Problem, week: dt.date) -> str:
-    """What a growth may have begun with: a version that its evidence names, else the day it rose; empty when unclear.
+    """What a growth may have begun with: a version that its evidence names, else a release, else the day it rose.
+
+    Empty when unclear.
 
     A version counts when a third of this week's signals, and at least three, name it, and a larger part than in the
     weeks before. The day is the first with at least two people and more than on any day of the weeks before.
@@ -637,12 +686,14 @@ def _since(problem: _Problem, week: dt.date) -> str:
     count, _, version = max(named, default=(0, 0, ""))
     if count >= 3 and count * 3 >= now.height and count * before.height > _naming(before, version) * now.height:
         return f"version {version} ({version} is named in {count} of {now.height})"
+    if problem.release:
+        return problem.release
     day = pl.col("created_at").dt.date()
     people = pl.col("person").n_unique()
     most = max(before.group_by(day).agg(people)["person"].max() or 0, 1)
     days = now.filter("voice").group_by(day).agg(people).filter(pl.col("person") > most)["created_at"]
     first = days.min()
-    return f"{first.day} {first:%B}" if isinstance(first, dt.date) else ""
+    return _date(first if isinstance(first, dt.date) else None)
 
 
 def _naming(signals: pl.DataFrame, version: str) -> int:

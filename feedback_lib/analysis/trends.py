@@ -1,23 +1,24 @@
-"""What is new, growing, falling or recurring this week, counted in people and tested so that it can say "nothing".
+"""What is new, growing, falling or quiet this week, counted in people and tested so that it can say "nothing".
 
-The question asked of each subject (a topic, a category, a product area, an error fingerprint) is whether its share of
-all people heard this week differs from its share in the trailing complete weeks. In detail:
+The question asked of each subject (a topic, a category, a product area, an error fingerprint) is whether its rate this
+week differs from its rate in the weeks before. The rate is its share of all people heard, or people per exposure where
+exposure is known. In detail (docs/trends.md has the numbers):
 
 1. Given x people this week and b in the baseline, of n and N people heard, x is binomial of x + b with probability
-   n / (n + N) when the share did not change (the conditional test of two Poisson rates).
+   n / (n + N) when the rate did not change (the conditional test of two Poisson rates).
 2. Real counts scatter more than Poisson counts. The counts are divided by a dispersion of at least 1, estimated from
    the baseline weeks of all subjects together (`dispersion`); tails of real-valued counts come from the regularised
    incomplete beta function. One exact point counts half (mid-p).
 3. The week alone and the last two weeks together are both compared with the weeks before, so that a growth that
-   stays is found in its second week; the two are combined by the Cauchy rule, which allows for their correlation.
+   stays is found in its second week; so are the loudest day and the days since the last releases. The Cauchy rule
+   makes one p-value of them, with weights that say how much of the error probability each may spend.
    A finding needs its q-value and a latest week that by itself differs from the weeks before (p < 0.05), so that a
    topic back to its usual size is not called growing for the week before.
-4. All subjects of a run are one family for Benjamini-Hochberg.
+4. All subjects of a run are one family for Benjamini-Hochberg. Which kind of finding it is costs no further test.
+5. Days that are missing from a week are missing from what it is compared with; weeks with a release are compared
+   with weeks with a release.
 
-A week without any signal is "no data" and is left out; it is not a week of zeros.
-
-Sources: Przyborowski & Wilenski 1940 (conditional test); Clopper & Pearson 1934 (interval); McCullagh & Nelder 1989,
-section 4.5 (dispersion); Liu & Xie 2020 (Cauchy combination); Benjamini & Hochberg 1995.
+A week without any signal is "no data" and is left out; it is not a week of zeros. So is a source that stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -35,19 +36,32 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feedback_lib import privacy, records
+from feedback_lib.analysis import counts as counting
+from feedback_lib.analysis.counts import DAY_US, SUBJECTS
+from feedback_lib.analysis.counts import person as person
+from feedback_lib.analysis.counts import week_us as week_us
+from feedback_lib.analysis.counts import weekly_counts as weekly_counts
+from feedback_lib.analysis.counts import weekly_heard as weekly_heard
+from feedback_lib.analysis.days import AFTER, Days, present
+from feedback_lib.analysis.rates import Floats
+from feedback_lib.analysis.rates import benjamini_hochberg as benjamini_hochberg
+from feedback_lib.analysis.rates import dispersion as dispersion
+from feedback_lib.analysis.rates import rate_ratio as rate_ratio
+from feedback_lib.analysis.rates import tails as tails
+from feedback_lib.analysis.weeks import Comparison
+from feedback_lib.analysis.weeks import TrendOptions as TrendOptions
+from feedback_lib.analysis.weeks import compare as compare
+from feedback_lib.analysis.weeks import power as power
 from feedback_lib.records import MACHINES as MACHINES
-from feedback_lib.records import MONDAY_US, WEEK_US, FindingKind, FindingRow, SubjectType, monday
+from feedback_lib.records import WEEK_US, FindingKind, FindingRow, SubjectType, monday
 
-Floats = NDArray[np.float64]
 Frame = nw.LazyFrame[Any] | pl.DataFrame | pl.LazyFrame
 
-SUBJECTS: dict[SubjectType, str] = {
-    "topic": "topic_id",
-    "category": "category",
-    "product_area": "product_area",
-    "error": "fingerprint",
-}
 SPARK_WEEKS = 13
+HEARD = "people heard"
+USUAL = TrendOptions()
+UPWARD: tuple[FindingKind, ...] = ("new", "regression", "growing", "spike")
+KINDS: tuple[FindingKind, ...] = (*UPWARD, "recurring", "silent", "falling", "steady")  # strongest first
 COLUMNS = {
     "uid",
     "kind",
@@ -78,41 +92,33 @@ TABLE: dict[str, Any] = {
     "p": pl.Float64,
     "q": pl.Float64,
     "dispersion": pl.Float64,
+    "day": pl.Date,
+    "release": pl.String,
     "weeks_seen": pl.Int64,
     "first_week": pl.Date,
     "spark": pl.List(pl.Float64),
 }
 _ERROR = re.compile(r"\b(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Timeout|Interrupt|Failure|Panic)\b(?::.*)?")
 
-# Chosen by simulation with 40 subjects of 1 to 25 people a week (tests/analysis/test_trends.py repeats it): 2 to 6 %
-# of weeks raise an alarm at q = 0.05 for Poisson and negative binomial noise, and a doubling at 20 of 700 people is
-# found within two weeks nine times of ten.
-SKEW = 1.5  # negative binomial tails are longer on the right than scaled Poisson ones
-OWN = 1.5  # a dispersion known from eight weeks only is uncertain itself
-LEAST_SPREAD = 0.05  # a share near 1 has next to no variance left; never divide by less
+SURE_STOP = 0.001  # chance of nobody from a source in a week below which the source has stopped
+
+
+class Deploy(NamedTuple):
+    """A mark on the calendar: something was released."""
+
+    at: dt.datetime
+    version: str | None = None
+    service: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TrendOptions:
-    """What counts as a trend.
+class Stopped:
+    """A source that people were heard through every week, and nobody this week: no data, not a fall."""
 
-    Attributes:
-        weeks: Complete weeks before the report week that make the baseline.
-        least_weeks: With fewer baseline weeks that hold data, nothing is tested.
-        q: False discovery rate over all tests of a run.
-        min_people: Fewer people than this never make a finding, nor a test over the whole window.
-        recurring_weeks: An error recurs when it was seen in this many of the last ``weeks + 1`` weeks ...
-        min_mentions: ... with at least this many mentions, the latest this week or last.
-        level: Coverage of the intervals.
-    """
-
-    weeks: int = 8
-    least_weeks: int = 3
-    q: float = 0.05
-    min_people: int = 3
-    recurring_weeks: int = 3
-    min_mentions: int = 5
-    level: float = 0.95
+    kind: str
+    origin: str
+    people: float  # in a usual week
+    last_week: dt.date  # Monday of the last week it was heard in
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,18 +129,23 @@ class Trends:
         week: Monday of the report week.
         rows: One row per subject tested (``steady`` included) and per recurring error, findings first.
         table: One row per subject seen in the last 22 weeks, columns `TABLE`: kind is null when it was not tested ·
-            exposed and baseline_exposed, the people compared with this week and per baseline week, so that ratio is
-            (people / exposed) / (baseline_people / baseline_exposed), null when it was not tested ·
-            weeks_seen of the last weeks + 1 · spark, people in 13 weeks, null where no data.
+            exposed and baseline_exposed, what people are counted out of this week and per baseline week, so that ratio
+            is (people / exposed) / (baseline_people / baseline_exposed), null when it was not tested ·
+            day, of a spike · release, after which it rose · weeks_seen of the last weeks + 1 ·
+            spark, people in 13 weeks, null where no data.
         recurring: The errors that keep coming back, same columns; people are voices, mentions and spark are of
             machines too, and ratio, low, high, p, q and what they come from are null.
         heard: People heard in each of 13 weeks, the report week last; None is no data.
-        found: New or growing topics in each of the 13 weeks; None where nothing could be tested.
+        found: Topics that rose in each of the 13 weeks, by a kind of `UPWARD`; None where nothing could be tested.
         tested: Subjects in the family of the correction.
         baseline_weeks: Complete weeks with data before the report week, at most ``options.weeks``.
         abstained: Why nothing could be tested, as a sentence; None when it could.
         power_people: A typical topic's people per week; None when nothing was tested.
         power_ratio: The smallest growth of such a topic seen four times of five; None when none would be.
+        stopped: Sources that stopped; they are left out of all weeks alike.
+        missing_days: Days of the report week that are not over, or that nobody was heard on though people usually are.
+        releases: The releases looked at, of the 14 days up to the end of the report week, by day.
+        per: What rates are counted out of.
         options: What was asked for.
     """
 
@@ -149,6 +160,10 @@ class Trends:
     abstained: str | None
     power_people: int | None
     power_ratio: float | None
+    stopped: tuple[Stopped, ...]
+    missing_days: tuple[dt.date, ...]
+    releases: tuple[tuple[dt.date, str], ...]
+    per: str
     options: TrendOptions
 
     @property
@@ -157,383 +172,63 @@ class Trends:
         return tuple(r for r in self.rows if r.kind != "steady")
 
 
-# Counting: lazy, the same on every engine
-
-
-def person() -> nw.Expr:
-    """Who spoke: the author, or the signal itself where the author is unknown (unknown people are not one person)."""
-    return nw.coalesce(nw.col("author"), nw.concat_str(nw.lit("signal "), nw.col("uid")))
-
-
-def week_us() -> nw.Expr:
-    """Monday 00:00 UTC of ``created_at_us``, in microseconds since the epoch."""
-    return nw.col("created_at_us") - (nw.col("created_at_us") - MONDAY_US) % WEEK_US
-
-
-def weekly_counts(signals: nw.LazyFrame[Any], subject: str) -> nw.LazyFrame[Any]:
-    """People and mentions per week of each value of one column.
-
-    Duplicates count: their people are people, and each is a mention.
-
-    Args:
-        signals: One row per signal with uid, author, created_at_us and the subject's column.
-        subject: The column that names the subject, such as ``topic_id``. Rows without one are left out.
-
-    Returns:
-        One row per (week, subject), in no order: week_us Int64 · <subject> · people · mentions.
-    """
-    return (
-        signals.filter(~nw.col(subject).is_null())
-        .select(week_us().alias("week_us"), nw.col(subject), person().alias("person"))
-        .group_by("week_us", subject)
-        .agg(nw.col("person").n_unique().alias("people"), nw.len().alias("mentions"))
-    )
-
-
-def weekly_heard(signals: nw.LazyFrame[Any]) -> nw.LazyFrame[Any]:
-    """People and mentions per week over all signals: week_us Int64 · people · mentions."""
-    return (
-        signals.select(week_us().alias("week_us"), person().alias("person"))
-        .group_by("week_us")
-        .agg(nw.col("person").n_unique().alias("people"), nw.len().alias("mentions"))
-    )
-
-
-# Statistics: numbers in, numbers out
-
-
-def rate_ratio(
-    x: float, exposure: float, b: float, baseline_exposure: float, *, dispersion: float = 1.0, level: float = 0.95
-) -> tuple[float | None, float | None, float | None]:
-    """The rate x / exposure over the rate b / baseline_exposure, with its interval.
-
-    Args:
-        x: Count now; need not be whole.
-        exposure: What it is counted out of: people heard, or a length of time. More than 0.
-        b: Count in the baseline.
-        baseline_exposure: Its exposure, more than 0.
-        dispersion: Variance over Poisson variance; counts are divided by it.
-        level: Coverage of the interval.
-
-    Returns:
-        ratio, low, high: plain ratios, not rounded, each finite or None. Ratio and high are None when ``b`` is 0 (there
-        is no upper limit), low is 0 when ``x`` is 0. An end is None as well when counts over dispersion are so small
-        or so large that it exceeds what a float holds.
-
-    Raises:
-        ValueError: an exposure is not more than 0, or a count is negative.
-
-    Source: Clopper & Pearson 1934 on the conditional binomial of Przyborowski & Wilenski 1940.
-    """
-    from scipy import special
-
-    if exposure <= 0 or baseline_exposure <= 0:
-        raise ValueError(f"exposures must be more than 0, got {exposure} and {baseline_exposure}")
-    if x < 0 or b < 0:
-        raise ValueError(f"counts must not be negative, got {x} and {b}")
-    tail = (1 - level) / 2
-    scale = baseline_exposure / exposure
-    xs, bs = x / dispersion, b / dispersion
-    low = _odds(special.betaincinv(xs, bs + 1, tail), scale) if x > 0 else 0.0
-    if b == 0:
-        return None, low, None
-    ratio = x / b * scale
-    high = _odds(special.betaincinv(xs + 1, bs, 1 - tail), scale) if bs > 0 else None
-    return ratio if np.isfinite(ratio) else None, low, high
-
-
-def _odds(share: float, scale: float) -> float | None:
-    """The odds of a share, times the scale; None where that is no finite number."""
-    odds = float(share) / (1 - float(share)) * scale if share < 1 else np.inf
-    return odds if np.isfinite(odds) else None
-
-
-def tails(x: Floats, b: Floats, share: float | Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """Mid-p of a growth and of a fall, given x of x + b where ``share`` was to be expected.
-
-    Args:
-        x: (subjects,) people now.
-        b: (subjects,) people in the baseline.
-        share: Exposure now as a share of all exposure, 0–1.
-        spread: (subjects,) what counts are divided by.
-
-    Returns:
-        up and down, (subjects,), which add up to 1.
-    """
-    from scipy import special
-
-    xs, bs = x / spread, b / spread
-    tiny = 1e-12
-    at_least = np.where(x > 0, special.betainc(np.maximum(xs, tiny), bs + 1, share), 1.0)
-    more = np.where(b > 0, special.betainc(xs + 1, np.maximum(bs, tiny), share), 0.0)
-    down_at_least = np.where(b > 0, special.betainc(np.maximum(bs, tiny), xs + 1, 1 - share), 1.0)
-    less = np.where(x > 0, special.betainc(bs + 1, np.maximum(xs, tiny), 1 - share), 0.0)
-    return (at_least + more) / 2, (down_at_least + less) / 2
-
-
-def dispersion(people: Floats, heard: Floats) -> Floats:
-    """How much more than Poisson counts the baseline weeks of each subject scatter.
-
-    Pearson's estimate from eight weeks is itself a noisy number, so subjects share one: a straight line over their
-    mean, which covers both a constant factor and negative binomial noise; it is 1 unless the whole table scatters by
-    two standard errors more than Poisson. A subject that scatters clearly more than that (1 % point) is given its
-    own. Single weeks are clipped at three standard deviations so that one past event does not hide the next.
-
-    Args:
-        people: (subjects, weeks) people in the baseline weeks.
-        heard: (weeks,) all people heard.
-
-    Returns:
-        (subjects,) factors, at least 1.
-    """
-    from scipy import special
-
-    weeks = people.shape[1]
-    free = weeks - 1
-    share = people.sum(axis=1) / heard.sum()
-    expected = share[:, None] * heard
-    variance = expected * np.maximum(1 - share, LEAST_SPREAD)[:, None]
-    squares = np.divide((people - expected) ** 2, variance, out=np.zeros_like(people), where=variance > 0)
-    mean = expected.mean(axis=1)
-    usable = mean >= 0.5
-    pooled = np.ones(len(people))
-    limit = 1 + 2 * np.sqrt(2 / max(1, usable.sum() * free))
-    if usable.sum() >= 5 and np.minimum(squares[usable], 9).sum() / (usable.sum() * free) >= limit:
-        raw = squares.sum(axis=1) / free
-        pooled = _line(mean, np.minimum(raw, 5 * np.median(raw[usable])), usable)
-        pooled = _line(mean, np.minimum(squares, 9 * pooled[:, None]).sum(axis=1) / free, usable)
-    own = np.minimum(squares, 9 * pooled[:, None]).sum(axis=1) / free
-    wild = own > special.chdtri(free, 0.01) / free * pooled
-    found = np.where(wild, OWN * own, pooled)
-    return np.asarray(1 + (np.maximum(found, 1) - 1) * SKEW)
-
-
-def _line(mean: Floats, factors: Floats, usable: NDArray[np.bool_]) -> Floats:
-    """1 + a + c * mean with a, c >= 0, fitted to the usable factors with weights 1 / fit."""
-    from scipy import optimize
-
-    design = np.stack([np.ones(usable.sum()), mean[usable]], axis=1)
-    excess = factors[usable] - 1
-    fit = np.ones(len(excess))
-    for _ in range(3):
-        slope, _ = optimize.nnls(design / fit[:, None], excess / fit)
-        fit = 1 + design @ slope
-    return np.asarray(1 + slope[0] + slope[1] * mean)
-
-
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q-values: the smallest false discovery rate at which each test would be reported.
-
-    Source: Benjamini & Hochberg 1995, as adjusted p-values.
-
-    >>> benjamini_hochberg(np.array([0.25, 0.01, 0.5])).round(3).tolist()
-    [0.375, 0.03, 0.5]
-    """
-    if len(p) == 0:
-        return p
-    order = np.argsort(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty_like(p)
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Comparison:
-    """One week against its baseline; each array is (subjects,), p and q NaN where the subject was not tested."""
-
-    p: Floats
-    q: Floats
-    clear: NDArray[np.bool_]  # the latest week alone differs from one of the baselines, at the level of the interval
-    spread: Floats  # what counts are divided by
-    dispersion: Floats
-    baseline: Floats  # people in all baseline weeks
-    weeks: int  # baseline weeks
-    exposure: tuple[float, float]  # people heard this week and in all baseline weeks, see `_exposure`
-
-
-def compare(
-    people: Floats,
-    heard: Floats,
-    options: TrendOptions = TrendOptions(),
-    *,
-    parts: NDArray[np.bool_] | None = None,
-) -> Comparison | None:
-    """Test every subject's share of the last week against the weeks before.
-
-    Args:
-        people: (subjects, weeks) people per week, oldest first, the report week last.
-        heard: (weeks,) all people heard; 0 or NaN is a week without data.
-        options: The baseline's length, ``q`` and ``min_people`` are used.
-        parts: (subjects,) which of the subjects hardly overlap, such as topics; default all.
-
-    Returns:
-        p (two-sided) and q, or None when there are too few weeks with data to say anything.
-    """
-    if len(heard) == 0 or not heard[-1] > 0:
-        return None
-    parts = np.ones(len(people), dtype=bool) if parts is None else parts
-    ups, downs, found = [], [], []
-    clear = np.zeros(len(people), dtype=bool)
-    last = len(heard) - 1
-    for width in (1, 2):
-        now = list(range(last - width + 1, last + 1))
-        base = [i for i in range(max(0, now[0] - options.weeks), now[0]) if heard[i] > 0]
-        if len(base) < options.least_weeks or not all(i >= 0 and heard[i] > 0 for i in now):
-            continue
-        phi = dispersion(people[:, base], heard[base])
-        x, b = people[:, now].sum(axis=1), people[:, base].sum(axis=1)
-        exposure, spread = _exposure(x, b, heard[now].sum(), heard[base].sum(), phi, parts)
-        up, down = tails(x, b, exposure[0] / sum(exposure), spread)
-        ups.append(up)
-        downs.append(down)
-        found.append((b, len(base), phi, exposure, spread))
-        latest = people[:, last]
-        alone, spread = _exposure(latest, b, heard[last], heard[base].sum(), phi, parts)
-        clear |= 2 * np.minimum(*tails(latest, b, alone[0] / sum(alone), spread)) < 1 - options.level
-    if not found:
-        return None
-    before, weeks, phi, exposure, spread = found[0]
-    tested = people[:, last] + before >= options.min_people
-    p = np.where(tested, np.minimum(1.0, 2 * np.minimum(_cauchy(ups), _cauchy(downs))), np.nan)
-    q = np.full(len(p), np.nan)
-    q[tested] = benjamini_hochberg(p[tested])
-    return Comparison(p, q, clear, spread, phi, before, weeks, exposure)
-
-
-def _exposure(
-    x: Floats, b: Floats, n: float, baseline_n: float, phi: Floats, parts: NDArray[np.bool_]
-) -> tuple[tuple[float, float], Floats]:
-    """People heard now and in the baseline, without those of topics that moved by themselves, and the spread.
-
-    When one topic doubles the week's mail, every other share halves though nobody speaks less of it. So the part that
-    differs most from all the others is set aside, again and again until the rest agree (p >= 0.01), as is done when
-    gene counts are compared (Robinson & Oshlack 2010).
-
-    The spread is the variance of x over that of a Poisson count: a count within its exposure has the variance of a
-    share (1 - share), one set aside also carries the noise of what it is compared with (1 + share).
-    """
-    aside = np.zeros(len(x), dtype=bool)
-    while aside.sum() < parts.sum() / 3:
-        rest = n - x[aside].sum() - x
-        rest_before = baseline_n - b[aside].sum() - b
-        candidates = parts & ~aside & (rest >= n / 4) & (rest_before >= baseline_n / 4)
-        if not candidates.any():
-            break
-        rest, rest_before = np.maximum(rest, 1), np.maximum(rest_before, 1)
-        spread = phi * (1 + (x + b) / (rest + rest_before))
-        up, down = tails(x, b, rest / (rest + rest_before), spread)
-        p = np.where(candidates, np.minimum(up, down), 1.0)
-        if p.min() >= 0.005:
-            break
-        aside[int(p.argmin())] = True
-    exposure = float(n - x[aside].sum()), float(baseline_n - b[aside].sum())
-    share = (x + b) / sum(exposure)
-    within = ~aside & parts if aside.any() else ~aside
-    return exposure, phi * np.where(within, np.maximum(1 - share, LEAST_SPREAD), 1 + share)
-
-
-def _cauchy(ps: Sequence[Floats]) -> Floats:
-    """One p-value of several correlated ones. Source: Liu & Xie 2020, equal weights."""
-    if len(ps) == 1:
-        return ps[0]
-    statistic = np.mean([1 / np.tan(np.pi * np.clip(p, 1e-300, 1 - 1e-9)) for p in ps], axis=0)
-    return np.asarray(np.arctan2(1.0, statistic) / np.pi)
-
-
-def power(
-    people: float, heard: float, *, tests: int, dispersion: float = 1.0, options: TrendOptions = TrendOptions()
-) -> float | None:
-    """The smallest growth of a topic of so many people a week that would be seen in its first week, four times of five.
-
-    Args:
-        people: The topic's usual people per week, more than 0.
-        heard: All people usually heard per week, at least ``people``.
-        tests: Subjects tested together; the topic is taken to be the only one that grew.
-        dispersion: Variance over Poisson variance.
-        options: Weeks, q and min_people.
-
-    Returns:
-        A ratio such as 2.1, to within 0.01, or None when even 50 times as many people would be missed.
-
-    Raises:
-        ValueError: ``people`` is not more than 0 or more than ``heard``.
-    """
-    from scipy import special
-
-    if not 0 < people <= heard:
-        raise ValueError(f"people must be more than 0 and at most heard, got {people} of {heard}")
-    limit = options.q / max(1, tests) / 2  # the two windows share it
-    before = people * options.weeks
-    # the baseline is a draw too: nine equally likely values of it
-    baselines = np.maximum(0, before + np.sqrt(before * dispersion) * special.ndtri((np.arange(9) + 0.5) / 9))
-    counts = np.arange(options.min_people, np.ceil(50 * people + 50), dtype=float)
-    now, then = heard - people + counts, heard * options.weeks
-    least = []
-    for b in baselines:
-        spread = dispersion * np.maximum(1 - (counts + b) / (now + then), LEAST_SPREAD)
-        up, _ = tails(counts, np.full_like(counts, b), now / (now + then), spread)
-        enough = np.flatnonzero(2 * up <= limit)
-        least.append(counts[enough[0]] if len(enough) else np.inf)
-    reachable = np.array([c for c in least if np.isfinite(c)])
-
-    def seen(ratio: float) -> float:
-        return float(special.gammainc(reachable / dispersion, people * ratio / dispersion).sum() / len(least))
-
-    if seen(50.0) < 0.8:
-        return None
-    low, high = 1.0, 50.0
-    while high - low > 0.01:
-        middle = (low + high) / 2
-        low, high = (low, middle) if seen(middle) >= 0.8 else (middle, high)
-    return high
-
-
-# One week's answer
-
-
 def find(
     understood: Frame,
     week: dt.date,
     topics: pl.DataFrame,
-    options: TrendOptions = TrendOptions(),
+    options: TrendOptions = USUAL,
     *,
     run_id: str,
     as_of: dt.datetime,
     exclude: Collection[tuple[str, str]] = (),
+    deploys: Sequence[tuple[dt.datetime, str | None, str | None]] = (),
+    exposure: pl.DataFrame | None = None,
+    per: str = "exposure",
 ) -> pl.DataFrame:
-    """What is new, growing, falling or recurring in one week, as rows of the table ``findings``, strongest first.
+    """What `analyse` found in one week, as rows of the table ``findings``, strongest first.
 
     Arguments as for `analyse`, which also says what was steady, how much was tested and what could have been seen.
     """
-    found = analyse(understood, week, topics, options, run_id=run_id, as_of=as_of, exclude=exclude).findings
-    return records.frame("findings", found)
+    told = analyse(
+        understood, week, topics, options,
+        run_id=run_id, as_of=as_of, exclude=exclude, deploys=deploys, exposure=exposure, per=per,
+    )  # fmt: skip
+    return records.frame("findings", told.findings)
 
 
 def analyse(
     understood: Frame,
     week: dt.date,
     topics: pl.DataFrame,
-    options: TrendOptions = TrendOptions(),
+    options: TrendOptions = USUAL,
     *,
     run_id: str = "",
     as_of: dt.datetime,
     exclude: Collection[tuple[str, str]] = (),
+    deploys: Sequence[tuple[dt.datetime, str | None, str | None]] = (),
+    exposure: pl.DataFrame | None = None,
+    per: str = "exposure",
 ) -> Trends:
-    """Compare one week with the trailing complete weeks, subject by subject.
+    """Compare one week with the weeks before, subject by subject.
 
     People's words are counted; what machines report (`MACHINES`) is no voice and counts only for recurring errors.
 
     Args:
         understood: One row per signal: uid, kind, origin, type, title, body, author, created_at_us, duplicate_of,
-            topic_score and the columns of `SUBJECTS`. Signals after the week are not looked at.
+            topic_score and the columns of `SUBJECTS`; version where it is known. Signals after the week are not
+            looked at.
         week: Any day of the report week.
         topics: The registry, for names; may be empty.
         options: What counts as a trend.
         run_id: Written into every row.
-        as_of: Written into every row.
+        as_of: Written into every row; days of the report week after it are not there yet.
         exclude: (kind, origin) of sources that could not be read: they are left out of all weeks alike, or what they
             usually say would look like falling.
+        deploys: (at, version, service) of releases. Without any, the first day of each newer ``version`` is one.
+        exposure: One row per day (and product_area or service): day Date · exposure, more than 0. Rates are then
+            people per exposure; product areas with days of their own are counted out of them. Days without a row
+            are no data.
+        per: What the exposure is, such as "active users".
 
     Raises:
         ValueError: a column is missing; the message names it.
@@ -541,28 +236,37 @@ def analyse(
     start = monday(week)
     end_us = _micros(start) + WEEK_US
     seen = _frame(understood, exclude).filter(nw.col("created_at_us") < end_us)
-    voices = seen.filter(~nw.col("type").is_in(MACHINES))
     span = SPARK_WEEKS + options.weeks + 1
     weeks_us = [end_us - WEEK_US * back for back in range(span, 0, -1)]
-    heard = _series(weekly_heard(voices).collect().to_polars(), "people", weeks_us)
+    stopped = _stopped(_collected(counting.weekly_sources(counting.voices(seen))), weeks_us, options)
+    seen = _without(seen, [(s.kind, s.origin) for s in stopped])
+    voices = counting.voices(seen)
+    heard = _series(_collected(counting.weekly_heard(voices)), "people", weeks_us)
     counts = _count(voices, weeks_us)
+    marks = _marks(seen, deploys, weeks_us[0], end_us, options)
+    exposed, exposed_days = _exposed(exposure, counts, weeks_us) if exposure is not None else (None, None)
+    days = Days(counts.days, _days_heard(voices, weeks_us, as_of), tuple(marks), exposed_days)
     parts = np.array([t == "topic" for t, _ in counts.subjects], dtype=bool)
     comparisons = [
-        compare(counts.people[:, :t], heard[:t], options, parts=parts) for t in range(span - SPARK_WEEKS + 1, span + 1)
-    ]
+        compare(
+            counts.people[:, :t], heard[:t], options,
+            parts=parts, days=days.until(t), exposed=None if exposed is None else exposed[:, :t],
+        )
+        for t in range(span - SPARK_WEEKS + 1, span + 1)
+    ]  # fmt: skip
     kinds = [
         None if c is None else _kinds(counts, c, span - SPARK_WEEKS + n, weeks_us, options)
         for n, c in enumerate(comparisons)
     ]
-    found = [None if k is None else float((np.isin(k, ("new", "growing")) & parts).sum()) for k in kinds]
-    table = _table(counts, heard, comparisons[-1], kinds[-1], weeks_us, _names(counts, topics, seen), options)
+    found = [None if k is None else float((np.isin(k, UPWARD) & parts).sum()) for k in kinds]
+    now = comparisons[-1]
+    table = _table(counts, heard, now, kinds[-1], weeks_us, _names(counts, topics, seen), marks, options)
     recurring = _recurring(seen, counts, weeks_us, options)
     evidence = _evidence(seen, end_us, options)
-    rows = [
-        _row(r, evidence, start, run_id, as_of)
-        for r in table.filter(pl.col("kind").is_not_null()).iter_rows(named=True)
-    ]
-    rows += [_row(r, evidence, start, run_id, as_of) for r in recurring.iter_rows(named=True)]
+    rates = HEARD if exposure is None else per
+    stamp = {"week": start, "run_id": run_id, "updated_at": as_of, "per": rates}
+    told = table.filter(pl.col("kind").is_not_null())
+    rows = [_row(r, evidence, stamp) for t in (told, recurring) for r in t.iter_rows(named=True)]
     tested = int(table["q"].count())
     usual, ratio = _power(table, heard, tested, options)
     return Trends(
@@ -574,9 +278,13 @@ def analyse(
         found=tuple(found),
         tested=tested,
         baseline_weeks=int((heard[-1 - options.weeks : -1] > 0).sum()),
-        abstained=None if comparisons[-1] is not None else _why_not(heard, options),
+        abstained=None if now is not None else _why_not(heard, exposed, options),
         power_people=usual,
         power_ratio=ratio,
+        stopped=stopped,
+        missing_days=_missing_days(days, now, start),
+        releases=tuple((_day(weeks_us[0] + DAY_US * d), name) for d, name in marks.items() if d >= 7 * span - AFTER),
+        per=rates,
         options=options,
     )
 
@@ -586,7 +294,9 @@ class _Counts:
     subjects: list[tuple[SubjectType, str]]
     people: Floats  # (subjects, weeks)
     mentions: Floats
+    days: Floats  # (subjects, 7 * weeks) people
     first_us: NDArray[np.int64]  # Monday of the first week a subject was ever seen in
+    older: Floats  # people in weeks before these
 
 
 def _frame(understood: Frame, exclude: Collection[tuple[str, str]]) -> nw.LazyFrame[Any]:
@@ -594,17 +304,25 @@ def _frame(understood: Frame, exclude: Collection[tuple[str, str]]) -> nw.LazyFr
     missing = sorted(COLUMNS - set(frame.collect_schema().names()))
     if missing:
         raise ValueError(f"the understood frame has no column {', '.join(missing)}")
-    for kind, origin in exclude:
+    return _without(frame, exclude)
+
+
+def _without(frame: nw.LazyFrame[Any], sources: Collection[tuple[str, str]]) -> nw.LazyFrame[Any]:
+    for kind, origin in sources:
         frame = frame.filter(~((nw.col("kind") == kind) & (nw.col("origin") == origin)))
     return frame
 
 
+def _collected(frame: nw.LazyFrame[Any]) -> pl.DataFrame:
+    return frame.collect("polars").to_polars()
+
+
 def _micros(day: dt.date) -> int:
-    return (day - dt.date(1970, 1, 1)).days * 86_400_000_000
+    return (day - dt.date(1970, 1, 1)).days * DAY_US
 
 
 def _day(us: int) -> dt.date:
-    return dt.date(1970, 1, 1) + dt.timedelta(days=us // 86_400_000_000)
+    return dt.date(1970, 1, 1) + dt.timedelta(days=us // DAY_US)
 
 
 def _series(counted: pl.DataFrame, column: str, weeks_us: Sequence[int]) -> Floats:
@@ -614,26 +332,137 @@ def _series(counted: pl.DataFrame, column: str, weeks_us: Sequence[int]) -> Floa
 
 def _count(voices: nw.LazyFrame[Any], weeks_us: Sequence[int]) -> _Counts:
     """Every subject of every type that was seen in the weeks, sorted."""
-    subjects: list[tuple[SubjectType, str]] = []
-    people, mentions, first = [], [], []
-    place = {w: i for i, w in enumerate(weeks_us)}
-    for subject_type, column in SUBJECTS.items():
-        counted = weekly_counts(voices.with_columns(nw.col(column).cast(nw.String)), column).collect().to_polars()
-        for (subject,), part in sorted(
-            counted.partition_by(column, as_dict=True).items(), key=lambda item: str(item[0])
-        ):
-            rows = [r for r in part.select("week_us", "people", "mentions").iter_rows() if r[0] in place]
-            if not rows:
-                continue
-            line = np.zeros((2, len(weeks_us)))
-            for week, heard, said in rows:
-                line[:, place[week]] = heard, said
-            subjects.append((subject_type, str(subject)))
-            people.append(line[0])
-            mentions.append(line[1])
-            first.append(part["week_us"].min())
-    shape = (len(subjects), len(weeks_us))
-    return _Counts(subjects, np.reshape(people, shape), np.reshape(mentions, shape), np.array(first, dtype=np.int64))
+    first, weeks = weeks_us[0], len(weeks_us)
+    types = tuple(SUBJECTS)
+    weekly = _collected(counting.weekly_subjects(voices))
+    known = (
+        weekly.group_by("subject_type", "subject")
+        .agg(
+            pl.col("week_us").min().alias("first_us"),
+            pl.col("week_us").max().alias("last_us"),
+            pl.col("people").filter(pl.col("week_us") < first).sum().alias("older"),
+        )
+        .filter(pl.col("last_us") >= first)
+        .sort(pl.col("subject_type").replace_strict({t: n for n, t in enumerate(types)}), "subject")
+        .with_row_index("place")
+    )
+    daily = _collected(counting.daily_subjects(voices.filter(nw.col("created_at_us") >= first)))
+
+    def grid(counted: pl.DataFrame, column: str, when: str, step: int, width: int) -> Floats:
+        rows = counted.filter(pl.col(when) >= first).join(
+            known.select("subject_type", "subject", "place"), on=["subject_type", "subject"]
+        )
+        found = np.zeros((known.height, width))
+        found[rows["place"].to_numpy(), ((rows[when] - first) // step).to_numpy()] = rows[column].to_numpy()
+        return found
+
+    return _Counts(
+        subjects=known.select("subject_type", "subject").rows(),
+        people=grid(weekly, "people", "week_us", WEEK_US, weeks),
+        mentions=grid(weekly, "mentions", "week_us", WEEK_US, weeks),
+        days=grid(daily, "people", "day_us", DAY_US, 7 * weeks),
+        first_us=known["first_us"].to_numpy().astype(np.int64),
+        older=known["older"].to_numpy().astype(float),
+    )
+
+
+def _days_heard(voices: nw.LazyFrame[Any], weeks_us: Sequence[int], as_of: dt.datetime) -> Floats:
+    """(days,) people heard; NaN for the days of the report week that come after ``as_of``."""
+    counted = dict(_collected(counting.daily_heard(voices)).select("day_us", "people").iter_rows())
+    days_us = [weeks_us[0] + DAY_US * n for n in range(7 * len(weeks_us))]
+    now_us = records.micros(as_of)
+    over = now_us if weeks_us[-1] < now_us else days_us[-1]
+    return np.array([counted.get(d, 0) if d <= over else np.nan for d in days_us], dtype=float)
+
+
+def _missing_days(days: Days, now: Comparison | None, start: dt.date) -> tuple[dt.date, ...]:
+    if now is None:
+        return ()
+    (part,) = present(days, [len(days.heard) // 7 - 1], now.base)
+    heard = np.nan_to_num(days.heard[-7:])
+    return tuple(start + dt.timedelta(days=d) for d in range(7) if part[d] < 1 and heard[d] == 0)
+
+
+def _stopped(counted: pl.DataFrame, weeks_us: Sequence[int], options: TrendOptions) -> tuple[Stopped, ...]:
+    """Sources heard in every baseline week with data and not in the last, beyond chance, while others still are."""
+    found = []
+    heard = _series(counted.group_by("week_us").agg(pl.col("people").sum()), "people", weeks_us)
+    base = [i for i in range(len(heard) - 1 - options.weeks, len(heard) - 1) if heard[i] > 0]
+    if not heard[-1] > 0 or len(base) < options.least_weeks:
+        return ()
+    for (kind, origin), part in sorted(counted.partition_by("kind", "origin", as_dict=True).items()):
+        people = _series(part, "people", weeks_us)
+        usual = people[base]
+        if people[-1] > 0 or not (usual > 0).all():
+            continue
+        factor = max(1.0, float(usual.var(ddof=1) / usual.mean()))
+        if np.exp(-usual.mean() / factor) < SURE_STOP:
+            last = _day(weeks_us[int(np.flatnonzero(people)[-1])])
+            found.append(Stopped(str(kind), str(origin), float(usual.mean()), last))
+    return tuple(found)
+
+
+def _marks(
+    seen: nw.LazyFrame[Any],
+    deploys: Sequence[tuple[dt.datetime, str | None, str | None]],
+    first_us: int,
+    end_us: int,
+    options: TrendOptions,
+) -> dict[int, str]:
+    """Day of each release, as a place among the days looked at, with its name; oldest first."""
+    told = [
+        (records.micros(at), version or f"deploy{f' of {service}' if service else ''}")
+        for at, version, service in deploys
+    ]
+    if not told and "version" in seen.collect_schema().names():
+        told = _version_marks(_collected(counting.versions(seen)), options)
+    names: dict[int, list[str]] = {}
+    for at_us, name in sorted(told):
+        if first_us <= at_us < end_us and name not in names.setdefault((at_us - first_us) // DAY_US, []):
+            names[(at_us - first_us) // DAY_US].append(name)
+    return {day: ", ".join(found) for day, found in names.items()}
+
+
+def _version_marks(versions: pl.DataFrame, options: TrendOptions) -> list[tuple[int, str]]:
+    """Versions higher than all before, from when somebody first named them; those of the first week were there."""
+    marks: list[tuple[int, str]] = []
+    named = versions.filter(pl.col("people") >= options.min_people).sort("first_us", "version")
+    highest: tuple[int, ...] = ()
+    for version, first_us in named.select("version", "first_us").iter_rows():
+        number = tuple(int(part) for part in re.findall(r"\d+", version))
+        if number > highest:
+            highest = number
+            marks.append((first_us, version))
+    began = int(named["first_us"].min()) if named.height else 0  # type: ignore[arg-type]
+    return [m for m in marks if m[0] >= began + WEEK_US]
+
+
+def _exposed(exposure: pl.DataFrame, counts: _Counts, weeks_us: Sequence[int]) -> tuple[Floats, Floats]:
+    """(subjects, weeks) and (days,) exposure; NaN where a day has none."""
+    missing = sorted({"day", "exposure"} - set(exposure.columns))
+    if missing:
+        raise ValueError(f"the exposure has no column {', '.join(missing)}")
+    area = next((c for c in ("product_area", "service") if c in exposure.columns), None)
+    first, width = _day(weeks_us[0]), 7 * len(weeks_us)
+
+    def daily(rows: pl.DataFrame) -> Floats:
+        line = np.full(width, np.nan)
+        for day, size in rows.group_by("day").agg(pl.col("exposure").sum()).iter_rows():
+            if 0 <= (place := (day - first).days) < width:
+                line[place] = size
+        return line
+
+    whole = exposure.filter(pl.col(area).is_null()) if area else exposure
+    total = daily(whole if whole.height else exposure)
+    weekly = total.reshape(-1, 7).sum(axis=1)
+    found = np.tile(weekly, (len(counts.subjects), 1))
+    if area == "product_area":
+        for place, (subject_type, subject) in enumerate(counts.subjects):
+            if subject_type == "product_area":
+                own = daily(exposure.filter(pl.col(area) == subject)).reshape(-1, 7).sum(axis=1)
+                if np.isfinite(own[np.isfinite(weekly)]).all():
+                    found[place] = own
+    return found, total
 
 
 def _kinds(
@@ -644,14 +473,31 @@ def _kinds(
     usual = now.baseline / now.exposure[1]
     more = x / now.exposure[0] > usual
     sure = (now.q < options.q) & now.clear
-    enough = x >= options.min_people
-    fresh = (now.baseline <= 1) | (counts.first_us >= weeks_us[at] - WEEK_US)
+    less = sure & ~more & (now.baseline / now.weeks >= options.min_people)
+    up = sure & more & (x >= options.min_people)
+    recent = counts.people[:, max(0, at - options.weeks) : at].sum(axis=1)
+    fresh = (recent <= 1) | (counts.first_us >= weeks_us[at] - WEEK_US)
     kind = np.full(len(x), "steady", dtype=object)
-    kind[sure & ~more & (now.baseline / now.weeks >= options.min_people)] = "falling"
-    kind[sure & more & enough] = "growing"
-    kind[sure & more & enough & fresh] = "new"
+    kind[less] = "falling"
+    kind[less & (x == 0)] = "silent"
+    kind[up] = "growing"
+    kind[up & (now.release >= 0)] = "regression"
+    kind[up & now.spike] = "spike"
+    kind[up & fresh] = "new"
+    kind[up & _returned(counts, at, options)] = "recurring"
     kind[np.isnan(now.q)] = None
     return kind
+
+
+def _returned(counts: _Counts, at: int, options: TrendOptions) -> NDArray[np.bool_]:
+    """Whether a subject that people spoke of was silent for half of the baseline's weeks until this week or last."""
+    long = max(1, options.weeks // 2)
+    back = np.zeros(len(counts.subjects), dtype=bool)
+    for since in (at, at - 1):
+        silent = counts.people[:, since - long : since].sum(axis=1) == 0
+        before = counts.older + counts.people[:, : since - long].sum(axis=1)
+        back |= silent & (before >= options.min_people) & (counts.people[:, since] > 0)
+    return back
 
 
 def _names(counts: _Counts, topics: pl.DataFrame, seen: nw.LazyFrame[Any]) -> dict[tuple[str, str], str]:
@@ -663,10 +509,9 @@ def _names(counts: _Counts, topics: pl.DataFrame, seen: nw.LazyFrame[Any]) -> di
 def _error_names(seen: nw.LazyFrame[Any]) -> dict[tuple[str, str], str]:
     """An error is called by the error line of the first signal that showed it."""
     firsts = (
-        seen.filter(~nw.col("fingerprint").is_null())
-        .select("fingerprint", "created_at_us", "uid", "title", "body")
-        .collect()
-        .to_polars()
+        _collected(
+            seen.filter(~nw.col("fingerprint").is_null()).select("fingerprint", "created_at_us", "uid", "title", "body")
+        )
         .sort("created_at_us", "uid")
         .unique("fingerprint", keep="first", maintain_order=True)
     )
@@ -692,25 +537,29 @@ def _table(
     kinds: NDArray[np.object_] | None,
     weeks_us: Sequence[int],
     names: Mapping[tuple[str, str], str],
+    marks: Mapping[int, str],
     options: TrendOptions,
 ) -> pl.DataFrame:
-    base = [i for i in range(len(heard) - 1 - options.weeks, len(heard) - 1) if heard[i] > 0]
+    base = list(now.base) if now is not None else _usual_weeks(heard, options)
+    releases = tuple(marks.values())
     rows = []
     for i, (subject_type, subject) in enumerate(counts.subjects):
         people, mentions = counts.people[i], counts.mentions[i]
         tested = now is not None and bool(np.isfinite(now.q[i]))
         ratio, low, high, n, before = None, None, None, None, None
         if now is not None and tested:
-            n, before = now.exposure
+            n, before = float(now.exposure[0][i]), float(now.exposure[1][i])
             ratio, low, high = rate_ratio(
                 people[-1], n, now.baseline[i], before, dispersion=float(now.spread[i]), level=options.level
             )
+        kind = None if kinds is None else kinds[i]
+        release = int(now.release[i]) if now is not None and kind in UPWARD else -1
         rows.append(
             {
                 "subject_type": subject_type,
                 "subject": subject,
                 "name": names[subject_type, subject],
-                "kind": None if kinds is None else kinds[i],
+                "kind": kind,
                 "people": int(people[-1]),
                 "mentions": int(mentions[-1]),
                 "baseline_people": float(people[base].mean()) if base else None,
@@ -724,6 +573,8 @@ def _table(
                 "p": float(now.p[i]) if now is not None and tested else None,
                 "q": float(now.q[i]) if now is not None and tested else None,
                 "dispersion": float(now.dispersion[i]) if now is not None else None,
+                "day": _day(weeks_us[-1] + DAY_US * int(now.day[i])) if now is not None and kind == "spike" else None,
+                "release": releases[release] if release >= 0 else None,
                 "weeks_seen": int((mentions[-1 - options.weeks :] > 0).sum()),
                 "first_week": _day(int(counts.first_us[i])),
                 "spark": _spark(people, heard),
@@ -744,13 +595,13 @@ def _recurring(
     People are voices only; mentions and ``spark`` are of all. A share of all people says nothing about machines, so
     there is no ratio and no test.
     """
-    everything = weekly_counts(seen, "fingerprint").collect().to_polars()
-    heard = _series(weekly_heard(seen).collect().to_polars(), "mentions", weeks_us)
+    everything = _collected(weekly_counts(seen, "fingerprint"))
+    heard = _series(_collected(weekly_heard(seen)), "mentions", weeks_us)
     voices = dict(zip(counts.subjects, counts.people, strict=True))
     names = _error_names(seen)
     blank: dict[str, Any] = dict.fromkeys(TABLE)
     window = slice(-1 - options.weeks, None)
-    base = [i for i in range(len(heard) - 1 - options.weeks, len(heard) - 1) if heard[i] > 0]
+    base = _usual_weeks(heard, options)
     rows = []
     for (fingerprint,), part in sorted(everything.partition_by("fingerprint", as_dict=True).items(), key=str):
         subject = str(fingerprint)
@@ -782,74 +633,75 @@ def _recurring(
     )
 
 
-def _evidence(seen: nw.LazyFrame[Any], end_us: int, options: TrendOptions) -> pl.DataFrame:
-    """Uids of each subject in the window, best evidence first: this week's, originals, most central, oldest."""
-    columns = list(SUBJECTS.values())
-    rows = (
-        seen.filter(nw.col("created_at_us") >= end_us - WEEK_US * (options.weeks + 1))
-        .select("uid", "created_at_us", "duplicate_of", "topic_score", *columns)
-        .collect()
-        .to_polars()
-        .with_columns(now=pl.col("created_at_us") >= end_us - WEEK_US)
-    )
+def _usual_weeks(heard: Floats, options: TrendOptions) -> list[int]:
+    return [i for i in range(len(heard) - 1 - options.weeks, len(heard) - 1) if heard[i] > 0]
+
+
+def _evidence(seen: nw.LazyFrame[Any], end_us: int, options: TrendOptions) -> dict[tuple[object, ...], pl.DataFrame]:
+    """Signals of each subject in the window, best evidence first: this week's, originals, most central, oldest."""
+    window = seen.filter(nw.col("created_at_us") >= end_us - WEEK_US * (options.weeks + 1))
+    rows = _collected(counting.evidence(window)).with_columns(now=pl.col("created_at_us") >= end_us - WEEK_US)
     order = ["now", pl.col("duplicate_of").is_null(), pl.col("topic_score").fill_null(0), "created_at_us", "uid"]
     rows = rows.sort(order, descending=[True, True, True, False, False])
-    return pl.concat(
-        rows.filter(pl.col(c).is_not_null()).select(
-            pl.lit(t).alias("subject_type"), pl.col(c).cast(pl.String).alias("subject"), "uid", "now"
-        )
-        for t, c in SUBJECTS.items()
-    )
+    return rows.partition_by("subject_type", "subject", as_dict=True)
 
 
 def _row(
-    found: Mapping[str, Any], evidence: pl.DataFrame, week: dt.date, run_id: str, as_of: dt.datetime
+    found: Mapping[str, Any], evidence: Mapping[tuple[object, ...], pl.DataFrame], stamp: Mapping[str, Any]
 ) -> FindingRow:
     kind: FindingKind = found["kind"]
-    mine = evidence.filter((pl.col("subject_type") == found["subject_type"]) & (pl.col("subject") == found["subject"]))
-    # what fell or comes back has its evidence in the weeks before
-    uids = mine["uid"] if kind in ("falling", "recurring") else mine.filter("now")["uid"]
-    series = "recurring" if kind == "recurring" else "trend"
-    key = "\0".join((series, found["subject_type"], found["subject"], week.isoformat()))
+    mine = evidence.get((found["subject_type"], found["subject"]))
+    if mine is not None and kind not in ("falling", "silent") and not (kind == "recurring" and found["q"] is None):
+        mine = mine.filter("now")  # what fell or keeps coming back has its evidence in the weeks before
+    if mine is not None and found["day"] is not None:
+        day_us = _micros(found["day"])
+        mine = mine.filter(pl.col("created_at_us").is_between(day_us, day_us + DAY_US, closed="left"))
+    origins: list[str] = []
+    if mine is not None:
+        named = mine.group_by(pl.concat_str("kind", "origin", separator=":").alias("source")).len()
+        origins = named.sort("len", "source", descending=[True, False])["source"].to_list()
+    series = "recurring" if found["q"] is None else "trend"
+    key = "\0".join((series, found["subject_type"], found["subject"], stamp["week"].isoformat()))
     return FindingRow(
         finding_id=hashlib.sha256(key.encode()).hexdigest()[:32],
-        week=week,
-        evidence=tuple(uids),
-        origins=(),
-        per="people heard",
-        release=None,
-        updated_at=as_of,
-        run_id=run_id,
+        evidence=() if mine is None else tuple(mine["uid"]),
+        origins=tuple(origins),
+        **stamp,
         **{
             c: found[c]
             for c in (
                 "kind", "subject_type", "subject", "name", "people", "mentions", "baseline_people",
-                "baseline_mentions", "baseline_weeks", "ratio", "low", "high", "p", "q",
+                "baseline_mentions", "baseline_weeks", "ratio", "low", "high", "p", "q", "release",
             )
         },
     )  # fmt: skip
 
 
 def _strength(row: FindingRow) -> tuple[int, int, float, int, str]:
-    """New before growing before recurring before falling, topics first, surest first."""
-    kinds = ("new", "growing", "recurring", "falling", "steady")
-    types = tuple(SUBJECTS)
+    """In the order of `KINDS`, topics first, surest first."""
     return (
-        kinds.index(row.kind),
-        types.index(row.subject_type),
+        KINDS.index(row.kind),
+        tuple(SUBJECTS).index(row.subject_type),
         1.0 if row.q is None else row.q,
         -row.people,
         row.subject,
     )
 
 
-def _why_not(heard: Floats, options: TrendOptions) -> str:
+def _why_not(heard: Floats, exposed: Floats | None, options: TrendOptions) -> str:
     if not heard[-1] > 0:
         return "nobody was heard this week"
-    have = int((heard[-1 - options.weeks : -1] > 0).sum())
+    if exposed is not None and not np.isfinite(exposed[:, -1]).all():
+        return "the exposure of this week has days missing"
+    has_data = heard[-1 - options.weeks : -1] > 0
+    what = "data"
+    if exposed is not None:
+        has_data &= np.isfinite(exposed[:, -1 - options.weeks : -1]).all(axis=0)
+        what = "data and exposure"
+    have = int(has_data.sum())
     if not have:
-        return f"no earlier week has data, {options.least_weeks} are needed"
-    return f"only {have} earlier {'week has' if have == 1 else 'weeks have'} data, {options.least_weeks} are needed"
+        return f"no earlier week has {what}, {options.least_weeks} are needed"
+    return f"only {have} earlier {'week has' if have == 1 else 'weeks have'} {what}, {options.least_weeks} are needed"
 
 
 def _power(table: pl.DataFrame, heard: Floats, tested: int, options: TrendOptions) -> tuple[int | None, float | None]:
@@ -861,4 +713,4 @@ def _power(table: pl.DataFrame, heard: Floats, tested: int, options: TrendOption
     typical = max(options.min_people, round(float(usual["baseline_people"].quantile(0.75) or 0)))
     spread = float(usual["dispersion"].median() or 1.0)  # type: ignore[arg-type]
     all_heard = max(float(typical), float(before[before > 0].mean()))
-    return typical, power(typical, all_heard, tests=tested, dispersion=spread, options=options)
+    return typical, power(typical, all_heard, tests=tested, dispersion=spread, options=options, daily=True)

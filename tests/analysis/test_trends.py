@@ -16,6 +16,7 @@ from scipy import stats
 
 from feedback_lib import records
 from feedback_lib.analysis import trends
+from feedback_lib.analysis.days import Days
 from feedback_lib.analysis.trends import TrendOptions
 
 SIZES = np.append(np.geomspace(1, 25, 39), 20.0)  # people a week of 40 subjects; the last is the one that grows
@@ -462,6 +463,8 @@ def test_frames_give_the_same_answer_as_counts():
     people = noise(np.random.default_rng(13), np.geomspace(2, 15, 12), 10)
     frame = world.many_topics(people)
     told = trends.analyse(frame, world.WEEK, records.frame("topics", []), as_of=world.AS_OF)
-    numbers = trends.compare(people, people.sum(axis=0))
+    days = np.zeros((12, 70))
+    days[:, ::7] = people  # everybody speaks on Monday
+    numbers = trends.compare(people, people.sum(axis=0), days=Days(days, days.sum(axis=0)))
     by_subject = dict(told.table.select("subject", "p").iter_rows())
     assert [by_subject[str(n + 1)] for n in range(12)] == pytest.approx(numbers.p.tolist())
