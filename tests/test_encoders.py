@@ -10,6 +10,7 @@ from scipy.special import erf
 from tokenizers import Tokenizer
 
 from feedback_lib import encoders
+from feedback_lib.encoders import int8
 from feedback_lib.errors import ConfigError
 
 TEXTS = [
@@ -33,8 +34,8 @@ def vectors(cache: Path) -> np.ndarray:
 
 def reference(text: str) -> np.ndarray:
     """MiniLM in float32, written out in numpy: what the graph must agree with."""
-    w = encoders._weights()
-    tokens = Tokenizer.from_file(str(encoders._model_folder() / "tokenizer.json"))
+    w = int8._weights()
+    tokens = Tokenizer.from_file(str(int8._model_folder() / "tokenizer.json"))
     tokens.no_padding()
     ids = tokens.encode(text).ids
 
@@ -109,7 +110,7 @@ def test_a_damaged_vector_cache_is_reported_and_does_not_stop_the_run(tmp_path, 
 
 def test_other_weights_than_the_published_ones_are_refused():
     with pytest.raises(ConfigError, match="SHA-256 is 53aa5117"):
-        encoders._weights(expected="0" * 64)
+        int8._weights(expected="0" * 64)
 
 
 def test_two_processes_that_start_on_an_empty_cache_agree_and_leave_one_graph(tmp_path):
