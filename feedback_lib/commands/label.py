@@ -55,6 +55,8 @@ def label(
 
     if sum([bool(export_), bool(import_), show]) > 1:
         raise click.UsageError("--export, --import and --show exclude each other.")
+    if as_json and not (show or import_):
+        raise click.UsageError("--json goes with --show or --import.")
     cfg = config.load(params, overrides)
     store = Store(cfg.store)
     who = by or getpass.getuser()
@@ -65,7 +67,7 @@ def label(
     elif import_:
         _import(obj, store, cfg, who, import_, as_json)
     else:
-        _ask(obj, store, cfg, count, who, as_json)
+        _ask(obj, store, cfg, count, who)
 
 
 def _show(store: Store, as_json: bool) -> None:
@@ -117,7 +119,7 @@ def _import(obj: Mapping[str, bool], store: Store, cfg: Config, by: str, path: s
     leave("degraded" if rejected else "ok")
 
 
-def _ask(obj: Mapping[str, bool], store: Store, cfg: Config, count: int, by: str, as_json: bool) -> None:
+def _ask(obj: Mapping[str, bool], store: Store, cfg: Config, count: int, by: str) -> None:
     from feedback_lib import labelling
 
     session = labelling.start(store, count, by, cfg.seed)
@@ -127,9 +129,9 @@ def _ask(obj: Mapping[str, bool], store: Store, cfg: Config, count: int, by: str
             pass
     except (KeyboardInterrupt, click.Abort, EOFError):
         click.echo()
-    click.echo(f"\n{len(session.answers)} of {session.asked.height} labelled; all are kept.", err=as_json)
+    click.echo(f"\n{len(session.answers)} of {session.asked.height} labelled; all are kept.")
     if session.answers:
-        _learn(obj, store, cfg, as_json)
+        _learn(obj, store, cfg, as_json=False)
 
 
 def _keys() -> Callable[[], str]:
@@ -178,7 +180,7 @@ def _one(session: Session, keys: Callable[[], str]) -> bool:
             if key == ".":
                 given[question] = None
             elif key == "a" and not blind:
-                given[question] = _nearest(question, row[question])
+                given[question] = labelling.nearest_choice(question, row[question])
             elif key.isdigit() and 1 <= int(key) <= len(values):
                 given[question] = values[int(key) - 1]
             else:
@@ -187,11 +189,13 @@ def _one(session: Session, keys: Callable[[], str]) -> bool:
             break
     session.answer(labelling.Answer(**given))
     if blind:
-        click.echo(f"The models said: {_view(row)}")
+        click.echo(f"The models said: {labelling.view_of(row)}")
     return True
 
 
 def _show_signal(session: Session, row: Mapping[str, Any], *, blind: bool) -> None:
+    from feedback_lib import labelling
+
     where = f"{session.position + 1} of {session.asked.height}"
     click.echo(f"\n{click.style(where, bold=True)} · {row['type']} · {row['origin']} · {row['created_at']:%Y-%m-%d}\n")
     told = row["text"] if len(row["text"]) <= SHOWN else row["text"][:SHOWN].rsplit(" ", 1)[0] + " …"
@@ -200,36 +204,14 @@ def _show_signal(session: Session, row: Mapping[str, Any], *, blind: bool) -> No
     click.echo(
         "\nDrawn at random, to judge the models: what they say is shown after your answer.\n"
         if blind
-        else f"\nThe models say: {_view(row)}\n"
+        else f"\nThe models say: {labelling.view_of(row)}\n"
     )
-
-
-def _view(row: Mapping[str, Any]) -> str:
-    """What the models say of a signal, in one line."""
-
-    def sure(name: str, score: str) -> str:
-        if row[name] is None:
-            return f"unsure, {row[score]:.0%}" if row[score] is not None else "nothing"
-        return f"{_option(name, row[name])} {row[score]:.0%}"
-
-    told = [f"kind {sure('category', 'category_score')}", f"label {sure('dx_label', 'dx_score')}"]
-    told += [f"{NAMES[q].lower()} {row[q]:.1f}" for q in ("sentiment", "severity_score") if row[q] is not None]
-    return " · ".join(told)
 
 
 def _option(question: str, value: Any) -> str:
     from feedback_lib import labelling
 
     return "left open" if value is None else labelling.CHOICES[question][value]
-
-
-def _nearest(question: str, value: Any) -> Any:
-    """What the models say as one of the choices."""
-    from feedback_lib import labelling
-
-    if value is None or question not in ("sentiment", "severity_score"):
-        return value
-    return min(labelling.CHOICES[question], key=lambda choice: abs(choice - value))
 
 
 def _learn(obj: Mapping[str, bool], store: Store, cfg: Config, as_json: bool) -> None:
