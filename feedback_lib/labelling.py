@@ -452,15 +452,17 @@ def nearest_choice(question: str, value: Any) -> Any:
     return min(CHOICES[question], key=lambda choice: abs(choice - value))
 
 
+_ALL = {"category": "all kinds", "dx_label": "all labels", "sentiment": "all feelings", "severity": "all severities"}
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Rows of quality as words: label, precision and recall with interval and counts, what was before."""
     told = []
     for row in rows:
         if not row["n"] and not row["said"]:
             continue
-        label = f"{row['kind'].replace('_', ' ')}: all" if row["label"] == "any" else row["label"].replace("_", " ")
         line = {
-            "label": label,
+            "label": _ALL[row["kind"]] if row["label"] == "any" else row["label"].replace("_", " "),
             "precision": _share(row, "precision", row["right"], row["said"]) if row["said"] else "never said",
             "recall": _share(row, "recall", row["right"], row["n"]) if row["n"] else "none reviewed",
         }
@@ -472,28 +474,49 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return told
 
 
+def as_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of quality as a table for a notebook."""
+    told = summary(rows)
+    if not told:
+        return "<p>No reviewed sample yet: none of the signals drawn at random is labelled.</p>"
+    cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row.values()) + "</tr>" for row in told)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in told[0])
+    return f'<div class="scroll"><table><tr>{heads}</tr>{cells}</table></div>'
+
+
 def _share(row: Mapping[str, Any], name: str, right: int, of: int) -> str:
     return f"{_two(row[name])} ({_two(row[f'{name}_low'])}–{_two(row[f'{name}_high'])}), {right} of {of}"
 
 
 def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}".removeprefix("0") if value < 1 else "1.0"
+    return "–" if value is None else f"{value:.2f}".removeprefix("0")
 
 
 # ---- in a notebook ------------------------------------------------------------------------------------------------
 
 _STYLE = """<style>
-.labelling { max-width: 860px; }
+.labelling { max-width: 860px; overflow: hidden; font: 15px/1.5 Inter, "Segoe UI", Helvetica, Arial, sans-serif; }
 .labelling .told { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 320px; overflow-y: auto; margin: 4px 0;
-  font: 15px/1.5 Inter, "Segoe UI", Helvetica, Arial, sans-serif; padding: 12px 16px;
-  background: #f1f3f6; color: #1b2330; border-left: 3px solid #576170; border-radius: 3px; }
-.labelling .where, .labelling .view { font-size: 14px; line-height: 1.4; color: #576170; }
+  font-size: 15px; line-height: 1.5; padding: 12px 16px; background: #f1f3f6; color: #1b2330;
+  border-left: 3px solid #576170; border-radius: 3px; }
+.labelling .where, .labelling .view { font-size: 14px; line-height: 1.4; color: #576170; white-space: normal; }
 .labelling .where b { color: #1b2330; font-size: 16px; }
-.labelling .widget-toggle-buttons { width: auto; height: auto; }
-.labelling .widget-toggle-buttons > .widget-label { width: 72px; color: #1b2330; }
-.labelling .widget-toggle-button { width: auto; padding: 0 12px; border-radius: 3px; }
-.labelling .widget-toggle-button.mod-active { background: #1f5fa8; color: #fff; box-shadow: none; }
-.labelling button:focus-visible { outline: 3px solid #1b2330; outline-offset: 1px; }
+.labelling .progress { background: #dfe3e9; border-radius: 3px; height: 6px; }
+.labelling .progress-bar { background: #1f5fa8; height: 6px; }
+.labelling .widget-toggle-buttons { width: auto; height: auto; flex-wrap: wrap; margin: 4px 0; }
+.labelling .widget-toggle-buttons > .widget-label { width: 68px; text-align: left; color: #1b2330; font-weight: 600; }
+.labelling button { width: auto; height: 32px; line-height: 1; padding: 0 12px; margin: 2px 6px 2px 0;
+  background: #fff; color: #1b2330; border: 1px solid #8d97a5; border-radius: 3px; box-shadow: none; }
+.labelling .widget-hbox { margin: 10px 0 4px; }
+.labelling .widget-html-content { width: 100%; min-width: 0; }
+.labelling button:hover:enabled { background: #f1f3f6; }
+.labelling button.mod-active, .labelling button.mod-active:hover:enabled {
+  background: #1f5fa8; color: #fff; border-color: #1f5fa8; box-shadow: none; }
+.labelling button.mod-primary, .labelling button.mod-primary:hover:enabled {
+  background: #1b2330; color: #fff; border-color: #1b2330; }
+.labelling button:disabled { opacity: .45; }
+.labelling button:focus-visible, .labelling .told:focus-visible { outline: 3px solid #1b2330; outline-offset: 2px; }
+.labelling .scroll { overflow-x: auto; }
 .labelling table { border-collapse: collapse; font-size: 14px; line-height: 1.4; }
 .labelling th { text-align: left; font-weight: 400; color: #576170; border-bottom: 1px solid #576170; }
 .labelling th, .labelling td { padding: 3px 18px 3px 0; white-space: nowrap; }
@@ -513,7 +536,7 @@ class Board:
         import ipywidgets as widgets
 
         self.session, self._learn = session, learn
-        self.progress = widgets.IntProgress(max=session.asked.height, layout={"width": "100%", "height": "8px"})
+        self.progress = widgets.IntProgress(max=session.asked.height, layout={"width": "auto", "height": "8px"})
         self.told, self.after, self.result = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.choices = {
             question: widgets.ToggleButtons(
@@ -590,17 +613,12 @@ class Board:
     def _train(self, _: Any) -> None:
         self.learn.disabled = True
         self.result.value = "Learning …"
-        rows = summary(self._learn().reviewed_quality)
-        self.learn.disabled = False
-        if not rows:
-            self.result.value = "None of the signals drawn at random is labelled yet, so nothing judges the models."
-            return
-        cells = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row.values()) + "</tr>" for row in rows)
         self.result.value = (
             '<p class="view">On the signals drawn at random, each judged by models that had not seen it; in brackets '
             "95 %. Before: precision / recall without your answers. The next run uses what you said.</p>"
-            f"<table><tr>{''.join(f'<th scope=col>{c}</th>' for c in rows[0])}</tr>{cells}</table>"
+            + as_html(self._learn().reviewed_quality)
         )
+        self.learn.disabled = False
 
 
 def board(store: Store, n: int = 50, by: str = "analyst", seed: int = 0) -> Board:

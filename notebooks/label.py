@@ -46,10 +46,10 @@ board.widget
 # %% [markdown]
 # ## How right the models were before they were told
 #
-# On the newest fifty signals that were drawn at random, with 95 % intervals; run the cell again after labelling. No rows: no reviewed sample yet.
+# On the newest fifty signals that were drawn at random, with 95 % intervals; run the cell again after labelling.
 
 # %%
-labelling.quality(Store(store).read("labels")).drop("right")
+pages.Part(labelling.as_html(labelling.quality(Store(store).read("labels")).to_dicts()))
 
 # %% [markdown]
 # ## What the report says about its labels
