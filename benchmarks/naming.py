@@ -130,11 +130,11 @@ def main() -> None:
 
     import polars as pl
 
-    from benchmarks.topics import sample_texts
-
     with tempfile.TemporaryDirectory() as folder:
         data, text, label = given.data, given.text, given.label
         if data is None:
+            from benchmarks.topics import sample_texts
+
             data, text, label = sample_texts(Path(folder)), "text", "label"
         rows = pl.read_parquet(data).select(text=pl.col(text).cast(pl.String), label=pl.col(label).cast(pl.String))
     rows = rows.drop_nulls()
