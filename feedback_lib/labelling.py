@@ -345,13 +345,15 @@ _ASKED = {
 
 def _told(signals: pl.DataFrame, understanding: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     """Every signal with what the models said of it; where it is labelled, what they said before it was."""
-    told = _whole(signals).select("uid", "text_sha256").join(understanding, on="uid", how="left", suffix="_inferred")
-    told = told.with_columns(chosen=pl.lit(None, pl.String)).select(_ASKED)
-    before = labels.select(
-        "uid", "text_sha256", "chosen", "triage_model",
-        **{c: f"predicted_{c}" for c in _ASKED if c not in ("uid", "text_sha256", "chosen", "triage_model")},
-    )  # fmt: skip
-    return pl.concat([told.join(labels, on="uid", how="anti"), before.select(_ASKED)])
+    now = _whole(signals).select("uid", "text_sha256")
+    told = now.join(understanding.drop("text_sha256"), on="uid", how="left").with_columns(
+        chosen=pl.lit(None, pl.String)
+    )
+    kept = {c: c for c in ("uid", "chosen", "triage_model")}
+    before = labels.select(pl.col(kept.get(c, f"predicted_{c}")).alias(c) for c in _ASKED if c != "text_sha256").join(
+        now, on="uid"
+    )
+    return pl.concat([f.select(list(_ASKED)) for f in (told.join(labels, on="uid", how="anti"), before)])
 
 
 def _answer(line: Mapping[str, str]) -> Answer:
