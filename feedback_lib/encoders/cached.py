@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from feedback_lib.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 Vectors = npt.NDArray[np.float32]
@@ -40,7 +42,7 @@ class Model(Protocol):
         ...
 
 
-Fit = Callable[[Any, Sequence[bytes], Callable[[Sequence[int]], Vectors]], Callable[[Sequence[str]], Vectors]]
+Fit = Callable[[Any, Callable[[Sequence[int]], Vectors]], Callable[[Sequence[str]], Vectors]]
 
 
 class Cached:
@@ -120,14 +122,21 @@ class Cached:
         store: _Vectors,
     ) -> Vectors:
         done, of = 0, len(todo)
-        out = np.empty((len(texts), self.model.dimensions), np.float32) if vectors is None else vectors
+        out = vectors
 
         def embed(some: Sequence[int], model: Callable[[Sequence[str]], Vectors], fitted: bool) -> None:
-            nonlocal done
+            nonlocal done, out
             # in the order of their keys, a table grows at few places
             some = sorted(some, key=keys.__getitem__)
             fresh = model([texts[int(rows[i])] for i in some]).astype(np.float16)
+            if out is not None and out.shape[1] != fresh.shape[1]:
+                raise ConfigError(
+                    f"{self.model.name} now gives {fresh.shape[1]} numbers a text, not {out.shape[1]}; "
+                    f"delete its vectors in {self.cache}"
+                )
             store.write([keys[i] for i in some], fresh, fitted)
+            if out is None:
+                out = np.empty((len(texts), fresh.shape[1]), np.float32)
             out[rows[np.asarray(some)]] = fresh
             done += len(some)
             if self.progress:
@@ -141,17 +150,20 @@ class Cached:
 
         if self._fit is None or self._fit_above is None or of <= self._fit_above:
             embed_all(todo.tolist())
+            assert out is not None
             return out
         order = sorted(todo.tolist(), key=keys.__getitem__)
 
         def teach(sample: Sequence[int]) -> Vectors:
             embed_all([order[i] for i in sample])
+            assert out is not None
             return out[rows[[order[i] for i in sample]]]
 
-        fast = self._fit(_Picked(texts, rows, order), [keys[i] for i in order], teach)
+        fast = self._fit(_Picked(texts, rows, order), teach)
         for start in range(done, of, 16 * _BLOCK):
             embed(order[start : start + 16 * _BLOCK], fast, True)
         self._fitted = True
+        assert out is not None
         return out
 
 

@@ -74,6 +74,16 @@ class Int8:
         _, tokenizer = self._load()
         return [encoding.ids for encoding in tokenizer.encode_batch_fast([plain(text) for text in texts])]
 
+    def words(self, texts: Sequence[str]) -> list[list[int]]:
+        """`tokens` without the marks."""
+        _, tokenizer = self._load()
+        found = tokenizer.encode_batch_fast([plain(text) for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def vocabulary(self) -> int:
+        """How many token numbers there are."""
+        return int(self._load()[1].get_vocab_size())
+
     def one_by_one(self, tokens: npt.NDArray[np.int64]) -> Vectors:
         """A vector of each token number, standing alone between the marks of a text."""
         start, end = self.tokens([""])[0]
@@ -90,14 +100,22 @@ class Int8:
         return self._model
 
 
-def in_calls(tokens: Sequence[Sequence[int]], run: Callable[[npt.NDArray[np.int64]], Vectors], threads: int) -> Vectors:
-    """Vectors of length 1, from ``run`` called with texts of one token count at a time: no padding, hence no mask."""
+def in_calls(
+    tokens: Sequence[Sequence[int]],
+    run: Callable[[npt.NDArray[np.int64]], Vectors],
+    threads: int,
+    at_once: int = _AT_ONCE,
+) -> Vectors:
+    """Vectors of length 1, from ``run`` called with texts of one token count at a time: no padding, hence no mask.
+
+    A call takes about ``at_once`` tokens, with 1 a single text.
+    """
     by_count: dict[int, list[int]] = {}
     for row, ids in enumerate(tokens):
         by_count.setdefault(len(ids), []).append(row)
     calls = []
     for count, rows in sorted(by_count.items(), reverse=True):  # longest first, so that the threads end together
-        some = max(1, _AT_ONCE // max(count, 1))
+        some = max(1, at_once // max(count, 1))
         calls += [rows[i : i + some] for i in range(0, len(rows), some)]
 
     def one(rows: list[int]) -> Vectors:
