@@ -170,7 +170,55 @@ def full_uid(store: Store, start: str) -> str:
     )
 
 
-def proposals(store: Store, encoder: Encoder, *, since: dt.datetime, least: float, limit: int = 50) -> pl.DataFrame:
+def release(store: Store, uid: str, *, by: str, at: dt.datetime, reason: str = "") -> list[records.MergeRow]:
+    """Take a signal out of its group: words that it is the same are taken back, links that were found are cut.
+
+    Returns:
+        The rows written; none when it was in no group.
+    """
+    decisions = store.read("merges")
+    touching = decisions.filter((pl.col("verdict") == "same") & pl.any_horizontal(_ends() == uid))
+    verdicts: dict[str, Verdict] = {}
+    for one, other in touching.select(_ends()).iter_rows():
+        verdicts[other if one == uid else one] = "undecided"
+    roots = groups(store)
+    mine = roots.get(uid, uid)
+    if mine == uid and uid not in roots.values():
+        return []
+    said = _Groups([])
+    for one, other in decisions.filter(pl.col("verdict") == "same").select(_ends()).iter_rows():
+        said.join(one, other)
+    for one, other in _links(store).items():
+        if uid in (one, other) and said.find(one) != said.find(other):
+            verdicts[other if one == uid else one] = "different"
+    return [
+        decide(store, uid, other, verdict, by=by, at=at, reason=reason) for other, verdict in sorted(verdicts.items())
+    ]
+
+
+def _ends() -> pl.Expr:
+    return pl.col("uid", "duplicate_of")
+
+
+def _links(store: Store) -> dict[str, str]:
+    linked = store.read("understanding").filter(pl.col("duplicate_of").is_not_null())
+    return dict(linked.select("uid", "duplicate_of").iter_rows())
+
+
+def groups(store: Store) -> dict[str, str]:
+    """Where each signal points as people's words stand now, see `apply`."""
+    uids = store.read("signals").sort("created_at", "uid")["uid"].to_list()
+    return apply(_links(store), store.read("merges"), uids)
+
+
+def proposals(
+    store: Store,
+    encoder: Encoder,
+    *,
+    since: dt.datetime,
+    least: float,
+    about: str | None = None,
+) -> pl.DataFrame:
     """Pairs that may say the same and that nobody has decided about; likeliest first.
 
     Args:
@@ -178,39 +226,39 @@ def proposals(store: Store, encoder: Encoder, *, since: dt.datetime, least: floa
         encoder: turns texts into vectors.
         since: signals created before are not looked at.
         least: the lowest score proposed.
-        limit: most pairs.
+        about: only pairs of this signal.
 
     Returns:
-        ``uid`` (the later), ``duplicate_of``, ``score``, both titles, ``lexical_rank``, ``dense_rank``. Without pairs
-        that are linked already, or that people said anything of.
+        ``uid`` (the later), ``duplicate_of``, ``score``, ``title`` and ``title_of`` (the earlier's), ``lexical_rank``,
+        ``dense_rank``. Without pairs that are in one group already or were decided.
     """
     from feedback_lib.analysis import duplicates, text
 
-    signals = store.read("signals").filter((pl.col("created_at") >= since) & pl.col("type").is_in(list(records.VOICES)))
-    signals = signals.sort("created_at", "uid")
+    wanted = (pl.col("created_at") >= since) & pl.col("type").is_in(list(records.VOICES))
+    if about:
+        wanted |= pl.col("uid") == about
+    signals = store.read("signals").filter(wanted).sort("created_at", "uid")
     texts = [f"{title}\n{body}".strip() for title, body in signals.select("title", "body").iter_rows()]
     clean = [text.clean(t) for t in texts]
     languages = [text.language(t, hint=locale) for t, locale in zip(clean, signals["locale"], strict=True)]
     vectors = encoder.encode([text.gloss(t, code)[0] for t, code in zip(clean, languages, strict=True)])
     uids = signals["uid"].to_list()
-    found = duplicates.candidates(uids, texts, vectors).filter(pl.col("score") >= least)
-    decisions = store.read("merges")
-    known = {frozenset(pair) for pair in decisions.select("uid", "duplicate_of").iter_rows()}
-    linked = store.read("understanding").filter(pl.col("duplicate_of").is_not_null())
-    copies = dict(linked.select("uid", "duplicate_of").iter_rows())
-    roots = apply(copies, decisions, uids)
+    asked = [uids.index(about)] if about else None
+    found = duplicates.candidates(uids, texts, vectors, asked=asked).filter(pl.col("score") >= least)
+    decided = store.read("merges").filter(pl.col("verdict") != "undecided")
+    known = {frozenset(pair) for pair in decided.select(_ends()).iter_rows()}
+    roots = groups(store)
     open_ = [
-        frozenset((a, b)) not in known and roots.get(a, a) != roots.get(b, b)
-        for a, b in found.select("uid", "duplicate_of").iter_rows()
+        frozenset(pair) not in known and roots.get(pair[0], pair[0]) != roots.get(pair[1], pair[1])
+        for pair in found.select(_ends()).iter_rows()
     ]
-    titles = signals.select(
-        "uid", pl.when(pl.col("title") != "").then("title").otherwise(pl.col("body").str.slice(0, 100)).alias("title")
+    titles = dict(zip(uids, (t.partition("\n")[0][:100] for t in texts), strict=True))
+    return found.filter(pl.Series(open_, dtype=pl.Boolean)).select(
+        "uid",
+        "duplicate_of",
+        "score",
+        pl.col("uid").replace_strict(titles, return_dtype=pl.String).alias("title"),
+        pl.col("duplicate_of").replace_strict(titles, return_dtype=pl.String).alias("title_of"),
+        "lexical_rank",
+        "dense_rank",
     )
-    return (
-        found.filter(pl.Series(open_, dtype=pl.Boolean))
-        .head(limit)
-        .join(titles, on="uid", how="left", maintain_order="left")
-        .join(titles.rename({"uid": "duplicate_of", "title": "title_of"}), on="duplicate_of", how="left",
-              maintain_order="left")
-        .select("uid", "duplicate_of", "score", "title", "title_of", "lexical_rank", "dense_rank")
-    )  # fmt: skip

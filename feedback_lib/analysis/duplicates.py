@@ -27,7 +27,7 @@ _TITLE = 3  # times a word of the first line counts
 _WORD = re.compile(r"[^\W_]+(?:[-'’.+][^\W_]+)*")
 _TERM = re.compile(r"[^\W\d]\w*|\d+")
 _NUMBERED = re.compile(r"[^\s,;:()\[\]]*\d[^\s,;:()\[\]]*")
-# log odds that a pair says the same, fitted on pairs of Hadoop issues that their keepers or we read (docs/duplicates.md)
+# log odds that a pair says the same, fitted on pairs of Hadoop issues that people read, see docs/duplicates.md
 _ODDS = {"least": -9.9, "lexical": 7.3, "dense": 3.35, "numbers": -0.35}
 
 
@@ -81,31 +81,32 @@ def _cosine(vectors: Vectors, one: int, other: int) -> float:
 def _shingles(texts: Sequence[str]) -> list[Integers]:
     """Each text's word triples (words, for short texts) as sorted numbers; the rarer a triple, the lower its number."""
     vocabulary: dict[str, int] = {}
-    rows: list[Integers] = []
-    for text in texts:
-        words = [vocabulary.setdefault(w.casefold(), len(vocabulary) + 1) for w in _WORD.findall(text)]
-        rows.append(np.array(words, np.int64))
-    base = len(vocabulary) + 1
-    if base**_SHINGLE >= 2**63:
-        raise ValueError(f"{base:,} different words are too many to be compared in triples")
-    for i, words_of in enumerate(rows):
-        if len(words_of) > 2 * _SHINGLE:
-            words_of = (words_of[:-2] * base + words_of[1:-1]) * base + words_of[2:]
-        rows[i] = np.unique(words_of)
-    if not rows:
-        return rows
-    _, place, count = np.unique(np.concatenate(rows), return_inverse=True, return_counts=True)
+    words = [[vocabulary.setdefault(w.casefold(), len(vocabulary)) for w in _WORD.findall(text)] for text in texts]
+    sizes = np.array([len(row) for row in words], np.int64)
+    flat = np.fromiter((word for row in words for word in row), np.int64, int(sizes.sum()))
+    text_of = np.repeat(np.arange(len(texts)), sizes)
+    long = sizes > 2 * _SHINGLE
+    ends = np.cumsum(sizes)
+    first = np.flatnonzero(long[text_of] & (np.arange(len(flat)) + _SHINGLE <= ends[text_of]))
+    keys = flat[first]
+    for step in range(1, _SHINGLE):  # numbered anew at each step, so that no product grows beyond 64 bits
+        keys = np.unique(keys * len(vocabulary) + flat[first + step], return_inverse=True)[1]
+    single = np.flatnonzero(~long[text_of])
+    both = np.concatenate([keys + len(vocabulary), flat[single]])
+    own = np.concatenate([text_of[first], text_of[single]])
+    _, place, count = np.unique(both, return_inverse=True, return_counts=True)
     rarity = np.empty(len(count), np.int64)
     rarity[np.argsort(count, kind="stable")] = np.arange(len(count))
-    ranked = np.split(rarity[place], np.cumsum([len(row) for row in rows])[:-1])
-    return [np.sort(row) for row in ranked]
+    order = np.lexsort((rarity[place], own))
+    found = np.split(rarity[place][order], np.cumsum(np.bincount(own, minlength=len(texts)))[:-1])
+    return [row[np.diff(row, prepend=-1) > 0] for row in found]
 
 
 def _rarest(shingles: Sequence[Integers], jaccard: float) -> list[tuple[Integers, list[int]]]:
     """Each text's triples, and those of its rarest that others have too: to be alike, two must share one of them."""
     if not shingles:
         return []
-    count = np.bincount(np.concatenate(shingles))
+    count = np.bincount(np.concatenate(shingles), minlength=1)
     found = []
     for own in shingles:
         prefix = own[: len(own) - math.ceil(jaccard * len(own) - 1e-9) + 1]

@@ -1,4 +1,4 @@
-"""What can be known from one text: its clean form, its language, an English gloss, the error in it; and its copies."""
+"""What can be known from one text: its clean form, its language, an English gloss, the error in it."""
 
 from __future__ import annotations
 
@@ -356,52 +356,8 @@ def error_template(text: str) -> str | None:
     return " ".join((kept + template).split())[:300].rstrip(" .:;,")
 
 
-# --- near-duplicates --------------------------------------------------------------------------------------------------
+def near_duplicates(uids: Sequence[str], texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> dict[str, str]:
+    """See `analysis.duplicates.near_copies`, which this calls."""
+    from feedback_lib.analysis import duplicates
 
-COSINE, JACCARD = 0.95, 0.6  # a copy must be near in meaning AND share most of its words
-_SHINGLE, _BLOCK = 3, 1024
-
-
-def near_duplicates(
-    uids: Sequence[str],
-    texts: Sequence[str],
-    vectors: npt.NDArray[np.float32],
-    cosine: float = COSINE,
-    jaccard: float = JACCARD,
-) -> dict[str, str]:
-    """Which texts are copies of an earlier one, give or take a few words.
-
-    Args:
-        uids: One per text, earliest first.
-        texts: Clean texts.
-        vectors: Shape (n, d), each of length 1.
-        cosine: Least similarity of the vectors.
-        jaccard: Least share of common word triples (words, for short texts) among all of both.
-
-    Returns:
-        uid of the copy → uid of the earliest text it copies, which is itself nobody's copy. Compared block by block:
-        memory grows with n, time with n².
-    """
-    shingles = [_shingles(text) for text in texts]
-    original: dict[int, int] = {}
-    for start in range(0, len(texts), _BLOCK):
-        block = vectors[start : start + _BLOCK]
-        close = block @ vectors[: start + len(block)].T >= cosine
-        for row in range(len(block)):
-            later = start + row
-            for earlier in np.flatnonzero(close[row, :later]).tolist():
-                if earlier not in original and _jaccard(shingles[earlier], shingles[later]) >= jaccard:
-                    original[later] = earlier
-                    break
-    return {uids[later]: uids[earlier] for later, earlier in original.items()}
-
-
-def _shingles(text: str) -> frozenset[int]:
-    words = [w.casefold() for w in _WORD.findall(text)]
-    size = _SHINGLE if len(words) > 2 * _SHINGLE else 1
-    return frozenset(hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1))
-
-
-def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    union = len(one | other)
-    return len(one & other) / union if union else 0.0
+    return duplicates.near_copies(uids, texts, vectors)

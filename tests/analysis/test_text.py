@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from feedback_lib.analysis import text
@@ -196,42 +195,3 @@ def test_ids_paths_and_addresses_are_masked(secret):
 )
 def test_a_text_without_an_error_message_has_no_fingerprint(words):
     assert text.fingerprint(words) is None
-
-
-# --- near-duplicates
-
-
-def unit(*rows):
-    vectors = np.array(rows, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-SAID = "the search page stays empty when I type more than three words into it"
-
-
-def test_a_copy_points_to_the_earliest_text():
-    texts = [SAID, "something else entirely about invoices", SAID + " !", SAID.upper()]
-    found = text.near_duplicates(["a", "b", "c", "d"], texts, unit([1, 0], [0, 1], [1, 0.01], [1, 0.02]))
-    assert found == {"c": "a", "d": "a"}
-
-
-def test_the_same_meaning_in_other_words_is_not_a_copy():
-    assert not text.near_duplicates(["a", "b"], [SAID, "typing four words empties the results"], unit([1, 0], [1, 0]))
-
-
-def test_the_same_words_with_another_meaning_are_not_a_copy():
-    assert not text.near_duplicates(["a", "b"], [SAID, SAID], unit([1, 0], [0, 1]))
-
-
-def test_copies_are_found_across_blocks():
-    n = text._BLOCK + 5
-    texts = [f"{i} is the number of this text and nothing more" for i in range(n)]
-    texts[-1] = texts[0]
-    vectors = np.random.default_rng(1).normal(size=(n, 32)).astype(np.float32)
-    vectors[-1] = vectors[0]
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert text.near_duplicates([str(i) for i in range(n)], texts, vectors) == {str(n - 1): "0"}
-
-
-def test_empty_texts_are_nobodys_copies():
-    assert not text.near_duplicates(["a", "b"], ["", ""], unit([1, 0], [1, 0]))
