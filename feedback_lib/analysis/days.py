@@ -14,6 +14,7 @@ PRIOR = 7.0  # people spread like everybody's that a subject's own days of the w
 SHORT = 7.0  # a day must usually hear so many before few people make it a short day
 RELEASES = 3  # only the last releases are asked about; where deploys come daily none of them stands out
 AFTER = 14  # days after which a rise is no longer put beside a release
+OF_A_DAY = 2 / 7  # of the scatter of weeks; twice its even part, as the tails of a day are longer than those of a week
 SURE_DAY = 0.01  # chance of the loudest of seven days below which it is called a spike
 USUAL = 0.05  # other days rarer than this are above usual, so that a spike is not one
 
@@ -130,7 +131,7 @@ def outburst(
     own = size * np.tile(mine / np.maximum(everybody, 1e-9), end // 7)  # people heard, as they matter to each subject
     week = np.arange(end - 7, end)
     loud = usual[size[usual] > 0]
-    scatter = np.maximum(dispersion(days.people[:, loud], own[:, loud], known=known), 1 + (spread - 1) / 7)
+    scatter = np.maximum(dispersion(days.people[:, loud], own[:, loud], known=known), 1 + (spread - 1) * OF_A_DAY)
 
     def rise(at: NDArray[np.int64], than: NDArray[np.int64], factor: Floats) -> Floats:
         x, b = days.people[:, at].sum(axis=1), days.people[:, than].sum(axis=1)

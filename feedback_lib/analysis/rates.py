@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 # Chosen by simulation with 40 subjects of 1 to 25 people a week (tests/analysis/test_trends.py repeats it): 2 to 6 %
 # of weeks raise an alarm at q = 0.05 for Poisson and negative binomial noise, and a doubling at 20 of 700 people is
 # found within two weeks nine times of ten.
-SKEW = 1.5  # negative binomial tails are longer on the right than scaled Poisson ones
+SKEW = 1.75  # negative binomial tails are longer on the right than scaled Poisson ones
 OWN = 1.5  # a dispersion known from eight weeks only is uncertain itself
 LEAST_SPREAD = 0.05  # a share near 1 has next to no variance left; never divide by less
 
