@@ -1,0 +1,216 @@
+"""Did complaints follow the service? How two series line up in time, and what came after a deploy.
+
+A line-up is no cause, and two things that happened once each line up by chance often enough. `best_lag` therefore asks
+twice: how many shifts of one series against the other, which keep what lasts some days in both, line up as well; and
+whether that still holds when any one stretch of days is left out. `rises` asks whether more was said after a deploy
+than before it, and from which hour on that was sure.
+
+Measured on 56 days (tests/analysis/test_alignment.py repeats it): of unrelated series, each day anything from
+independent of the last to a random walk, up to one in twelve is called clear; of planted lags nine of ten are.
+
+Sources: Pearson's r; Bartlett 1946 (how many independent days a series is worth, for the interval); Przyborowski &
+Wilenski 1940 (two Poisson rates, conditionally).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from feedback_lib.analysis import trends
+
+Floats = npt.NDArray[np.float64]
+
+WEEK = 7
+LEAST_DAYS = 42  # with fewer, too few shifts
+LEFT_OUT = 9  # days of a stretch
+LEVEL = 0.05
+SURE = 0.001  # asked again with every complaint, so far below `LEVEL`
+SOON_H = 72.0
+BEFORE_H = 28 * 24.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lag:
+    """How two daily series line up best.
+
+    Attributes:
+        days: the second follows the first by this many days.
+        r: correlation at that lag, -1 to 1, without the straight trend of either.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        p: share of shifts that line up as well; small is unlike chance.
+        without: the largest such share when a stretch of `LEFT_OUT` days is left out.
+        n: days compared.
+    """
+
+    days: int
+    r: float
+    low: float
+    high: float
+    p: float
+    without: float
+    n: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether chance is no likely reason. Even then it is no cause."""
+        return self.r > 0 and max(self.p, self.without) < LEVEL
+
+    @property
+    def once(self) -> bool:
+        """Whether it all rests on one stretch of days, which is how two single events line up by chance."""
+        return self.r > 0 and self.p < LEVEL <= self.without
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rise:
+    """What was said after a deploy, against before it.
+
+    Attributes:
+        version: of the deploy.
+        at: when, in the hours of the question.
+        people: that spoke in the hours looked at after it.
+        hours: how many those are, at most `SOON_H`; fewer where the next deploy or the end comes first.
+        ratio: their rate over the rate in the up to four weeks before; None when nobody spoke then.
+        low: lower end of its 95 % interval.
+        high: upper end; None has no limit.
+        sure_after: hours after the deploy when it was sure that more is said; None when it never was.
+    """
+
+    version: str
+    at: float
+    people: int
+    hours: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    sure_after: float | None
+
+
+def best_lag(first: Floats, second: Floats, *, most: int = 3) -> Lag | None:
+    """The lag in days at which a second series lines up best with a first one.
+
+    Args:
+        first: shape (days,), such as a latency, higher is worse; NaN is no data.
+        second: shape (days,), such as people who complain; NaN is no data.
+        most: the largest lag tried; the smallest is 0.
+
+    Returns:
+        The best lag; None with fewer than `LEAST_DAYS` days, or where a series does not change.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} days and {len(second)} days")
+    x, y = (_without_trend(np.asarray(s, dtype=np.float64)) for s in (first, second))
+    if x is None or y is None:
+        return None
+    found = _correlations(x, y, most)
+    best = int(found.argmax())
+    p = without = _shifted(x, y, most)
+    for start in range(0, len(x) - LEFT_OUT // 2, LEFT_OUT // 3) if p < LEVEL else ():
+        rest = x.copy()
+        rest[start : start + LEFT_OUT] = np.nan
+        without = max(without, _shifted(rest, y, most))
+    low, high = _interval(x, y, best, float(found[best]))
+    return Lag(best, float(found[best]), low, high, p, without, _pairs(x, y, best)[0].size)
+
+
+def _shifted(x: Floats, y: Floats, most: int) -> float:
+    """The share of shifts round the circle, beyond the lags tried, whose best lag is as good; itself counts."""
+    found = _correlations(x, y, most).max()
+    others = [_correlations(x, np.roll(y, by), most).max() for by in range(most + 1, len(y) - most)]
+    return float((1 + sum(other >= found - 1e-9 for other in others)) / (1 + len(others)))
+
+
+def _without_trend(series: Floats) -> Floats | None:
+    """The series without its straight trend, so that two slow rises are no line-up; None where it does not change."""
+    known = np.isfinite(series)
+    if known.sum() < LEAST_DAYS:
+        return None
+    days = np.arange(len(series), dtype=np.float64)
+    slope, level = np.polyfit(days[known], series[known], 1)
+    left: Floats = series - slope * days - level
+    return left if np.nanstd(left) > 1e-9 * max(1.0, float(np.nanmax(np.abs(series)))) else None
+
+
+def _pairs(x: Floats, y: Floats, lag: int) -> tuple[Floats, Floats]:
+    """Days of the first beside the days of the second that lie ``lag`` later, where both have data."""
+    one, other = x[: len(x) - lag], y[lag:]
+    both = np.isfinite(one) & np.isfinite(other)
+    return one[both], other[both]
+
+
+def _correlations(x: Floats, y: Floats, most: int) -> Floats:
+    """Pearson's r at each lag from 0; -1 where it is not defined."""
+    found = []
+    for lag in range(most + 1):
+        one, other = _pairs(x, y, lag)
+        one, other = one - one.sum() / max(one.size, 1), other - other.sum() / max(other.size, 1)
+        size = float(np.sqrt((one**2).sum() * (other**2).sum()))
+        found.append(float((one * other).sum()) / size if size > 0 else -1.0)
+    return np.array(found)
+
+
+def _interval(x: Floats, y: Floats, lag: int, r: float) -> tuple[float, float]:
+    """95 % interval of a correlation by Fisher's z, of as many independent days as the series are worth."""
+    one, other = _pairs(x, y, lag)
+    worth = len(one)
+    drag = 1.0
+    for back in range(1, min(2 * WEEK, len(one) // 2)):
+        drag += 2 * (1 - back / len(one)) * _own(one, back) * _own(other, back)
+    worth_days = max(worth / max(drag, 1.0), 4.0)
+    middle, half = np.arctanh(np.clip(r, -0.999999, 0.999999)), 1.959964 / np.sqrt(worth_days - 3)
+    return float(np.tanh(middle - half)), float(np.tanh(middle + half))
+
+
+def _own(series: Floats, back: int) -> float:
+    centred = series - series.mean()
+    return float((centred[back:] * centred[:-back]).sum() / max(float((centred**2).sum()), 1e-12))
+
+
+def rises(deploys: Sequence[tuple[float, str]], said: Sequence[float], start: float, end: float) -> list[Rise]:
+    """What was said after each deploy, against before it.
+
+    Args:
+        deploys: hour and version, in order of time.
+        said: the hour of each word of a person, one per person and day.
+        start: the hour from which on words are known.
+        end: the hour up to which they are.
+    """
+    times = np.sort(np.asarray(said, dtype=np.float64))
+    made = []
+    for place, (at, version) in enumerate(deploys):
+        until = min(end, at + SOON_H, deploys[place + 1][0] if place + 1 < len(deploys) else np.inf)
+        since = max(start, at - BEFORE_H, deploys[place - 1][0] if place else -np.inf)
+        if until <= at or since >= at or at < start:
+            continue
+        before = times[(times >= since) & (times < at)]
+        after = times[(times >= at) & (times < until)] - at
+        scatter = _dispersion(before, since, at)
+        ratio, low, high = trends.rate_ratio(len(after), until - at, len(before), at - since, dispersion=scatter)
+        sure = _sure_after(after, len(before), at - since, scatter)
+        made.append(Rise(version, at, len(after), until - at, ratio, low, high, sure))
+    return made
+
+
+def _dispersion(times: Floats, since: float, until: float) -> float:
+    """How much more than Poisson counts the days before scatter."""
+    days = int((until - since) // 24)
+    if days < WEEK or not len(times):
+        return 1.0
+    counts = np.bincount(((times - (until - days * 24)) // 24).astype(np.int64).clip(0), minlength=days)
+    return max(1.0, float(counts.var(ddof=1) / max(counts.mean(), 1e-9)))
+
+
+def _sure_after(after: Floats, before: int, hours: float, scatter: float) -> float | None:
+    """The hour after a deploy when so many had spoken that the rate before hardly explains it."""
+    from scipy import special
+
+    for count, hour in enumerate(after.tolist(), start=1):
+        chance = special.betainc(count / scatter, before / scatter + 1, max(hour, 1e-6) / (max(hour, 1e-6) + hours))
+        if count >= 3 and chance < SURE:
+            return float(hour)
+    return None
