@@ -10,7 +10,7 @@ from scipy.special import erf
 from tokenizers import Tokenizer
 
 from feedback_lib import encoders
-from feedback_lib.encoders import int8
+from feedback_lib.encoders import fitted, int8
 from feedback_lib.errors import ConfigError
 
 TEXTS = [
@@ -66,7 +66,8 @@ def reference(text: str) -> np.ndarray:
 
 def test_the_int8_graph_agrees_with_minilm_written_out_in_float32(vectors):
     cosines = [float(reference(text) @ vector) for text, vector in zip(TEXTS, vectors, strict=True)]
-    assert min(cosines) > 0.98
+    assert min(cosines) > 0.99
+    assert np.mean(cosines) > 0.996
 
 
 def test_vectors_are_float32_rows_of_length_one(vectors):
@@ -83,6 +84,14 @@ def test_a_vector_depends_neither_on_the_other_texts_nor_on_the_threads(tmp_path
     (tmp_path / encoders.graph_file(cache).name).symlink_to(encoders.graph_file(cache))
     alone = np.vstack([encoders.minilm(tmp_path, threads=2).encode([text]) for text in reversed(TEXTS)])
     assert np.array_equal(alone[::-1], vectors)
+
+
+def test_texts_of_one_length_run_together_and_do_not_see_each_other(tmp_path, cache):
+    (tmp_path / encoders.graph_file(cache).name).symlink_to(encoders.graph_file(cache))
+    texts = [f"the {a} {b}" for a in ("app", "page", "list", "button") for b in ("crashes", "is", "hides", "works") * 3]
+    model = int8.Int8(tmp_path, 2)
+    together = model.embed(texts)
+    assert np.array_equal(np.vstack([model.embed([text]) for text in texts]), together)
 
 
 def test_a_known_text_is_not_embedded_again(cache, vectors):
@@ -128,3 +137,49 @@ def test_two_processes_that_start_on_an_empty_cache_agree_and_leave_one_graph(tm
     assert first[1] == "False"
     assert len(list(tmp_path.glob("*.onnx"))) == 1
     assert not list(tmp_path.glob("*.partial"))
+
+
+def corpus(n):
+    things, verbs = ("app", "page", "list", "button", "mail", "card"), ("crashes", "hides", "works", "is slow")
+    return [f"the {things[i % 6]} {verbs[i // 6 % 4]} in case {i} of release {i % 97}" for i in range(n)]
+
+
+@pytest.fixture(scope="module")
+def fast(cache, tmp_path_factory):
+    """A folder with the graph, for caches of their own, and vectors of 900 texts, two thirds by a fitted model."""
+    folder = tmp_path_factory.mktemp("fitted")
+    (folder / encoders.graph_file(cache).name).symlink_to(encoders.graph_file(cache))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitted, "SAMPLE", 300)
+        encoder = encoders.minilm(folder, threads=2, fit_above=500)
+        yield folder, encoder.encode(corpus(900)), encoder.name
+
+
+def test_many_new_texts_get_a_model_fitted_to_them_in_the_space_of_the_slow_one(fast, cache):
+    _, vectors, name = fast
+    assert name == f"{int8.Int8.name}+fitted"
+    exact = encoders.minilm(cache).encode(corpus(900))
+    cosines = (vectors * exact).sum(axis=1)
+    assert (cosines > 0.9999).sum() == 300  # the sample keeps the slow model's vectors
+    assert cosines.mean() > 0.95
+    centre = exact.mean(axis=0)
+    assert ((vectors - centre) * (exact - centre)).sum() / np.square(exact - centre).sum() > 0.7
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_fitted_model_is_the_same_whatever_the_order_and_the_threads(fast, tmp_path):
+    folder, vectors, _ = fast
+    for path in folder.iterdir():
+        if "vectors" not in path.name:
+            (tmp_path / path.name).symlink_to(path)
+    again = encoders.minilm(tmp_path, threads=1, fit_above=500).encode(corpus(900)[::-1])
+    assert np.array_equal(again[::-1], vectors)
+
+
+def test_vectors_of_a_fitted_model_are_kept_and_said_to_be_so(fast):
+    folder, vectors, name = fast
+    asked = []
+    later = encoders.minilm(folder, progress=lambda done, of: asked.append((done, of)), fit_above=500)
+    assert later.name == int8.Int8.name
+    assert np.array_equal(later.encode(corpus(900)), vectors)
+    assert (later.name, asked) == (name, [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from feedback_lib.encoders.int8 import Int8, write_whole
+from feedback_lib.encoders.int8 import Int8
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +26,9 @@ _PRIOR, _WORDS = 1.0, 0.3  # strength of the two ridges
 class Fitted:
     """Texts to vectors in the space of the teacher: each word and pair of words has a vector, weighted by rarity."""
 
-    def __init__(self, tokens: Callable[[Sequence[str]], list[list[int]]], prior: Vectors, threads: int) -> None:
-        self._tokens = tokens
-        self._prior = prior
-        self._threads = threads
+    def __init__(self, model: Int8) -> None:
+        self._model = model
+        self._words = model.vocabulary()
 
     def fit(self, texts: Sequence[str], taught: Vectors, corpus: Sequence[str]) -> Fitted:
         """Learn the vectors of words and pairs.
@@ -44,26 +42,34 @@ class Fitted:
         import scipy.sparse
         from threadpoolctl import threadpool_limits
 
-        seen = np.zeros(len(self._prior) + _PAIRS)
+        seen = np.zeros(self._words + _PAIRS)
         for start in range(0, len(corpus), _TOGETHER):
             seen += np.bincount(self._present(corpus[start : start + _TOGETHER]).indices, minlength=len(seen))
         self._rarity = np.log((len(corpus) + 1) / (seen + 1)).astype(np.float32)
         self._mean = taught.mean(axis=0)
+        # what the teacher says of each word alone is what is known of words that the sample lacks
+        words = np.flatnonzero(seen[: self._words])
+        alone = np.zeros((self._words, taught.shape[1]), np.float32)
+        if len(words):
+            alone[words] = self._model.one_by_one(words)
+            alone[words] -= alone[words].mean(axis=0)
         weighted = scipy.sparse.vstack(
             [self._weighted(texts[start : start + _TOGETHER]) for start in range(0, len(texts), _TOGETHER)], "csr"
         )
-        words = weighted[:, : len(self._prior)]
-        # Few numbers are solved for here: on several threads the last digits would depend on how many there are.
+        # One thread: with more, the last digits of a solution depend on how many there are.
         with threadpool_limits(1):
-            first = words @ self._prior
+            first = weighted[:, : self._words] @ alone
             ridge = first.T @ first + _PRIOR * np.eye(first.shape[1], dtype=np.float32)
             turn = scipy.linalg.solve(ridge, first.T @ (taught - self._mean), assume_a="pos").astype(np.float32)
             left = taught - self._mean - first @ turn
-            alike = (weighted @ weighted.T).toarray()
+            alike = np.empty((len(texts), len(texts)), np.float32, order="F")
+            # in strips, because the whole product as a sparse matrix takes three times as much memory
+            for start in range(0, len(texts), 500):
+                alike[start : start + 500] = (weighted[start : start + 500] @ weighted.T).toarray()
             alike[np.diag_indices_from(alike)] += _WORDS
             share = scipy.linalg.solve(alike, left, assume_a="pos", overwrite_a=True).astype(np.float32)
             vectors = np.asarray(weighted.T @ share)
-            vectors[: len(self._prior)] += self._prior @ turn
+            vectors[: self._words] += alone @ turn
         known = np.abs(vectors).any(axis=1)
         self._place = np.where(known, np.cumsum(known) - 1, -1)
         self._vectors = np.ascontiguousarray(vectors[known])
@@ -72,7 +78,7 @@ class Fitted:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of length 1; each depends on its own text only."""
         blocks = [texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER)]
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self._model.threads) as pool:
             return np.concatenate(list(pool.map(self._embed, blocks)))
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
@@ -91,13 +97,13 @@ class Fitted:
         """Texts × words and hashed pairs, 1 where it occurs."""
         import scipy.sparse
 
-        tokens = self._tokens(texts)
+        tokens = self._model.words(texts)
         counts = np.fromiter(map(len, tokens), np.int64, len(tokens))
         flat = np.fromiter((token for ids in tokens for token in ids), np.int64, counts.sum())
         row = np.repeat(np.arange(len(tokens)), counts)
-        pair = len(self._prior) + (flat[:-1] * 1_000_003 + flat[1:] * 8191) % _PAIRS
+        pair = self._words + (flat[:-1] * 1_000_003 + flat[1:] * 8191) % _PAIRS
         together = row[:-1] == row[1:]
-        width = len(self._prior) + _PAIRS
+        width = self._words + _PAIRS
         cells = np.unique(np.concatenate([row * width + flat, row[:-1][together] * width + pair[together]]))
         starts = np.searchsorted(cells, np.arange(len(tokens) + 1) * width)
         return scipy.sparse.csr_array(
@@ -126,24 +132,6 @@ def fit(
     """
     sample = range(min(SAMPLE, len(texts)))
     taught = teach(sample)
-    made = Fitted(model.words, word_vectors(model), model.threads)
-    made.fit(texts[: len(sample)], taught, texts[:_COUNTED])
+    made = Fitted(model).fit(texts[: len(sample)], taught, texts[:_COUNTED])
     logger.info("fitted=%s sample=%d words=%d", model.name, len(sample), len(made._vectors))
     return made.embed
-
-
-def word_vectors(model: Int8) -> Vectors:
-    """What the model says of each token of its vocabulary alone; kept in the cache folder (23 MB)."""
-    path = model.cache / f"{model.name}.words.npy"
-    try:
-        return np.asarray(np.load(path), np.float32)
-    except (OSError, ValueError):
-        found = model.one_by_one(np.arange(model.vocabulary())).astype(np.float16)
-        found -= found.mean(axis=0, dtype=np.float32).astype(np.float16)
-        file = io.BytesIO()
-        np.save(file, found)
-        try:
-            write_whole(path, [file.getvalue()])
-        except OSError as problem:
-            logger.warning("%s not kept: %s", path, problem)
-        return found.astype(np.float32)
