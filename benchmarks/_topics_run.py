@@ -31,7 +31,7 @@ def ours(texts: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
 
     imported = time.perf_counter()
     clean = [text.clean(t) for t in texts]
-    encoder = _encoder(encoders, json.loads(given.encoder), given.cache)
+    encoder = encoders.make(json.loads(given.encoder), cache=given.cache)
     vectors = encoder.encode(clean)
     encoded = time.perf_counter()
     model = topics.fit(clean, vectors, topics.TopicOptions(seed=given.seed))
@@ -49,12 +49,6 @@ def ours(texts: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
         options: dict[str, Any] = {"seed": given.seed, "n_topics": given.k}
         made["labels_at_k"] = topics.fit(clean, vectors, topics.TopicOptions(**options)).labels.tolist()
     return made
-
-
-def _encoder(encoders: Any, options: dict[str, Any], cache: Path) -> Any:
-    if hasattr(encoders, "make"):
-        return encoders.make(options, cache=cache)
-    return encoders.minilm(cache)
 
 
 def bertopic(texts: Sequence[str], given: argparse.Namespace) -> dict[str, Any]:
@@ -192,7 +186,7 @@ def main() -> None:
     if given.what == "warm":
         from feedback_lib import encoders
 
-        _encoder(encoders, json.loads(given.encoder), given.cache).encode(texts[:1])
+        encoders.make(json.loads(given.encoder), cache=given.cache).encode(texts[:1])
         return
     if given.what == "warm-peer":
         importlib.import_module("bertopic")  # its modules come from the disk once, as ours do

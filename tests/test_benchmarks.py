@@ -1,5 +1,6 @@
 """Every benchmark can be run without arguments, or on a file given, and prints one JSON object per result."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -55,14 +56,92 @@ def test_each_says_how_to_use_it_and_needs_no_argument(name):
     assert not [part for part in required if part.strip().startswith("--")]
 
 
+@pytest.fixture(scope="module")
+def measures():
+    """The module `benchmarks.topics`, which is no part of a package that is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT))
+        yield importlib.import_module("benchmarks.topics")
+
+
 @pytest.mark.slow
 def test_topics_and_triage_are_measured_on_a_file_given(texts):
     (ours,) = results("topics", "--data", str(texts))
     assert (ours["documents"], ours["labels"], ours["data"]) == (36, 3, "texts.parquet")
     assert 0 <= ours["nmi"] <= 1
+    assert ours["repeat"]
+    assert ours["seconds"] >= ours["encode_seconds"] + ours["fit_seconds"] > 0
+    assert ours["cpu_seconds"] > 0
+    assert ours["peak_mb"] > 50
     found = results("triage", "--data", str(texts))
     assert [result["n"] for result in found] == [36, 36]
     assert all(0 <= result["accuracy"] <= 1 for result in found)
+
+
+def test_a_peer_that_cannot_be_run_is_said_to_be_so(texts, tmp_path):
+    lacking = tmp_path / "python"
+    lacking.write_text("#!/bin/sh\nexit 1\n")
+    lacking.chmod(0o755)
+    ours, peer = results("topics", "--data", str(texts), "--peer", "bertopic", "--peer-python", str(lacking), "--once")
+    assert ours["repeat"] is None
+    assert peer["name"] == "bertopic"
+    assert "peer-requirements.txt" in peer["not_run"]
+
+
+def test_accuracy_matches_topics_to_classes_one_to_one_and_counts_texts_without_topic_as_wrong(measures):
+    truth = ["a", "a", "a", "b", "b", "c"]
+    assert measures.accuracy(truth, [1, 1, 1, 0, 0, 2]) == 1
+    assert measures.accuracy(truth, [0, 0, 0, 0, 0, 1]) == pytest.approx(4 / 6)
+    assert measures.accuracy(truth, [0, 0, -1, 1, 1, -1]) == pytest.approx(4 / 6)
+    assert measures.accuracy(truth, [-1] * 6) == 0
+
+
+def test_words_that_stand_together_cohere_and_words_that_never_do_do_not(measures):
+    texts = ["open the door", "open a door", "pay the bill", "pay a bill"] * 5
+    assert measures.coherence(texts, [["open", "door"], ["pay", "bill"]]) == pytest.approx(1)
+    assert measures.coherence(texts, [["open", "bill"]]) == pytest.approx(-1)
+    assert measures.coherence(texts, [["open", "the"]]) == pytest.approx(0)
+    assert measures.coherence(texts, [["open door", "open"]]) is None
+    assert measures.diversity([["a", "b"], ["A", "c"]]) == pytest.approx(3 / 4)
+
+
+def test_labelled_sets_of_a_folder_are_found_and_their_parts_put_together(measures, tmp_path):
+    rows = pl.DataFrame({"text": [f"text {i}" for i in range(20)], "label": ["a", "b"] * 10})
+    rows.write_parquet(tmp_path / "told_train.parquet")
+    rows.write_parquet(tmp_path / "told_test.parquet")
+    rows.with_columns(repo=pl.lit("x/y").repeat_by(1).list.first()).write_parquet(tmp_path / "one_class.parquet")
+    rows.drop("label").write_parquet(tmp_path / "unlabelled.parquet")
+    rows.with_columns(label="text").write_parquet(tmp_path / "every_row_its_own.parquet")
+    (found,) = measures.reference_texts(tmp_path)
+    assert (found.name, found.rows.height) == ("told", 40)
+
+
+def test_the_results_page_says_where_the_peer_is_better(measures):
+    ours = {
+        "benchmark": "topics", "name": "ours", "data": "told", "documents": 40, "labels": 2, "topics": 2, "nmi": 0.9,
+        "ari": 0.8, "diversity": 0.5, "seconds": 2.0, "cpu_seconds": 2.0, "repeat": True, "repeat_ari": 1.0,
+    }  # fmt: skip
+    peer = {
+        **ours, "name": "bertopic", "nmi": 0.7, "ari": 0.4, "diversity": 0.6, "seconds": 20.0, "cpu_seconds": 30.0,
+        "repeat": False, "repeat_ari": 0.7, "seconds_ratio": 10.0, "cpu_ratio": 15.0, "ari_ratio": 2.0,
+        "nmi_difference": 0.2,
+    }  # fmt: skip
+    page = measures.markdown([ours, peer])
+    assert "### told: 40 texts, 2 labels" in page
+    assert "Where we lose: diversity 0.500 against 0.600." in page
+    assert "10.0 × as fast" in page
+    assert measures.losses([ours, {**peer, "diversity": 0.4}]) == []
+
+
+def test_duplicates_are_measured_on_a_folder_given(tmp_path):
+    said = ["Export fails", "Dark mode please", "The export fails", "Folder names", "Invoices late", "Search empty"]
+    issues = {"Issue id": list("abcdef"), "Summary": said, "Description": [""] * 6}
+    pl.DataFrame(issues).write_parquet(tmp_path / "gitbugs_hadoop.parquet")
+    (tmp_path / "gitbugs_hadoop_duplicates.csv").write_text("Issue id,Duplicate id\nc,a\nc,zz\n")
+    found = {result["name"]: result for result in results("duplicates", "--data", str(tmp_path))}
+    assert [found[way]["recall_at_1"] for way in ("lexical", "dense", "fused")] == [1, 1, 1]
+    assert found["fused"]["asked"] == 1
+    assert found["score >= 0.5"]["pairs"] <= found["score >= 0.02"]["pairs"]
 
 
 def test_the_store_is_measured_beside_a_plain_merge():
@@ -72,7 +151,8 @@ def test_the_store_is_measured_beside_a_plain_merge():
 
 @pytest.mark.slow
 def test_topics_without_a_file_are_measured_on_the_themes_of_the_sample():
-    (ours,) = results("topics")
+    (ours,) = results("topics", "--sets", "sample", "--peer", "none", "--once")
     assert ours["documents"] > 1000
     assert ours["labels"] > 20
     assert ours["nmi"] > 0.5
+    assert ours["label_overlap"] > 0.3

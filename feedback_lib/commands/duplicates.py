@@ -232,7 +232,7 @@ def _opened(params: str, overrides: Sequence[str]) -> tuple[Config, Store]:
 def _encoder(cfg: Config) -> Any:
     from feedback_lib import config, encoders
 
-    return encoders.minilm(config.cache_dir(), threads=cfg.threads)
+    return encoders.make(cfg.encoder, cache=config.cache_dir(), threads=cfg.threads)
 
 
 def _since(cfg: Config, store: Store, as_of: str | None) -> dt.datetime:
