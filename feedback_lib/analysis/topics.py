@@ -28,10 +28,10 @@ _BLOCK = 1024
 # subsets (intents, titles, issues, questions, logs, mixtures; 500 to 40,000 texts; 5 to 520 labels), where the choice
 # reaches on average 96 % of the ARI of the best resolution for the set, in the worst 84 %. No fixed resolution reaches
 # more than 82 %, in the worst 41 %.
-_RESOLUTIONS = tuple(2.0**power for power in range(-4, 6))
+_RESOLUTIONS = tuple(2.0**power for power in range(-3, 6))
 _MODULARITY = 0.35
 _DIMENSIONS, _SEEN = 128, 64  # of the principal components that the graph and the silhouettes see
-_JUDGED = 8_000  # texts whose silhouettes are looked at
+_JUDGED = 8_000  # texts that the components and the silhouettes are taken from
 _NAMED = 50_000  # texts that topics are named from
 
 
@@ -55,7 +55,7 @@ class TopicOptions:
     join: float = 0.12
     largest: float = 0.08
     split: float = 0.14
-    weak: float = 0.2
+    weak: float = 0.12
     max_fit: int = 20_000
     seed: int = 42
     n_topics: int | None = None
@@ -245,17 +245,19 @@ def _principal(grid: Vectors) -> Vectors:
     """
     import threadpoolctl
 
-    n, d = grid.shape
+    n, d = len(grid), grid.shape[1]
     second, first = np.zeros((d, d)), np.zeros(d)
-    for start in range(0, n, _BLOCK):
-        block = grid[start : start + _BLOCK].astype(np.float64)
+    looked = grid[_evenly(n, _JUDGED, 0.5)]
+    for start in range(0, len(looked), _BLOCK):
+        block = looked[start : start + _BLOCK].astype(np.float64)
         second += block.T @ block
         first += block.sum(axis=0)
     with threadpoolctl.threadpool_limits(1):
-        axes = np.linalg.eigh(second / n - np.outer(first / n, first / n))[1][:, ::-1][:, :_DIMENSIONS]
+        middle = first / len(looked)
+        axes = np.linalg.eigh(second / len(looked) - np.outer(middle, middle))[1][:, ::-1][:, :_DIMENSIONS]
     axes = axes * np.sign(np.take_along_axis(axes, np.abs(axes).argmax(axis=0)[None, :], axis=0))
     axes = np.rint(axes * _GRID)
-    middle = np.rint(first / n)
+    middle = np.rint(middle)
     seen = np.empty((n, axes.shape[1]), np.float32)
     for start in range(0, n, _BLOCK):
         block = (grid[start : start + _BLOCK].astype(np.float64) - middle) @ axes
@@ -445,45 +447,52 @@ def _to_centres(vectors: Vectors, centroids: Vectors) -> Iterator[tuple[slice, V
 def _placed(vectors: Vectors, labels: Labels, options: TopicOptions) -> tuple[Labels, Floats, Floats]:
     """Labels of all texts, their scores, and the sums of the groups' vectors, the largest group first.
 
-    Texts without a group get the nearest one, then the weak ones are taken out.
+    Texts without a group, and those that sit badly in theirs, get the nearest one; where that is too far they have
+    none. (Groups made by neighbours alone hold 5 to 20 % such texts where topics are broad, and most of them are near
+    another centre.)
     """
-    k, d = int(labels.max()) + 1, vectors.shape[1]
-    sums = np.zeros((k + 1, d))  # the last: of all
+    k = int(labels.max()) + 1
+    whole = np.zeros((1, vectors.shape[1]))
     for start in range(0, len(vectors), _BLOCK):
-        sums[:k] += _sums(_on_grid(vectors[start : start + _BLOCK]), labels[start : start + _BLOCK], k)[0]
-    labels, nearest = labels.copy(), np.empty(len(vectors))
-    loose = np.zeros((k, d))
-    for rows, grid, cosines in _to_centres(vectors, _unit(sums[:k]).astype(np.float32)):
-        fresh = labels[rows] < 0
-        labels[rows] = np.where(fresh, cosines.argmax(axis=1), labels[rows])
+        whole += _on_grid(vectors[start : start + _BLOCK]).sum(axis=0, dtype=np.float64)
+    sums = _sums_of(vectors, labels, k)
+    own, all_ = _own(vectors, labels, sums), _own(vectors, np.zeros_like(labels), whole, alone=False)
+    if k < 3 or len(vectors) < 20 * options.min_size:  # few texts, or one or two topics: the whole set is the topic
+        all_ = np.full(len(vectors), -1.0)
+    least = np.maximum(options.weak, all_ - 0.02)
+    kept, nearest = labels, np.empty(len(vectors))
+    labels = labels.copy()
+    for rows, _, cosines in _to_centres(vectors, _unit(sums).astype(np.float32)):
         nearest[rows] = cosines.max(axis=1)
-        loose += _sums(grid, np.where(fresh, labels[rows], -1), k)[0]
-        sums[k] += grid.sum(axis=0, dtype=np.float64)
-    sums[:k] += loose
-    own, whole = _own(vectors, labels, sums[:k]), _own(vectors, np.zeros_like(labels), sums[k:], own=False)
-    weak = own < options.weak
-    if k > 2 and len(vectors) >= 20 * options.min_size:  # few texts, or one or two topics: the whole set is the topic
-        weak |= own < whole - 0.02
-    sizes = np.bincount(labels[~weak], minlength=k)
+        moved = own[rows] < least[rows]
+        here = np.arange(len(moved))
+        cosines[here, kept[rows]] = np.where(kept[rows] >= 0, own[rows], cosines[here, kept[rows]])
+        near = cosines.argmax(axis=1)
+        labels[rows] = np.where(moved, np.where(cosines[here, near] < least[rows], -1, near), labels[rows])
+    sizes = np.bincount(labels[labels >= 0], minlength=k)
     order = [i for i in np.argsort(-sizes, kind="stable").tolist() if sizes[i] >= options.min_size]
-    rank = np.full(k, -1)
+    rank = np.full(k + 1, -1)
     rank[order] = np.arange(len(order))
-    labels = np.where(weak, -1, rank[labels])
-    sums = np.zeros((len(order), d))
-    for start in range(0, len(vectors), _BLOCK):
-        if len(order):
-            sums += _sums(_on_grid(vectors[start : start + _BLOCK]), labels[start : start + _BLOCK], len(order))[0]
-    scores = np.where(labels >= 0, _own(vectors, labels, sums) if len(order) else 0, nearest)
+    labels = rank[labels]
+    sums = _sums_of(vectors, labels, len(order))
+    scores = np.where(labels >= 0, _own(vectors, labels, sums), nearest)
     return labels, np.clip(scores, 0.0, 1.0), sums
 
 
-def _own(vectors: Vectors, labels: Labels, sums: Floats, *, own: bool = True) -> Floats:
-    """Cosine of each text to the sum of its group, without the text itself when it is its own."""
-    found = np.empty(len(vectors))
-    for start in range(0, len(vectors), _BLOCK):
-        rows = slice(start, start + _BLOCK)
+def _sums_of(vectors: Vectors, labels: Labels, count: int) -> Floats:
+    sums = np.zeros((count, vectors.shape[1]))
+    for start in range(0, len(vectors) if count else 0, _BLOCK):
+        sums += _sums(_on_grid(vectors[start : start + _BLOCK]), labels[start : start + _BLOCK], count)[0]
+    return sums
+
+
+def _own(vectors: Vectors, labels: Labels, sums: Floats, *, alone: bool = True) -> Floats:
+    """Cosine of each text to the sum of its group, without the text itself if it is to be left out; -1 for no group."""
+    found = np.full(len(vectors), -1.0)
+    for start in range(0, len(vectors) if len(sums) else 0, _BLOCK):
+        rows = start + np.flatnonzero(labels[start : start + _BLOCK] >= 0)
         grid = _on_grid(vectors[rows]).astype(np.float64)
-        others = sums[labels[rows]] - (grid if own else 0)
+        others = sums[labels[rows]] - (grid if alone else 0)
         lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(grid, axis=1)
         found[rows] = (grid * others).sum(axis=1) / np.maximum(lengths, 1e-9)
     return found
