@@ -17,6 +17,8 @@ _Flags = npt.NDArray[np.bool_]
 _PHRASE = 1.5  # in a name two words say more than one: "credit card", not "card"
 _TOGETHER = 0.2  # a pair is a term when at least this share of those who use one of its words use both together
 _TAIL = 0.1  # a term that weighs less than this share of the first says too little to be shown
+_LIFT = 1.5  # used less than this many times as often as by everybody, it is the product's name, not the topic's
+_LARGE = 10  # from so many members on, a term of two of them is passed over: it may be a name both sign with
 _SHARED = 0.1  # a term used by fewer members is one person's word, not the topic's
 
 # Polite words and words that say only that somebody has a problem: they are in every topic and name none.
@@ -27,6 +29,7 @@ tried trying ok yes no really thing things lot possible able work works working 
 make makes made going go goes went come comes day days time times today yesterday since get gets got set sure help
 appreciated advance best kind good better different reason happen happens happened think persist solution fix fixed
 """
+_DENIED = frozenset(("work", "works", "working"))  # they say something after "not" only
 # Ordinary nouns and verbs of our field that scikit-learn's list of stop-words holds.
 _MEANT = "name system computer bill call empty full fill bottom top side move find found detail amount back front show"
 _TOKEN = re.compile(r"[^\W_](?:[\w'’+#-]*[\w+#])?|[.,;:!?()\[\]\"\n]")
@@ -69,11 +72,12 @@ def words(texts: Sequence[str], labels: Labels) -> list[tuple[str, ...]]:
 
     most = np.maximum(share(pair.topic, pair.code // stems), share(pair.topic, pair.code % stems))
     pair = pair.where((pair.share >= _TOGETHER * most) & (pair.count > 1))
+    single_fits, pair_fits = single.usable(sizes), pair.usable(sizes)
     chosen = []
-    for label, one, two in zip(range(k), single.best(k), pair.best(k), strict=True):
-        terms = [(float(single.weight[i]), float(single.share[i]), corpus.forms[int(single.code[i])]) for i in one]
-        terms += [(float(pair.weight[i]) * _PHRASE, float(pair.share[i]), shown(int(pair.code[i]))) for i in two]
-        shared = [term for term in terms if term[1] > max(_SHARED, 1 / int(sizes[label]))]
+    for one, two in zip(single.best(k), pair.best(k), strict=True):
+        terms = [(float(single.weight[i]), bool(single_fits[i]), corpus.forms[int(single.code[i])]) for i in one]
+        terms += [(float(pair.weight[i]) * _PHRASE, bool(pair_fits[i]), shown(int(pair.code[i]))) for i in two]
+        shared = [term for term in terms if term[1]]
         terms = sorted(shared if len(shared) > 1 else terms, key=lambda term: (-term[0], term[2]))
         telling = [term[2] for term in terms if term[0] >= _TAIL * terms[0][0]]
         chosen.append(tuple(distinct(telling)[:10]))
@@ -131,7 +135,7 @@ class _Corpus:
     telling: _Flags  # word → whether a term may begin and end with it
     number: _Flags  # word → whether it begins with a digit; only in a pair it says something
     denies: _Flags
-    function: _Flags  # a stop-word of English or a mark
+    deniable: _Flags
 
 
 def _read(texts: Sequence[str]) -> _Corpus:
@@ -169,8 +173,8 @@ def _read(texts: Sequence[str]) -> _Corpus:
         forms=best,
         telling=np.array([len(t) > 1 and t[0].isalnum() and not {t, t.partition("'")[0]} & empty for t in every]),
         number=np.array([t[0].isdigit() for t in every]),
-        denies=np.array([t in ("not", "no", "never", "cannot", "cant") or t.endswith("n't") for t in every]),
-        function=np.array([t in function or not t[0].isalnum() for t in every]),
+        denies=np.array([t in ("not", "never", "cannot", "cant") or t.endswith("n't") for t in every]),
+        deniable=np.array([t[0].isalpha() and (t not in empty or t in _DENIED) for t in every]),
     )
 
 
@@ -223,6 +227,12 @@ class _Terms:
 
     def where(self, kept: _Flags) -> _Terms:
         return _Terms(*(getattr(self, field.name)[kept] for field in dataclasses.fields(self)))
+
+    def usable(self, sizes: _Ints) -> _Flags:
+        """Whether a term speaks for the topic: used by enough members, and clearly more often than by everybody."""
+        enough = (self.share > _SHARED) & (self.count >= np.where(sizes[self.topic] < _LARGE, 2, 3))
+        kept: _Flags = enough & (self.weight >= self.share * np.log(_LIFT))
+        return kept
 
     def best(self, topics: int, most: int = 50) -> list[_Ints]:
         """The entries of each topic that weigh most."""
@@ -282,7 +292,7 @@ def _neighbours(corpus: _Corpus) -> tuple[_Ints, _Ints, _Ints]:
     one, two, text = corpus.word[:-1], corpus.word[1:], corpus.text[:-1]
     same = (text == corpus.text[1:]) & (corpus.stem[one] != corpus.stem[two])
     telling = same & corpus.telling[one] & corpus.telling[two] & ~(corpus.number[one] & corpus.number[two])
-    denied = same & corpus.denies[one] & ~corpus.function[two] & ~corpus.number[two]
+    denied = same & corpus.denies[one] & corpus.deniable[two]
     denying = np.full(int(denied.sum()), len(corpus.shown) - 1, np.int64)
     return (
         np.concatenate([one[telling], denying]),
