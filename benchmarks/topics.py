@@ -452,7 +452,8 @@ def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
             + " |"
             for row in ran
         ]
-        lines += ["", _about(some).capitalize() + "." if _about(some) else ""]
+        if _about(some):
+            lines += ["", _about(some)[0].upper() + _about(some)[1:] + "."]
         lost = losses(some)
         if lost:
             lines += ["", "Where we lose: " + "; ".join(lost) + "."]
