@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from feedback_lib import encoders
-from feedback_lib.encoders import int8
+from feedback_lib.encoders import cached, int8
 from feedback_lib.errors import ConfigError, ReadOnlyError, TransportError
 
 WORDS = ["[UNK]", "login", "fails", "search", "slow", "today"]
@@ -356,6 +356,15 @@ def test_no_hub_says_that_a_model_is_fetched_once(tmp_path):
 
 
 # --- the cache around them
+
+
+def test_equal_texts_have_equal_vectors_however_far_apart(tmp_path, folder, monkeypatch):
+    monkeypatch.setattr(cached, "_ROWS", 2)
+    found = encoders.make({"kind": "static", "path": str(folder)}, cache=tmp_path).encode(
+        ["login", "login fails", "slow", "login", "search today", "login fails", "login"]
+    )
+    assert np.array_equal(found[[0, 1, 0, 0]], found[[3, 5, 6, 0]])
+    assert found[[2, 4]] == pytest.approx(unit(np.stack([TABLE[4], TABLE[3] + TABLE[5]])), abs=2e-3)
 
 
 def test_a_cache_that_breaks_is_a_warning(tmp_path, folder, caplog):

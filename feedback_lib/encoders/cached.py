@@ -22,6 +22,7 @@ Vectors = npt.NDArray[np.float32]
 
 _BLOCK = 2048  # texts embedded and committed at a time
 _ASKED = 500  # keys in one query
+_ROWS = 65536  # rows of the result worked on at a time
 
 
 class Model(Protocol):
@@ -105,11 +106,13 @@ class Cached:
             if len(todo):
                 vectors = self._embed(texts, keys, rows, todo, vectors, store)
         assert vectors is not None
-        for start in range(0, len(texts), 65536):
-            block = vectors[same[start : start + 65536]]
+        places = np.arange(len(texts))
+        for some in np.array_split(rows, len(rows) // _ROWS + 1):
             # kept as float16, fresh or cached alike, so that the first run and the second see the same numbers
-            block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-9)
-            vectors[start : start + 65536] = block
+            block = vectors[some]
+            vectors[some] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-9)
+        for some in np.array_split(places[same != places], len(texts) // _ROWS + 1):
+            vectors[some] = vectors[same[some]]
         return vectors
 
     def _embed(
