@@ -220,7 +220,7 @@ def _learn(obj: Mapping[str, bool], store: Store, cfg: Config, as_json: bool) ->
 
     tell = progress(obj)
     tell("… learning from your answers")
-    encoder = encoders.minilm(config.cache_dir(), threads=cfg.threads)
+    encoder = encoders.make(cfg.encoder, cache=config.cache_dir(), threads=cfg.threads)
     trained = labelling.retrain(store, encoder.encode, cfg.seed)
     if as_json:
         print_json(trained.reviewed_quality)
