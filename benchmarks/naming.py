@@ -16,7 +16,6 @@ import argparse
 import json
 import re
 import resource
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +57,7 @@ def measure(texts: list[str], truth: list[str], partitions: Sequence[str], seed:
     from feedback_lib.analysis import naming, topics
 
     encoder = encoders.minilm()
+    naming.words(texts[:50], np.zeros(len(texts[:50]), np.int64))  # imports are not counted
     classes, gold = np.unique(np.array(truth), return_inverse=True)
     shown = encoder.encode([class_name(str(label)) for label in classes])
     results = []
@@ -130,23 +130,23 @@ def main() -> None:
 
     import polars as pl
 
-    with tempfile.TemporaryDirectory() as folder:
-        data, text, label = given.data, given.text, given.label
-        if data is None:
-            from benchmarks.topics import sample_texts
+    if given.data is None:
+        from benchmarks.topics import sample_texts
 
-            data, text, label = sample_texts(Path(folder)), "text", "label"
-        rows = pl.read_parquet(data).select(text=pl.col(text).cast(pl.String), label=pl.col(label).cast(pl.String))
-    rows = rows.drop_nulls()
+        rows = sample_texts().rows
+    else:
+        columns = {name: pl.col(getattr(given, name)).cast(pl.String) for name in ("text", "label")}
+        rows = pl.read_parquet(given.data).select(**columns).drop_nulls()
     if given.rows and given.rows < rows.height:
         rows = rows.sample(given.rows, seed=given.seed)
+    shown = given.data.name if given.data else "the sample"
     for result in measure(rows["text"].to_list(), rows["label"].to_list(), given.partitions, given.seed):
-        result = {"data": Path(data).name, **result}
+        result = {"data": shown, **result}
         if given.json:
             print(json.dumps(result), flush=True)
         else:
-            shown = (f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in result.items())
-            print("  ".join(shown), flush=True)
+            parts = (f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in result.items())
+            print("  ".join(parts), flush=True)
 
 
 if __name__ == "__main__":
