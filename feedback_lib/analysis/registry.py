@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 # Chosen on banking77, Stack Overflow titles and a mixture of both, cut into eight weeks: see benchmarks/registry.py.
 NEAREST = 10  # neighbours of a text that have a say in its topic
+CLOSEST = 10  # neighbours that say whether a text is of something new
 NEWEST_DAYS = (14, 7, 3, 1)  # a topic is born of what was said in these days: the most that are not most of the window
 NOVEL, NOVEL_MEAN = 0.65, 0.75  # how far above chance the share of new neighbours of a newborn topic's texts is
 BORN = 0.5  # a newborn topic is at least so far from all others, as a share of what most topics are
@@ -394,17 +395,19 @@ class _Work:
     def bear(self) -> None:
         """New topics out of texts that resemble what is as new as themselves, or that fit nothing."""
         rows = self._unsettled()
-        if len(rows) < 2 * self.options.min_size:
+        if len(rows) < self.options.min_size:
             return
         new = np.zeros(len(self.labels), bool)
         new[rows] = True
         chance = float(new.mean())
         novelty = np.zeros(len(self.labels))
-        novelty[rows] = (self._novelty(rows, new) - chance) / (1 - chance)
+        novelty[rows] = (self._novelty(rows, new) - chance) / max(1 - chance, 1e-9)
         chosen = rows[novelty[rows] >= NOVEL]
-        if len(chosen) < 2 * self.options.min_size:
+        if len(chosen) < self.options.min_size:
             return
         groups = topics.fit([""] * len(chosen), self.vectors[chosen], self.options).labels
+        if len(chosen) < 2 * self.options.min_size:  # too few for a fit: one topic or none
+            groups = np.zeros(len(chosen), np.int64)
         apart, old = self._apart(), self._settled_centres(new)
         found = self._together([chosen[groups == g] for g in range(int(groups.max(initial=-1)) + 1)], TWINS * apart)
         for members in sorted(found, key=lambda m: (-len(m), int(m[0]))):
@@ -422,6 +425,8 @@ class _Work:
 
     def _unsettled(self) -> Ids:
         """Texts a new topic may be born of: those without a topic, and those of the newest days."""
+        if not len(self.at):
+            return np.empty(0, np.int64)
         loose = self.labels < 0
         for days in NEWEST_DAYS:
             newest = self.at > self.at.max() - days * 86_400_000_000
@@ -603,11 +608,11 @@ class _Work:
         cosines: Floats = products / np.linalg.norm(centres, axis=1) / self.lengths[rows, None]
         return cosines
 
-    def _nearest(self, rows: Ids, columns: Ids) -> Iterable[tuple[Ids, Ids, Floats]]:
+    def _nearest(self, rows: Ids, columns: Ids, most: int = NEAREST) -> Iterable[tuple[Ids, Ids, Floats]]:
         """Blocks of rows, the nearest columns of each other than itself, and their cosines."""
         if len(columns) > self.options.max_fit:
             columns = columns[np.unique(np.linspace(0, len(columns) - 1, self.options.max_fit).astype(int))]
-        count = min(NEAREST, len(columns) - 1)
+        count = min(most, len(columns) - 1)
         if count < 1:
             return
         place = np.full(len(self.labels), -1, np.int64)
@@ -640,7 +645,8 @@ class _Work:
 
     def _novelty(self, rows: Ids, new: npt.NDArray[np.bool_]) -> Floats:
         """Share of a text's neighbours that are new, too."""
-        shares = [new[nearest].mean(axis=1) for _, nearest, _ in self._nearest(rows, np.arange(len(self.labels)))]
+        everything = np.arange(len(self.labels))
+        shares = [new[nearest].mean(axis=1) for _, nearest, _ in self._nearest(rows, everything, CLOSEST)]
         return np.concatenate(shares) if shares else np.zeros(len(rows))
 
     def _away(self, members: Ids, others: Sequence[int] | Sequence[Floats]) -> Floats:
