@@ -278,6 +278,7 @@ def measure(name: str, one: Labelled, python: Path, folder: Path, given: argpars
             _process(Path(sys.executable), "vectors", path, vectors)
             options += ["--vectors", vectors]
         again += ["--vectors", vectors]
+    load = round(os.getloadavg()[0], 1)  # what else the machine was doing: above 0.5 a core, trust CPU seconds only
     took = _process(python, name, path, out, *options)
     first = json.loads(out.read_text())
     row = {
@@ -293,7 +294,7 @@ def measure(name: str, one: Labelled, python: Path, folder: Path, given: argpars
         "repeat": None, "repeat_ari": None,
         **took,
         **{key: first[key] for key in ("peak_mb", "import_seconds", "encode_seconds", "fit_seconds")},
-        "embedding": first["embedding"], "version": first["version"],
+        "embedding": first["embedding"], "version": first["version"], "cores": os.cpu_count(), "load": load,
     }  # fmt: skip
     if "--vectors" in options:
         row["embedding"] = "all-MiniLM-L6-v2, fp32, made by us and not counted: no sentence-transformers"
@@ -353,7 +354,11 @@ def results(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
             ours = measure("ours", one, Path(sys.executable), folder, given)
             yield {**ours, "first_use_seconds": made["seconds"]}
             if peer:
-                theirs = measure("bertopic", one, peer, folder, given)
+                try:
+                    theirs = measure("bertopic", one, peer, folder, given)
+                except RuntimeError as problem:
+                    yield {"benchmark": "topics", "name": "bertopic", "data": one.name, "not_run": str(problem)}
+                    continue
                 yield {
                     **theirs,
                     "seconds_ratio": theirs["seconds"] / ours["seconds"],
@@ -439,25 +444,64 @@ def _by_set(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, An
     return found
 
 
+PAGE = """# Topics, beside BERTopic's defaults
+
+For anyone who wonders whether to use the workbench's topics or to call BERTopic themselves. Both are given the same
+rows and judged by the same measures; the true labels are seen by neither. Written by `python -m benchmarks.topics
+--markdown` from the results of
+
+```sh
+make peer                                             # once: .venv-peer with BERTopic, torch, UMAP, HDBSCAN
+make bench                                            # {rows:,} rows of every labelled set in the reference folder
+python -m benchmarks.topics --full                    # all rows, and 100,000 texts (hours, most the peer's)
+python -m benchmarks.topics --data FILE.parquet --text text --label label --peer bertopic --json
+```
+
+"Ours" is the default of a weekly run. "BERTopic" is `BERTopic()` {version} as its documentation begins: MiniLM-L6-v2 by
+sentence-transformers, UMAP, HDBSCAN, its own words. Every run is a process of its own and seconds are those of the
+whole process, imports and embedding included; models are on disk, vectors are not. The machine has {cores} cores and no
+GPU; the load before each run was {load}{trust}
+
+- **coverage**: share of texts that have a topic.
+- **NMI**, **ARI**: against the labels, texts without a topic as one group.
+- **accuracy at k**: given the true number of topics (ours `n_topics`, BERTopic `nr_topics`, its outliers not counted as
+  a topic), best one-to-one match; a text without a topic is wrong.
+- **coherence**: mean NPMI of pairs of a topic's ten words. **diversity**: share of different words among them.
+- **label overlap**: share of topics whose ten words are nearest, by MiniLM, to the name of the class that most of its
+  texts have.
+- **repeat**: whether a second run gives the same labels; if not, their ARI with the first.
+
+"""
+
+
 def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The tables and the losses of the results page."""
-    lines = []
+    """The results page: how it was measured, a table per set, and where we lose."""
+    rows = [row for row in rows if row.get("benchmark") == "topics"]
+    ran = [row for row in rows if "not_run" not in row]
+    loads = [row["load"] for row in ran if row.get("load") is not None] or [0.0]
+    cores = next((row["cores"] for row in ran if row.get("cores")), os.cpu_count() or 1)
+    trust = ": other work ran beside it, so compare CPU seconds, not seconds." if max(loads) > cores / 2 else "."
+    version = next((row.get("version") for row in ran if row["name"] != "ours"), "")
+    load = f"{min(loads):g} to {max(loads):g}"
+    lines = [PAGE.format(rows=ROWS, cores=cores, load=load, trust=trust, version=version).rstrip(), ""]
+    lost: list[str] = []
     for name, some in _by_set(rows).items():
-        ran = [row for row in some if "not_run" not in row]
-        lines += [f"### {name}: {ran[0]['documents']:,} texts, {ran[0]['labels']} labels", ""]
+        here = [row for row in some if "not_run" not in row]
+        if not here:
+            continue
+        lines += [f"## {name}: {here[0]['documents']:,} texts, {here[0]['labels']} labels", ""]
         lines += ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --: |" * len(COLUMNS)]
-        lines += [
-            f"| {'**ours**' if row['name'] == 'ours' else 'BERTopic'} | "
-            + " | ".join(_shown(key, row) for key in COLUMNS)
-            + " |"
-            for row in ran
-        ]
+        for row in here:
+            side = "**ours**" if row["name"] == "ours" else "BERTopic"
+            lines.append(f"| {side} | " + " | ".join(_shown(key, row) for key in COLUMNS) + " |")
         if _about(some):
             lines += ["", _about(some)[0].upper() + _about(some)[1:] + "."]
-        lost = losses(some)
-        if lost:
-            lines += ["", "Where we lose: " + "; ".join(lost) + "."]
+        if losses(some):
+            lost.append(f"- {name}: {'; '.join(losses(some))}.")
         lines.append("")
+    compared = any(row["name"] != "ours" for row in ran)
+    if compared:
+        lines += ["## Where we lose", "", *(lost or ["In nothing measured here."]), ""]
     return "\n".join(lines)
 
 
@@ -494,7 +538,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="JSONL", help="only print a results file as Markdown")
     given = parser.parse_args()
     if given.markdown:
-        print(markdown(json.loads(line) for line in given.markdown.read_text("utf-8").splitlines()))
+        print(markdown(json.loads(line) for line in given.markdown.read_text("utf-8").splitlines()), end="")
         return
     given.peer = given.peer or ("none" if given.data else "bertopic")
     shown: list[Mapping[str, Any]] = []

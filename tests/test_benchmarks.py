@@ -120,6 +120,7 @@ def test_the_results_page_says_where_the_peer_is_better(measures):
     ours = {
         "benchmark": "topics", "name": "ours", "data": "told", "documents": 40, "labels": 2, "topics": 2, "nmi": 0.9,
         "ari": 0.8, "diversity": 0.5, "seconds": 2.0, "cpu_seconds": 2.0, "repeat": True, "repeat_ari": 1.0,
+        "cores": 2, "load": 3.0,
     }  # fmt: skip
     peer = {
         **ours, "name": "bertopic", "nmi": 0.7, "ari": 0.4, "diversity": 0.6, "seconds": 20.0, "cpu_seconds": 30.0,
@@ -127,9 +128,10 @@ def test_the_results_page_says_where_the_peer_is_better(measures):
         "nmi_difference": 0.2,
     }  # fmt: skip
     page = measures.markdown([ours, peer])
-    assert "### told: 40 texts, 2 labels" in page
-    assert "Where we lose: diversity 0.500 against 0.600." in page
+    assert "## told: 40 texts, 2 labels" in page
+    assert "- told: diversity 0.500 against 0.600." in page
     assert "10.0 × as fast" in page
+    assert "compare CPU seconds" in page
     assert measures.losses([ours, {**peer, "diversity": 0.4}]) == []
 
 
