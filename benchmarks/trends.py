@@ -75,7 +75,7 @@ class World:
         heard = people.sum(axis=0) + rng.poisson(others * part)
         exposed = None
         if exposure:
-            exposed = np.round(50_000 * np.repeat(self.growing ** np.arange(weeks), 7))
+            exposed = np.tile(np.round(50_000 * np.repeat(self.growing ** np.arange(weeks), 7)), (len(people), 1))
         return people, Days(people, heard, self.releases, exposed)
 
 
@@ -85,7 +85,7 @@ def told(days: Days, weeks: int, options: TrendOptions = OPTIONS) -> Comparison:
     people = days.people.reshape(len(days.people), -1, 7).sum(axis=2)
     exposed = None
     if days.exposed is not None:
-        exposed = np.tile(days.exposed.reshape(-1, 7).sum(axis=1), (len(people), 1))
+        exposed = days.exposed.reshape(len(people), -1, 7).sum(axis=2)
     found = compare(people, days.heard.reshape(-1, 7).sum(axis=1), options, days=days, exposed=exposed)
     if found is None:
         raise ValueError("nothing was compared")

@@ -27,7 +27,7 @@ class Days:
         people: (subjects, 7 * weeks) people per day.
         heard: (7 * weeks,) all people heard per day; NaN where the day is not over.
         releases: Place of the day of each release, oldest first.
-        exposed: (7 * weeks,) known exposure per day; without it days are shares of people heard.
+        exposed: (subjects, 7 * weeks) known exposure per day; without it days are shares of people heard.
     """
 
     people: Floats
@@ -38,7 +38,7 @@ class Days:
     def until(self, weeks: int) -> Days:
         """The first weeks of these."""
         end = 7 * weeks
-        exposed = None if self.exposed is None else self.exposed[:end]
+        exposed = None if self.exposed is None else self.exposed[:, :end]
         return Days(self.people[:, :end], self.heard[:end], tuple(r for r in self.releases if r < end), exposed)
 
 
@@ -122,15 +122,17 @@ def outburst(
         min_people: A day with fewer is no spike.
     """
     known = days.exposed is not None
-    size = np.nan_to_num(days.heard if days.exposed is None else days.exposed)
-    if not known:
-        size = np.maximum(size - days.people[aside].sum(axis=0), 0.0)
+    if days.exposed is None:
+        rest = np.maximum(np.nan_to_num(days.heard) - days.people[aside].sum(axis=0), 0.0)
+        size = np.broadcast_to(rest, days.people.shape)
+    else:
+        size = np.nan_to_num(days.exposed)
     end = days.people.shape[1]
     usual = _days_of(base)
     mine, everybody = _profile(days, base, size, np.ones(7))
     own = size * np.tile(mine / np.maximum(everybody, 1e-9), end // 7)  # people heard, as they matter to each subject
     week = np.arange(end - 7, end)
-    loud = usual[size[usual] > 0]
+    loud = usual[(size[:, usual] > 0).all(axis=0)]
     scatter = np.maximum(dispersion(days.people[:, loud], own[:, loud], known=known), 1 + (spread - 1) * OF_A_DAY)
 
     def rise(at: NDArray[np.int64], than: NDArray[np.int64], factor: Floats) -> Floats:
@@ -145,7 +147,7 @@ def outburst(
     counted = days.people[:, week].T
     each = np.where(counted >= min_people, each, 1.0)
     day = each.argmin(axis=0)
-    p_day = 1 - (1 - each.min(axis=0)) ** max(1, int((size[week] > 0).sum()))
+    p_day = 1 - (1 - each.min(axis=0)) ** np.maximum(1, (size[:, week] > 0).sum(axis=1))
     spike = (p_day < SURE_DAY) & _alone(days, own, week, usual, day)
     rest = np.stack([rise(np.delete(week, d), usual, _wider(scatter, spread, 6)) for d in range(7)])
     spike &= (rest[day, np.arange(len(day))] > USUAL) & (rise(week - 7, usual, spread) > USUAL)
@@ -191,10 +193,10 @@ def _days_of(weeks: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _profile(days: Days, base: Sequence[int], size: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    """(subjects, 7) and (7,): the shares of the weekdays in a subject's people and in everybody's, in whole weeks."""
+    """Shares of the weekdays in a subject's people, (subjects, 7), and in ``size``, (7,) or (subjects, 7)."""
     at = _days_of(base)
     weight = np.maximum(whole, 1e-9)
-    everybody = size[at].reshape(-1, 7).sum(axis=0) / weight
-    everybody = everybody / max(everybody.sum(), 1e-9)
+    everybody = size[..., at].reshape(*size.shape[:-1], -1, 7).sum(axis=-2) / weight
+    everybody = everybody / np.maximum(everybody.sum(axis=-1, keepdims=True), 1e-9)
     mine = days.people[:, at].reshape(len(days.people), -1, 7).sum(axis=1) / weight * weight.mean()
     return (mine + PRIOR * everybody) / (mine.sum(axis=1, keepdims=True) + PRIOR), everybody

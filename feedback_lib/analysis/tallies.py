@@ -195,8 +195,8 @@ def _version_marks(versions: pl.DataFrame, options: TrendOptions) -> list[tuple[
     return [m for m in marks if m[0] >= began + WEEK_US]
 
 
-def exposed_to(exposure: pl.DataFrame, counts: Counts, weeks_us: Sequence[int]) -> tuple[Floats, Floats]:
-    """(subjects, weeks) and (days,) exposure; NaN where a day has none."""
+def exposed_to(exposure: pl.DataFrame, counts: Counts, weeks_us: Sequence[int]) -> Floats:
+    """(subjects, days) exposure; NaN where a day has none."""
     missing = sorted({"day", "exposure"} - set(exposure.columns))
     if missing:
         raise ValueError(f"the exposure has no column {', '.join(missing)}")
@@ -212,15 +212,13 @@ def exposed_to(exposure: pl.DataFrame, counts: Counts, weeks_us: Sequence[int]) 
 
     whole = exposure.filter(pl.col(area).is_null()) if area else exposure
     total = daily(whole if whole.height else exposure)
-    weekly = total.reshape(-1, 7).sum(axis=1)
-    found = np.tile(weekly, (len(counts.subjects), 1))
+    found = np.tile(total, (len(counts.subjects), 1))
     if area == "product_area":
         for place, (subject_type, subject) in enumerate(counts.subjects):
-            if subject_type == "product_area":
-                own = daily(exposure.filter(pl.col(area) == subject)).reshape(-1, 7).sum(axis=1)
-                if np.isfinite(own[np.isfinite(weekly)]).all():
-                    found[place] = own
-    return found, total
+            own = daily(exposure.filter(pl.col(area) == subject)) if subject_type == "product_area" else total
+            if np.isfinite(own[np.isfinite(total)]).all():
+                found[place] = own
+    return found
 
 
 def usual_weeks(heard: Floats, options: TrendOptions) -> list[int]:

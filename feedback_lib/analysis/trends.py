@@ -199,7 +199,8 @@ def analyse(
     heard = tallies.series(tallies.collected(counting.weekly_heard(voices)), "people", weeks_us)
     counts = tallies.count(voices, weeks_us)
     marks = tallies.release_marks(seen, deploys, weeks_us[0], end_us, options)
-    exposed, exposed_days = tallies.exposed_to(exposure, counts, weeks_us) if exposure is not None else (None, None)
+    exposed_days = None if exposure is None else tallies.exposed_to(exposure, counts, weeks_us)
+    exposed = None if exposed_days is None else exposed_days.reshape(len(exposed_days), -1, 7).sum(axis=2)
     days = Days(counts.days, tallies.days_heard(voices, weeks_us, as_of), tuple(marks), exposed_days)
     parts = np.array([t == "topic" for t, _ in counts.subjects], dtype=bool)
     comparisons = [

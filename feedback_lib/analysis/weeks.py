@@ -18,6 +18,7 @@ from feedback_lib.analysis.rates import LEAST_SPREAD, Floats, benjamini_hochberg
 # How the error probability of a rise is shared between the questions asked: weeks, one day, the days since a release.
 # A part that cannot be asked leaves its share to the others.
 WEEKS, DAY, RELEASE = 0.8, 0.1, 0.1
+RISE = 2 / 3  # of the error probability is spent on rises, the rest on falls
 LEAST_DAYS = 0.25  # a subject most of whose usual days are missing from the week has no data
 
 
@@ -87,7 +88,7 @@ def compare(
         exposed: (subjects, weeks) known exposure; without it rates are shares of the people heard.
 
     Returns:
-        p (two-sided) and q, or None when there are too few weeks with data to say anything.
+        p (of both sides, see `RISE`) and q, or None when there are too few weeks with data to say anything.
     """
     if len(heard) == 0 or not heard[-1] > 0:
         return None
@@ -142,7 +143,7 @@ def compare(
             clear |= 2 * outburst.p_release < 1 - options.level
         clear |= 2 * outburst.p_day < 1 - options.level
     tested = (people[:, last] + total >= options.min_people) & (same_now >= LEAST_DAYS)
-    both = 2 * np.minimum(cauchy(ups, weights), cauchy(downs))
+    both = np.minimum(cauchy(ups, weights) / RISE, cauchy(downs) / (1 - RISE))
     p = np.where(tested, np.minimum(1.0, both), np.nan)
     q = np.full(len(p), np.nan)
     q[tested] = benjamini_hochberg(p[tested])
@@ -160,7 +161,7 @@ def baseline(
     """
     first = now[0]
     plain = [i for i in range(max(0, first - options.weeks), first) if has_data[i]]
-    if marked is None:
+    if marked is None or len({*marked[max(0, first - 2 * options.weeks) : now[-1] + 1]}) == 1:
         return plain
     kinds = {bool(marked[i]) for i in now}
     each = options.weeks // len(kinds)
@@ -244,7 +245,7 @@ def power(
 
     if not 0 < people <= heard:
         raise ValueError(f"people must be more than 0 and at most heard, got {people} of {heard}")
-    limit = options.q / max(1, tests) / 2 * (WEEKS if daily else 1)  # the two windows share it
+    limit = options.q / max(1, tests) * RISE / 2 * (WEEKS if daily else 1)  # the two windows share it
     before = people * options.weeks
     # the baseline is a draw too: nine equally likely values of it
     baselines = np.maximum(0, before + np.sqrt(before * dispersion) * special.ndtri((np.arange(9) + 0.5) / 9))
@@ -254,7 +255,7 @@ def power(
     for b in baselines:
         spread = dispersion * np.maximum(1 - (counts + b) / (now + then), LEAST_SPREAD)
         up, _ = tails(counts, np.full_like(counts, b), now / (now + then), spread)
-        enough = np.flatnonzero(2 * up <= limit)
+        enough = np.flatnonzero(up <= limit)
         least.append(counts[enough[0]] if len(enough) else np.inf)
     reachable = np.array([c for c in least if np.isfinite(c)])
 
