@@ -201,8 +201,15 @@ def _ends() -> pl.Expr:
 
 
 def _links(store: Store) -> dict[str, str]:
+    """Older signal of each uid, as the last run linked them; not where a word that joined them was taken back since."""
+    undone = store.read("merges").filter(pl.col("verdict") == "undecided")
+    undone = pl.concat([undone.select(pl.col(end).alias("uid"), "decided_at") for end in ("uid", "duplicate_of")])
     linked = store.read("understanding").filter(pl.col("duplicate_of").is_not_null())
-    return dict(linked.select("uid", "duplicate_of").iter_rows())
+    since = linked.select("uid", "duplicate_of", "inferred_at").join(
+        undone.group_by("uid").agg(pl.col("decided_at").max()), on="uid", how="left"
+    )
+    kept = since.filter(pl.col("decided_at").is_null() | (pl.col("inferred_at") >= pl.col("decided_at")))
+    return dict(kept.select("uid", "duplicate_of").iter_rows())
 
 
 def groups(store: Store) -> dict[str, str]:
@@ -241,7 +248,13 @@ def proposals(
     texts = [f"{title}\n{body}".strip() for title, body in signals.select("title", "body").iter_rows()]
     clean = [text.clean(t) for t in texts]
     languages = [text.language(t, hint=locale) for t, locale in zip(clean, signals["locale"], strict=True)]
-    vectors = encoder.encode([text.gloss(t, code)[0] for t, code in zip(clean, languages, strict=True)])
+    reads = encoder.languages
+    vectors = encoder.encode(
+        [
+            t if reads is None or code in reads else text.gloss(t, code)[0]
+            for t, code in zip(clean, languages, strict=True)
+        ]
+    )
     uids = signals["uid"].to_list()
     asked = [uids.index(about)] if about else None
     found = duplicates.candidates(uids, texts, vectors, asked=asked).filter(pl.col("score") >= least)

@@ -119,19 +119,25 @@ def test_a_pair_has_one_row_whichever_way_round_it_is_named(store):
     assert kept.read("merges").select("uid", "duplicate_of", "verdict").rows() == [(b, a, "different")]
 
 
-def test_taking_a_signal_out_takes_back_words_and_cuts_what_was_found(store):
-    kept, (a, b, c, d) = store
+def linked(kept, links):
+    """Table understanding as a run leaves it that linked these pairs."""
     columns = records.schema("understanding")
-    linked = pl.DataFrame(
-        [{"uid": b, "duplicate_of": a, "created_at": AT, "month": "2026-03", "inferred_at": AT}],
-        schema={name: columns[name] for name in ("uid", "duplicate_of", "created_at", "month", "inferred_at")},
-    )
-    whole = linked.with_columns(
+    rows = [
+        {"uid": uid, "duplicate_of": other, "created_at": AT, "month": "2026-03", "inferred_at": AT}
+        for uid, other in links.items()
+    ]
+    frame = pl.DataFrame(rows, schema={name: columns[name] for name in rows[0]})
+    whole = frame.with_columns(
         pl.lit("x" if kind == pl.String else None, dtype=kind).alias(name)
         for name, kind in columns.items()
-        if name not in linked.columns
+        if name not in frame.columns
     )
     kept.upsert("understanding", whole.select(*columns))
+
+
+def test_taking_a_signal_out_takes_back_words_and_cuts_what_was_found(store):
+    kept, (a, b, c, d) = store
+    linked(kept, {b: a})
     merging.decide(kept, c, a, "same", by="ann", at=AT)
     assert merging.groups(kept) == {b: a, c: a}
     later = AT + dt.timedelta(hours=1)
@@ -140,3 +146,13 @@ def test_taking_a_signal_out_takes_back_words_and_cuts_what_was_found(store):
     assert [row.verdict for row in merging.release(kept, b, by="ann", at=later)] == ["different"]
     assert merging.groups(kept) == {}
     assert merging.release(kept, d, by="ann", at=later) == []
+
+
+def test_a_merge_that_a_run_has_used_can_be_taken_back_too(store):
+    kept, (a, b, *_) = store
+    merging.decide(kept, b, a, "same", by="ann", at=AT - dt.timedelta(hours=1))
+    linked(kept, {b: a})
+    later = AT + dt.timedelta(hours=1)
+    assert [row.verdict for row in merging.release(kept, b, by="ann", at=later)] == ["undecided"]
+    assert merging.groups(kept) == {}
+    assert merging.release(kept, b, by="ann", at=later) == []
