@@ -314,12 +314,12 @@ class TestSlo:
 
     def test_labels_do_not_lie_on_each_other(self):
         marks = [(n * 20.0, n * 20.0, f"4.2.{n}", "deploys") for n in range(30)]
-        placed = slo_charts._placed(marks, 600)
+        placed = slo_charts.placed(marks, 600)
         spans = sorted(
             (p["px"], p["px"] + 6.6 * 5) if p["align"] == "left" else (p["px"] - 33, p["px"]) for p in placed
         )
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
-        assert slo_charts._placed(marks[-1:], 700)[0]["text"] == "4.2.29"
+        assert slo_charts.placed(marks[-1:], 700)[0]["text"] == "4.2.29"
 
     def test_a_service_without_deploys_and_alerts_says_so(self):
         said = texts(drawn(charts.slo_figure(slo(deploys=[], alerts=[], no_data=[]))))

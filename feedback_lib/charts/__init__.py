@@ -5,6 +5,7 @@ network. Two hues and greys; what matters is also said by shape, darkness or a l
 nothing.
 """
 
+from feedback_lib.charts.document_map import document_map, document_map_words, joined
 from feedback_lib.charts.look import (
     DELIGHT,
     FONT,
@@ -23,10 +24,12 @@ from feedback_lib.charts.look import (
     Row,
     Width,
     bundle,
+    page,
     show,
     svg,
 )
-from feedback_lib.charts.slo import Figures, slo_figure, slo_figures, slo_words
+from feedback_lib.charts.river import river, river_words
+from feedback_lib.charts.slo import Figures, aligned, slo_figure, slo_figures, slo_words
 from feedback_lib.charts.weekly import (
     FEW,
     MOVING,
@@ -72,17 +75,24 @@ __all__ = [
     "Report",
     "Row",
     "Width",
+    "aligned",
     "badge",
     "bundle",
     "count",
+    "document_map",
+    "document_map_words",
     "few",
     "hue",
+    "joined",
     "number_words",
+    "page",
     "people",
     "people_per_week",
     "rate",
     "ratios",
     "ratios_words",
+    "river",
+    "river_words",
     "rows",
     "show",
     "slo_figure",

@@ -94,12 +94,16 @@ def show(chart: alt.TopLevelMixin, *, alt: str, render: Literal["svg", "widget"]
 
 
 class ChartWidget(anywidget.AnyWidget):
-    """A chart drawn in the browser; the Vega bundle is sent once per page, not once per chart."""
+    """A chart drawn in the browser; the Vega bundle is sent once per page, not once per chart.
+
+    What a reader selects in it arrives in ``selection``: the value of each of the chart's selections, by name.
+    """
 
     _esm = TEMPLATES / "chart.js"
     spec = traitlets.Dict().tag(sync=True)
     words = traitlets.Unicode().tag(sync=True)
     revision = traitlets.Int(0).tag(sync=True)
+    selection = traitlets.Dict().tag(sync=True)
 
     def __init__(self, chart: alt.TopLevelMixin, alt: str) -> None:
         _engine()
@@ -158,3 +162,23 @@ def inline(rows: Sequence[Mapping[str, Any]]) -> alt.InlineData:
 def linear(low: float, high: float) -> alt.Scale:
     """A scale that begins and ends exactly where told."""
     return alt.Scale(domain=[low, high], nice=False, zero=False)
+
+
+def page(chart: alt.TopLevelMixin, *, alt: str, title: str) -> str:
+    """A chart as one HTML file that asks nobody: the Vega bundle is in it, and reacts to the reader.
+
+    Args:
+        chart: an Altair chart.
+        alt: what it shows, in words.
+        title: of the page.
+    """
+    spec = json.dumps(chart.to_dict(validate=False)).replace("<", "\\u003c")  # no end of the script in a text
+    name, words = html.escape(title), html.escape(alt)
+    script = f"globalThis.feedbackEmbed('#chart', {spec}, {{actions: false, renderer: 'svg', ast: true}});"
+    style = f"body {{ font: 15px/1.5 {FONT}; color: {INK}; margin: 20px auto; max-width: 920px; padding: 0 16px; }}"
+    engine = bundle().replace("</script", "<\\/script")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>{style}</style></head>'
+        f'<body><h1 style="font-size: 22px">{name}</h1><div id="chart" role="img" aria-label="{words}"></div>'
+        f'<script type="module">{engine}\n{script}</script></body></html>'
+    )

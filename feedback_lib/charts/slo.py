@@ -32,8 +32,36 @@ def slo_figure(figure: Row, *, width: int = 860) -> alt.VConcatChart:
         width: of everything, in pixels. Narrow ones are drawn with fewer points.
     """
     plot = width - _LEFT - _RIGHT
-    panels = [_slo_lanes(figure, plot), _slo_value(figure, plot), _slo_budget(figure, plot)]
-    return alt.vconcat(*panels, spacing=8)
+    return alt.vconcat(_slo_lanes(figure, plot), _slo_value(figure, plot), _slo_budget(figure, plot), spacing=8)
+
+
+def aligned(figure: Row, people: Sequence[Row], topic: str, *, width: int = 860) -> alt.VConcatChart:
+    """Who spoke of a topic above one SLO, on one axis of time: complaints, deploys and alerts, value, error budget.
+
+    Args:
+        figure: as `review.figures` gives it.
+        people: start, days since the start of the figure · people, that day.
+        topic: its name.
+        width: of everything, in pixels.
+    """
+    plot = width - _LEFT - _RIGHT
+    panels = [_people(figure, people, topic, plot), _slo_lanes(figure, plot), _slo_value(figure, plot)]
+    return alt.vconcat(*panels, _slo_budget(figure, plot), spacing=8)
+
+
+def _people(figure: Row, people: Sequence[Row], topic: str, plot: int) -> Drawing:
+    """Bars from zero: people per day."""
+    top = max([p["people"] for p in people] or [0]) or 1
+    scale = alt.Scale(domain=[0, top * 1.08], nice=False, zero=True)
+    axis = alt.Axis(
+        title=None, values=sorted({0, top}), format="d", minExtent=_LEFT - 6, maxExtent=_LEFT - 6, labelLimit=_LEFT - 8
+    )
+    y = alt.Y("people:Q", title=None, scale=scale, axis=axis)
+    bars = alt.Chart(inline([{**p, "end": p["start"] + 0.9} for p in people if p["people"]]))
+    layers = [b for b in _slo_bands(figure, plot, functools.partial(_slo_x, figure)) if b.mark.type == "rule"]
+    layers.append(bars.mark_bar(color=FRICTION).encode(_slo_x(figure, "start"), y, alt.X2("end:Q")))
+    title = f"People who speak of “{topic}”, per day"
+    return alt.layer(*layers).properties(width=plot, height=78, title=_panel_title(title))
 
 
 def slo_words(figure: Row) -> str:
@@ -160,9 +188,9 @@ def _slo_lanes(figure: Row, plot: int) -> Drawing:
     days, per = figure["days"], plot / figure["days"]
     deploys = [{**d, "lane": "deploys"} for d in figure["deploys"]]
     bars = [{**a, "end": max(a["end"], a["start"] + 3 / per), "lane": "alerts"} for a in figure["alerts"]]
-    texts = _placed([(d["x"] * per, d["x"] * per, d["version"], "deploys") for d in deploys], plot)
+    texts = placed([(d["x"] * per, d["x"] * per, d["version"], "deploys") for d in deploys], plot)
     worst_last = sorted(bars, key=lambda b: (b["severity"] == "page", b["start"]))
-    texts += _placed([(b["start"] * per, b["end"] * per, b["text"], "alerts") for b in worst_last], plot)
+    texts += placed([(b["start"] * per, b["end"] * per, b["text"], "alerts") for b in worst_last], plot)
     nothing = [
         {"x": 0.0, "lane": lane, "text": "none"} for lane, has in zip(lanes, (deploys, bars), strict=True) if not has
     ]
@@ -191,7 +219,7 @@ def _slo_lanes(figure: Row, plot: int) -> Drawing:
     return alt.layer(*layers).properties(width=plot, height=2 * _LANE)
 
 
-def _placed(marks: Sequence[tuple[float, float, str, str]], plot: int) -> list[dict[str, Any]]:
+def placed(marks: Sequence[tuple[float, float, str, str]], plot: int) -> list[dict[str, Any]]:
     """Labels beside marks, to the right or else the left; one with no room for it is left out, the last come first.
 
     Args:

@@ -17,6 +17,23 @@ function fitted(spec, width) {
   return own;
 }
 
+// What is selected goes to Python once the hand rests.
+function tell(view, model) {
+  for (const { name, select } of model.get("spec").params ?? []) {
+    let timer;
+    if (select) {
+      view.addSignalListener(name, (_, value) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          const plain = JSON.parse(JSON.stringify(value ?? null));
+          model.set("selection", { ...model.get("selection"), [name]: plain });
+          model.save_changes();
+        }, 150);
+      });
+    }
+  }
+}
+
 async function render({ model, el }) {
   el.classList.add("feedback-chart");
   el.setAttribute("role", "img");
@@ -46,6 +63,7 @@ async function render({ model, el }) {
       }
       if (shown) shown.finalize();
       shown = view;
+      tell(view.view, model);
       next.style.cssText = "";
       el.replaceChildren(next);
       el.dataset.revision = model.get("revision");
