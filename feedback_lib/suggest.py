@@ -652,7 +652,8 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
         return [f"rose {rise} a week {when}", f"{rise} {when}", f"{count} {when}"]
     if problem.kind == "regression" and problem.finding:
         rise = rise_words(problem.finding.baseline_people, problem.people)
-        return [f"{rise} {when}, after {problem.release}", f"{rise} {when}", f"{count} {when}"]
+        after = f"after {problem.release}"
+        return [f"{rise} {when}, {after}", f"{rise} {after}", f"{rise} {when}", f"{count} {when}"]
     if problem.day and problem.finding:
         told = problem.now.filter("voice", pl.col("uid").is_in(list(problem.finding.evidence)))["person"].n_unique()
         return [f"{people_words(told)} on {_date(problem.day)}", f"{count} {when}"]

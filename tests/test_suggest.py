@@ -427,3 +427,47 @@ def test_an_error_inside_a_large_topic_keeps_a_suggestion_of_its_own():
         table = kept(table, frame, week)
     assert {"topic:5", "error:f00d5eed"} <= set(table["subject"])
     assert table.height == 3
+
+
+# Kinds that came with days and releases
+
+
+def shaped(findings_of: dict, frame: pl.DataFrame, **given) -> dict[str, records.SuggestionRow]:
+    findings = trends.find(frame, world.WEEK, world.topics(frame), run_id="8f3c", as_of=world.AS_OF, **given)
+    kinds = {r["subject"]: r["kind"] for r in findings.to_dicts() if r["subject_type"] == "topic"}
+    assert kinds == findings_of
+    stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    return by_topic(suggest.draft(findings, frame, world.topics(frame), world.WEEK, **stamp))
+
+
+def test_a_rise_after_a_release_names_it_and_does_not_call_it_the_cause():
+    monday = dt.datetime(2026, 11, 9, 6, tzinfo=dt.UTC)
+    frame = world.understood(world.steady(12, t1=[24]))
+    made = shaped({"1": "regression"}, frame, deploys=[(monday, "4.2", None)])["topic:1"]
+    assert made.title.endswith("from about 8 to 24 people after 4.2")
+    assert "compare latency before and after 4.2, starting" in made.action
+    assert made.action.endswith("It rose after 4.2 came out, which need not be the cause.")
+
+
+def test_a_spike_asks_what_happened_on_its_day():
+    thursday = dt.datetime(2026, 11, 12, 9, tzinfo=dt.UTC)
+    frame = world.understood(world.steady(12, t6=[20]))
+    start = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
+    mine = frame.filter(pl.col("topic_id") == 6, pl.col("created_at") >= start)["uid"].sort()[:17]
+    at = pl.when(pl.col("uid").is_in(mine.implode())).then(pl.lit(thursday).dt.cast_time_unit("us"))
+    frame = world.with_us(frame.with_columns(at.otherwise("created_at").alias("created_at")))
+    made = shaped({"6": "spike"}, frame)["topic:6"]
+    assert made.title == "Find out what happened to “settings hidden”: 17 people on 12 November"
+    assert "first find out what happened on 12 November" in made.action
+
+
+def test_what_fell_silent_is_to_be_checked():
+    made = shaped({"7": "silent"}, world.understood(world.steady(12, t7=[20] * 11 + [0])))["topic:7"]
+    assert made.title == "Check why “invite colleagues” fell silent: nobody in week 46, usually about 20 people"
+    assert made.type == "process change"
+    assert "first check that people can still reach us about it" in made.action
+
+
+def test_what_comes_back_says_so():
+    frame = world.understood(world.steady(20) | {2: [6] * 8 + [0] * 11 + [14]})
+    assert shaped({"2": "recurring"}, frame)["topic:2"].title.endswith("back in week 46: 14 people")

@@ -17,7 +17,7 @@ from feedback_lib.analysis.rates import LEAST_SPREAD, Floats, benjamini_hochberg
 
 # How the error probability of a rise is shared between the questions asked: weeks, one day, the days since a release.
 # A part that cannot be asked leaves its share to the others.
-WEEKS, DAY, RELEASE = 0.8, 0.1, 0.1
+WEEKS, DAY, RELEASE = 0.9, 0.05, 0.05
 RISE = 2 / 3  # of the error probability is spent on rises, the rest on falls
 LEAST_DAYS = 0.25  # a subject most of whose usual days are missing from the week has no data
 
