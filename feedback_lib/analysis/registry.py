@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,8 +27,8 @@ NEAREST = 10  # neighbours of a text that have a say in its topic
 CLOSEST = 10  # neighbours that say whether a text is of something new
 NEWEST_DAYS = (14, 7, 3, 1)  # a topic is born of what was said in these days: the most that are not most of the window
 NOVEL, NOVEL_MEAN = 0.65, 0.75  # how far above chance the share of new neighbours of a newborn topic's texts is
-BORN = 0.5  # a newborn topic is at least so far from all others, as a share of what most topics are
-TWINS = 2.0  # groups born together are one when they are nearer than this, in the same measure
+BORN = 0.3  # a newborn topic is at least so far from all others, as a share of what most topics are
+TWINS = 1.0  # groups born together are one when they are nearer than this, in the same measure
 APART, USUAL = 0.12, 0.25  # most topics: all but this share of them; APART where few are known
 LEAVES_OUT, SLACK = 0.02, 0.1  # `least` is the score that this share of members does not reach, less the slack
 DORMANT_WEEKS = 8  # nobody for so long, and retirement is proposed
@@ -324,7 +325,7 @@ class _Work:
 
     def recognise(self) -> bool:
         """Fit the window; a group with most examples of a known topic is that topic, others are new."""
-        groups = topics.fit([""] * len(self.texts), self.vectors, self.options).labels
+        groups = self.groups
         group_of = dict(zip(self.uids, groups.tolist(), strict=True))
         claims: list[tuple[int, int, int]] = []
         for t, topic in self.topics.items():
@@ -402,17 +403,21 @@ class _Work:
         chance = float(new.mean())
         novelty = np.zeros(len(self.labels))
         novelty[rows] = (self._novelty(rows, new) - chance) / max(1 - chance, 1e-9)
-        chosen = rows[novelty[rows] >= NOVEL]
-        if len(chosen) < self.options.min_size:
-            return
-        groups = topics.fit([""] * len(chosen), self.vectors[chosen], self.options).labels
-        if len(chosen) < 2 * self.options.min_size:  # too few for a fit: one topic or none
-            groups = np.zeros(len(chosen), np.int64)
         apart, old = self._apart(), self._settled_centres(new)
-        found = self._together([chosen[groups == g] for g in range(int(groups.max(initial=-1)) + 1)], TWINS * apart)
+        found = []
+        for group in range(int(self.groups.max(initial=-1)) + 1):
+            inside = np.flatnonzero(self.groups == group)
+            if (new[inside].mean() - chance) / max(1 - chance, 1e-9) >= NOVEL_MEAN:
+                found.append(np.intersect1d(inside, rows))
+        # a fit of everything overlooks what is small; among the novel it is large
+        taken = np.concatenate(found) if found else np.empty(0, np.int64)
+        chosen = np.setdiff1d(rows[novelty[rows] >= NOVEL], taken)
+        groups = self._fit(chosen)
+        found += [chosen[groups == g] for g in range(int(groups.max(initial=-1)) + 1)]
+        found = self._together([m for m in found if len(m) >= self.options.min_size], TWINS * apart)
         for members in sorted(found, key=lambda m: (-len(m), int(m[0]))):
-            # an old topic that many people speak of this week is new neighbours, too, but near its old texts
-            if novelty[members].mean() < NOVEL_MEAN or self._away(members, [*old.values()]).min() < BORN * apart:
+            # of an old topic that many speak of this week the neighbours are new, too; it lies near the old texts
+            if self._away(members, [*old.values()]).min() < BORN * apart:
                 continue
             young = [t for t in self.live if t not in old]
             away = self._away(members, young)
@@ -422,6 +427,17 @@ class _Work:
                 self._measure(twin)
             else:
                 self._gather(self._found(members), rows)
+
+    @functools.cached_property
+    def groups(self) -> Ids:
+        """A new fit of the window: group of each text, -1 for none."""
+        return topics.fit([""] * len(self.texts), self.vectors, self.options).labels
+
+    def _fit(self, rows: Ids) -> Ids:
+        """Groups of some texts; too few for a fit are one group."""
+        if len(rows) < 2 * self.options.min_size:
+            return np.full(len(rows), 0 if len(rows) >= self.options.min_size else -1, np.int64)
+        return topics.fit([""] * len(rows), self.vectors[rows], self.options).labels
 
     def _unsettled(self) -> Ids:
         """Texts a new topic may be born of: those without a topic, and those of the newest days."""
@@ -466,8 +482,7 @@ class _Work:
         found = [*self._dormant()]
         free = [t for t in self.live if t not in self.book.pinned and len(self._members(t))]
         if free:
-            groups = topics.fit([""] * len(self.texts), self.vectors, self.options).labels
-            found += [*self._splits(free, groups), *self._merges(free, groups)]
+            found += [*self._splits(free), *self._merges(free)]
         open_ = [p for p in found if p.evidence >= GREW * self.book.kept.get((p.kind, p.about), 0)]
         return sorted(open_, key=lambda p: (p.kind, -p.evidence, p.topics))
 
@@ -485,7 +500,8 @@ class _Work:
                 since = f"nobody since {records.moment(int(last)):%Y-%m-%d}" if len(members) else "nobody in the window"
                 yield Proposal(kind="retire", topics=(t,), evidence=weeks, reason=f"{since}, {weeks} weeks")
 
-    def _splits(self, free: Sequence[int], groups: Ids) -> Iterable[Proposal]:
+    def _splits(self, free: Sequence[int]) -> Iterable[Proposal]:
+        groups = self.groups
         apart, sizes = self._apart(), np.bincount(groups[groups >= 0], minlength=1)
         for t in free:
             members = self._members(t)
@@ -508,8 +524,8 @@ class _Work:
                 f"they are {gap:.2f} apart, most topics at least {apart:.2f}",
             )
 
-    def _merges(self, free: Sequence[int], groups: Ids) -> Iterable[Proposal]:
-        apart = self._apart()
+    def _merges(self, free: Sequence[int]) -> Iterable[Proposal]:
+        apart, groups = self._apart(), self.groups
         k = int(groups.max(initial=-1)) + 1
         sizes = {t: len(self._members(t)) for t in free}
         shared = {t: np.bincount(groups[m][groups[m] >= 0], minlength=k) for t in free for m in [self._members(t)]}
