@@ -145,4 +145,5 @@ def revised(
     now = week_counts(understood, week, **stamp)  # type: ignore[arg-type]
     on_time = week_counts(understood, week, without=late, **stamp) if late else now  # type: ignore[arg-type]
     first, last = monday(week) - dt.timedelta(weeks=weeks), monday(week)
-    return revisions(now, before.filter(pl.col("week").is_between(first, last)), on_time, names)
+    newest = pl.col("updated_at") == pl.col("updated_at").max().over("week")  # older rows: subjects that are no more
+    return revisions(now, before.filter(pl.col("week").is_between(first, last) & newest), on_time, names)

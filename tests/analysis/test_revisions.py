@@ -94,3 +94,14 @@ def test_a_topic_that_only_late_signals_speak_of_was_told_as_nobody(all_signals)
     told = revisions.week_counts(all_signals.filter(~pl.col("uid").is_in(late)), world.WEEK, **BEFORE)
     (row,) = topics_of(revisions.revised(all_signals, world.WEEK, told, late, records.frame("topics", []), as_of=LATER))
     assert (row["name"], row["people_before"], row["people"], row["why"]) == ("topic 4", 0, 5, "revised")
+
+
+def test_a_subject_that_was_gone_when_the_week_was_last_told_is_not_told_again(all_signals):
+    older = revisions.week_counts(all_signals, world.WEEK, **BEFORE)
+    merged = all_signals.with_columns(topic_id=pl.col("topic_id").replace(2, 4))
+    newer = revisions.week_counts(merged, world.WEEK, run_id="0000bbbb", as_of=LATER)
+    gone = older.join(newer, on=revisions.KEY, how="anti")
+    assert gone.height
+    names = world.topics(all_signals)
+    again = revisions.revised(merged, world.WEEK, pl.concat([newer, gone]), [], names, as_of=LATER)
+    assert again.is_empty()
