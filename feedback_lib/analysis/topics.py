@@ -338,43 +338,33 @@ class _Graph:
         return np.where(sizes[own] > 1, found, 0.0)
 
     def cut_into(self, count: int, min_size: int) -> Labels:
-        """So many groups of at least ``min_size``: a cut just fine enough, whose most joined groups become one."""
-        low, high, best = 2.0**-8, 2.0**12, self.cut(2.0**12)
-        best = _large(best, min_size)
-        for _ in range(14):
+        """So many groups of at least ``min_size``: the coarsest cut found that has them, its nearest groups joined."""
+        cuts = {r: _large(self.cut(r), min_size) for r in (*_RESOLUTIONS, 64.0, 128.0)}
+        enough = [r for r, labels in cuts.items() if labels.max() + 1 >= count]
+        if not enough:  # the texts do not fall into so many groups of that size
+            return max(cuts.values(), key=lambda labels: int(labels.max()))
+        low, high = enough[0] / 2, enough[0]
+        while high / low > 1.02 and cuts[high].max() + 1 > count:
             middle = (low * high) ** 0.5
-            labels = _large(self.cut(middle), min_size)
-            if labels.max() + 1 < count:
-                low = middle
-            else:
-                high = middle
-                best = labels if labels.max() <= best.max() or best.max() + 1 < count else best
-            if labels.max() + 1 == count:
-                break
-        return self._joined(best, count)
+            cuts[middle] = _large(self.cut(middle), min_size)
+            low, high = (low, middle) if cuts[middle].max() + 1 >= count else (middle, high)
+        return self._joined(cuts[high], count)
 
     def _joined(self, labels: Labels, count: int) -> Labels:
-        import scipy.sparse
-
-        k = int(labels.max()) + 1
-        has = (labels[self.from_] >= 0) & (labels[self.edges.indices] >= 0)
-        ends = labels[self.from_[has]], labels[self.edges.indices[has]]
-        between = scipy.sparse.coo_matrix((self.edges.data[has], ends), shape=(k, k)).toarray()
-        strength, target = between.sum(axis=1), np.arange(k)
-        np.fill_diagonal(between, 0)
-        alive = np.ones(k, bool)
-        while alive.sum() > max(count, 1):
-            ties = between / np.outer(strength, strength)
-            ties[~alive] = ties[:, ~alive] = -1
-            np.fill_diagonal(ties, -1)
-            one, other = sorted(divmod(int(ties.argmax()), k))
-            between[one] += between[other]
-            between[:, one] += between[:, other]
-            strength[one] += strength[other]
+        """Groups joined, those first that lose least by a common centre (Ward), until so many are left."""
+        sums, sizes = _sums(self.short, labels)
+        centres, weights, target = sums / sizes[:, None], sizes.astype(np.float64), np.arange(len(sizes))
+        while len(left := np.unique(target)) > max(count, 1):
+            products = centres[left] @ centres[left].T
+            squares = np.diag(products)
+            apart = squares[:, None] + squares[None, :] - 2 * products
+            apart *= np.outer(weights[left], weights[left]) / (weights[left][:, None] + weights[left][None, :])
+            np.fill_diagonal(apart, np.inf)
+            one, other = left[list(divmod(int(apart.argmin()), len(left)))]
+            centres[one] = (weights[one] * centres[one] + weights[other] * centres[other]) / weights[[one, other]].sum()
+            weights[one] += weights[other]
             target[target == other] = one
-            alive[other] = False
-        joined = np.where(labels >= 0, target[labels], -1)
-        return _large(joined, 1)
+        return _large(np.where(labels >= 0, target[labels], -1), 1)
 
 
 def _large(labels: Labels, min_size: int) -> Labels:
