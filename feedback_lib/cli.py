@@ -12,6 +12,9 @@ import click
 
 from feedback_lib import __version__, privacy
 from feedback_lib.commands import AS_JSON, PARAMS, ROOT, SET, SPEC, leave, print_json, progress, table
+from feedback_lib.commands.duplicates import duplicates
+from feedback_lib.commands.label import label
+from feedback_lib.commands.topics import topics
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     """
     context.obj = {"verbose": verbose, "quiet": quiet}
     _log(verbose=verbose, quiet=quiet)
+
+
+for group in (topics, label, duplicates):
+    feedback.add_command(group)
 
 
 @feedback.command()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import jinja2
 import typst
 
-from feedback_lib import charts, privacy
+from feedback_lib import charts, labelling, privacy
 from feedback_lib.charts import FONTS, TEMPLATES, TOO_FEW, few, people, rate, times
 from feedback_lib.errors import nearest
 
@@ -578,6 +578,7 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, Any]]
         ("Languages not read", f"{quality['unread']:,} of {processed:,} signals{f' ({names})' if names else ''}"),
         ("Without a topic", f"{_share(quality['no_topic_ratio'])} of signals"),
         ("Labels", f"precision / recall, {MEASURED}: {classes}" if classes else "not measured"),
+        ("Reviewed", _reviewed_words(quality.get("reviewed", []))),
         ("Left unlabelled", f"{_share(quality['abstained_ratio'])} were too unsure to label"),
         ("Duplicates", f"{quality['duplicates']:,} counted once"),
         (
@@ -590,6 +591,11 @@ def _quality(quality: Mapping[str, Any], processed: int) -> list[dict[str, Any]]
     revised = quality.get("revised")
     if revised is not None:
         rows.append(("Revised", _revised_words(revised)))
+    if quality.get("proposals"):
+        rows.append(
+            ("Topics to review", f"{_counted(quality['proposals'], 'proposal')}; feedback topics diff shows them")
+        )
+    rows += [("Note", note) for note in quality.get("notes", [])]
     rows.append(("Models", "; ".join(f"{k.removesuffix('_model')}: {v}" for k, v in quality["models"].items()) or "–"))
     rows.sort(key=lambda row: row[0] in narrow)  # in print two of them share a line
     return [{"name": n, "text": t, "short": short.get(n, t), "wide": n not in narrow} for n, t in rows]
@@ -605,11 +611,37 @@ def _spread(classes: Sequence[Mapping[str, Any]]) -> str:
     return f"{', '.join(told)} over {len(classes)} labels, {MEASURED}" if told else "not measured"
 
 
-def _revised_words(revised: Any) -> str:
-    if isinstance(revised, Sequence) and not isinstance(revised, str):
-        said = [f"{r['label']} {r['old']} → {r['new']}" for r in revised]
-        return "; ".join(said) if said else "no number of an earlier week changed"
-    return str(revised)
+def _reviewed_words(reviewed: Sequence[Mapping[str, Any]]) -> str:
+    """Precision and recall on what an analyst labelled, with their intervals."""
+    shown = [r for r in reviewed if (r["label"] == "any" or r["withheld"]) and (r["n"] or r["said"])]
+    if not shown:
+        return "no signal of this product was reviewed yet; feedback label asks for fifty"
+    told = [
+        f"{s['label']} {s['precision']} / {s['recall']}{', withheld' if r['withheld'] else ''}"
+        for r, s in zip(shown, labelling.summary(shown), strict=True)
+    ]
+    return f"precision / recall on signals of this product drawn at random: {'; '.join(told)}"
+
+
+def _revised_words(revised: Sequence[Mapping[str, Any]], shown: int = 3) -> str:
+    """What earlier weeks were told as and are now, because signals came late; and how much was merely recounted."""
+    late = [r for r in revised if r["late"] > 0 and r["people"] != r["people_before"]]
+    late.sort(key=lambda r: -abs(r["people"] - r["people_before"]))
+    said = [
+        f"{r['name']}, week {dt.date.fromisoformat(r['week']).isocalendar().week}: {people(r['people_before'])} → "
+        f"{people(r['people'])} people, {r['late']} came late"
+        for r in late[:shown]
+    ]
+    if len(late) > shown:
+        said.append(f"{len(late) - shown} more")
+    again = sum(r["why"] == "recounted" for r in revised)
+    if again:
+        said.append(f"{_counted(again, 'number')} of earlier weeks counted again, for the edges of topics moved")
+    return "; ".join(said) or "no number of an earlier week changed"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _two(value: float | None) -> str:

@@ -24,16 +24,21 @@ import polars as pl
 from feedback_lib import (
     __version__,
     config,
+    decisions,
     encoders,
+    given,
     ingest,
+    labelling,
     plugins,
     privacy,
     records,
     suggest,
     understand,
+    writer,
 )
 from feedback_lib import report as reports
-from feedback_lib.analysis import topics, trends
+from feedback_lib.analysis import revisions, topics, trends
+from feedback_lib.analysis.registry import Proposal
 from feedback_lib.config import Config
 from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, nearest
 from feedback_lib.ingest import SourceResult
@@ -44,9 +49,9 @@ from feedback_lib.store import VOLATILE, Store
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
-INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine")
+INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
 LOCK_WAIT_S = 900.0  # as long as another run may take
-OUTPUTS = ("understanding", "topics", "findings", "suggestions")
+OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
 
 
 def _silent(_: str) -> None:
@@ -63,6 +68,9 @@ class Plan:
     sinks: tuple[Sink, ...]
     topics: topics.TopicOptions
     trends: trends.TrendOptions
+    writer: writer.WriterOptions
+    encoder: encoders.Encoder
+    given: given.Given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +80,10 @@ class Analysis:
     understanding: pl.DataFrame
     topics: pl.DataFrame
     findings: pl.DataFrame
+    counts: pl.DataFrame
     suggestions: pl.DataFrame
     report: Report
+    proposals: tuple[Proposal, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +134,15 @@ class _Stages:
         self.progress(f"{name}: {self.done[-1]['seconds']:.1f} s")
 
 
-def plan(cfg: Config) -> Plan:
+def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
     """Build every plug-in and check every option of a configuration.
 
+    Args:
+        cfg: the configuration.
+        beside: what the run is given beside the store; None reads the files that the configuration names.
+
     Raises:
-        ConfigError: something is wrong; nothing has been read or written.
+        ConfigError: something is wrong; no source has been read and nothing written.
     """
     if not cfg.sources:
         raise ConfigError(f"{cfg.path or 'params'}: no sources; name at least one, see params/example.yaml.")
@@ -144,6 +158,9 @@ def plan(cfg: Config) -> Plan:
         sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
         topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
         trends=looked_at,
+        writer=config.section(writer.WriterOptions, dict(cfg.writer), f"{place}: writer"),
+        encoder=encoders.make(cfg.encoder, cache=config.cache_dir(), threads=cfg.threads),
+        given=given.read(cfg) if beside is None else beside,
         store=_writable(cfg),
     )
 
@@ -231,8 +248,9 @@ def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dic
     """
     store = _existing(cfg)
     row = _run_row(store, run_id)
-    ready = plan(dataclasses.replace(_config_of(json.loads(row["params"])), store=cfg.store))
     inputs = json.loads(row["inputs"])
+    beside = given.Given.from_json(inputs.get("given", {}))
+    ready = plan(dataclasses.replace(_config_of(json.loads(row["params"])), store=cfg.store), beside)
     before = Report.from_dict(json.loads(row["report"]))
     gathered = [SourceResult(**s) for s in json.loads(row["counts"])["gathered"]]
     again = _analyse(ready, row["as_of"], row["run_id"], inputs["read"], gathered, progress)
@@ -348,11 +366,13 @@ def _analysed(
             progress=progress,
         )
     gathered += ingest.left_out([s for s in ready.sources if s not in chosen], ready.store)
+    _recall(ready, at, run_id)
     versions = ready.store.versions()
     inputs = {t: versions[t] for t in INPUTS if t in versions}
     made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
     with stages.stage("store"):
-        tables = ("findings",) if _looks_back(ready.store, at) else OUTPUTS
+        looks_back = _looks_back(ready.store, at)
+        tables = ("findings",) if looks_back else OUTPUTS
         written = {name: ready.store.upsert(name, getattr(made, name)).version for name in tables}
         run = Run(
             run_id=run_id,
@@ -363,7 +383,9 @@ def _analysed(
             stages=tuple(stages.done),
             params=_params(ready.config, at),
         )
-        _keep(ready.store, run, started, {"read": inputs, "written": written}, gathered)
+        _keep(ready.store, run, started, {"read": inputs, "written": written, "given": ready.given.to_json()}, gathered)
+    if ready.config.registry and not looks_back:
+        decisions.save(ready.config.registry, made.topics, made.proposals)
     ready.store.optimize()
     return run
 
@@ -391,48 +413,108 @@ def _analyse(
             .collect()
             .select(records.schema("signals").keys())
         )
-        encoder = encoders.minilm(config.cache_dir(), threads=ready.config.threads)
+        said = understand.Said(
+            decisions=ready.given.decisions,
+            labels=store.read("labels"),
+            reviewed=labelling.reviewed(store),
+            merges=store.read("merges"),
+        )
         understood = understand.understand(
             signals,
             store.read("understanding"),
             store.read("topics"),
-            encoder,
+            ready.encoder,
             ready.topics,
             as_of=as_of,
             run_id=run_id,
+            said=said,
             progress=progress,
         )
+        named = _worded(ready, understood.topics, signals, progress)
     with stages.stage("find"):
         joined = understand.join(signals, understood.understanding)
         gaps = [(g.kind, g.origin) for g in gathered if _has_gap(g, end)]
-        findings = trends.find(joined, week, understood.topics, ready.trends, run_id=run_id, as_of=as_of, exclude=gaps)
-    with stages.stage("suggest"):
-        drafts = suggest.draft(
-            findings, joined, understood.topics, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks
+        told = trends.analyse(
+            joined,
+            week,
+            named,
+            ready.trends,
+            run_id=run_id,
+            as_of=as_of,
+            exclude=gaps,
+            deploys=ready.given.deploys,
+            exposure=ready.given.exposure,
+            per=ready.given.per,
         )
+        findings = records.frame("findings", told.findings)
+        counts = revisions.week_counts(joined, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks, exclude=gaps)
+        revised = revisions.revised(
+            joined,
+            week,
+            store.read("counts"),
+            _late(ready.store, inputs, signals),
+            named,
+            as_of=as_of,
+            weeks=ready.trends.weeks,
+            exclude=gaps,
+        )
+    with stages.stage("suggest"):
+        drafts = suggest.draft(findings, joined, named, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks)
         before = store.read("suggestions")
         merged = suggest.merge(drafts, before)
     with stages.stage("report"):
         made = reports.build(
             understood=joined,
-            topics=understood.topics,
-            findings=findings,
+            topics=named,
+            told=told,
             suggestions=merged,
             sources=[dataclasses.asdict(g) | {"left_out": _has_gap(g, end)} for g in gathered],
-            quality=understood.quality,
+            quality=understood.quality
+            | {"revised": revised.to_dicts(), "notes": [*understood.notes, *ready.given.notes]}
+            | {"proposals": len(understood.proposals)},
             week=week,
             as_of=as_of,
             run_id=run_id,
             product=ready.config.product,
             synthetic=ready.config.synthetic,
             recipe=ready.config.recipe,
-            options=ready.trends,
             params="/".join(Path(ready.config.path).parts[-2:]),
             versions=_versions(),
             inputs=dict(inputs),
             quarantined=_unresolved(store).height,
         )
-    return Analysis(understood.understanding, understood.topics, findings, merged, made)
+    return Analysis(understood.understanding, named, findings, counts, merged, made, understood.proposals)
+
+
+def _recall(ready: Plan, as_of: dt.datetime, run_id: str) -> None:
+    """Take the topics over from the registry's file where the store has none: a clone of it keeps the ids."""
+    if not ready.config.registry or ready.store.version("topics") is not None:
+        return
+    known = decisions.known(decisions.load(ready.config.registry))
+    if known.height:
+        ready.store.upsert("topics", known.with_columns(updated_at=pl.lit(as_of), run_id=pl.lit(run_id)))
+
+
+def _worded(ready: Plan, table: pl.DataFrame, signals: pl.DataFrame, progress: Progress) -> pl.DataFrame:
+    """The topics, named by the writer where one is configured."""
+    if not ready.writer.endpoint:
+        return table
+    shown = signals.filter(pl.col("uid").is_in(table["examples"].explode().drop_nulls().unique().implode()))
+    texts = {uid: f"{title}\n{body}".strip() for uid, title, body in shown.select("uid", "title", "body").iter_rows()}
+    written = writer.write(table, texts, ready.writer, config.cache_dir() / "names")
+    if written.warning:
+        progress(written.warning)
+    return written.topics
+
+
+def _late(store: Store, inputs: Mapping[str, int], signals: pl.DataFrame) -> list[str]:
+    """The signals that the run before had not read."""
+    told = store.at({"runs": inputs["runs"]}).read("runs") if "runs" in inputs else records.frame("runs", [])
+    version = json.loads(told.sort("as_of", "updated_at")["inputs"][-1])["read"].get("signals") if told.height else None
+    if version is None:
+        return []
+    then = store.scan("signals", as_of=version).to_native().select("uid").collect()["uid"]
+    return signals.filter(~pl.col("uid").is_in(then.implode()))["uid"].to_list()
 
 
 def _published(ready: Plan, run: Run, progress: Progress) -> Run:

@@ -49,7 +49,6 @@ USUAL_PARAMS = "params/weekly.yaml"
 NONE = "–"
 FRICTION_LABELS = ("DX Friction", "Documentation Gap")
 FRICTION_CATEGORIES = ("bug_report", "usability", "documentation")
-USUAL_OPTIONS = trends.TrendOptions()
 USUAL_WEIGHTS = suggest.Weights()
 Row = dict[str, Any]
 
@@ -154,7 +153,7 @@ def build(
     *,
     understood: pl.DataFrame,
     topics: pl.DataFrame,
-    findings: pl.DataFrame,
+    told: trends.Trends,
     suggestions: pl.DataFrame,
     sources: Sequence[Mapping[str, Any]],
     quality: Mapping[str, Any],
@@ -164,7 +163,6 @@ def build(
     product: str,
     synthetic: bool = False,
     recipe: str = "weekly",
-    options: trends.TrendOptions = USUAL_OPTIONS,
     versions: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Any] | None = None,
     quarantined: int = 0,
@@ -176,18 +174,18 @@ def build(
     Args:
         understood: As for `trends.analyse`.
         topics: The registry, for names, words, examples and first days.
-        findings: Rows of the table ``findings`` of that week; they decide the badges.
+        told: What `trends.analyse` says of that week without the sources that could not be read.
         suggestions: Rows of the table ``suggestions`` to show.
         sources: Per source: name, kind, origin, status (ok, failed, empty), read, new, updated, rejected, error,
             watermark.
-        quality: languages, unread, no_topic_ratio, duplicates, models, classifier, abstained_ratio.
+        quality: languages, unread, no_topic_ratio, duplicates, models, classifier, reviewed, abstained_ratio, and what
+            else a reader should know: revised, notes, proposals.
         week: Any day of the report week.
         as_of: The moment the run pretends is now.
         run_id: Of the run that makes it.
         product: What the feedback is about.
         synthetic: Whether the feedback is made up.
         recipe: Which recipe made it.
-        options: What counted as a trend.
         versions: Package versions.
         inputs: Table versions that were read.
         quarantined: Items that could not be loaded.
@@ -200,8 +198,7 @@ def build(
     read = understood
     for source in failed:
         read = read.filter(~((pl.col("kind") == source["kind"]) & (pl.col("origin") == source["origin"])))
-    told = trends.analyse(read, start, topics, options, run_id=run_id, as_of=as_of)
-    mine = [f for f in findings.to_dicts() if f["week"] == start and f["kind"] != "steady"]
+    mine = [dataclasses.asdict(f) for f in told.findings]
     rows = _prepared(read, start)
     frictions, delights, heavy = _rankings(read, topics, told, mine)
     quiet = _quiet(told, mine)

@@ -162,6 +162,19 @@ def find(spec_id: str, root: str | Path) -> Path:
     return found[0]
 
 
+def ids(root: str | Path) -> list[str]:
+    """The specs under ``root`` that say how they are measured (an observability.yaml beside them), by name, sorted.
+
+    Raises:
+        ConfigError: ``root`` is no folder.
+    """
+    top = Path(root).resolve()
+    if not top.is_dir():
+        raise ConfigError(f"{root} is not a folder; name the one that holds specs/ or .spec/")
+    places = {path: name for name, path in _on_disk(top)}
+    return sorted(name for path, name in places.items() if (path.parent / "observability.yaml").is_file())
+
+
 def _on_disk(top: Path) -> Iterator[tuple[str, Path]]:
     """Every spec.md under ``top`` with each id it goes by."""
     for folder, inner, files in os.walk(top, followlinks=False):

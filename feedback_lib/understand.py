@@ -5,17 +5,35 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from feedback_lib import records
-from feedback_lib.analysis import text, topics, triage
+from feedback_lib import merging, records
+from feedback_lib.analysis import duplicates, registry, text, themes, topics, triage
+from feedback_lib.analysis.registry import Decision, Proposal
 
 if TYPE_CHECKING:
     from feedback_lib.encoders import Encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What people decided and said, which goes before what models infer.
+
+    Attributes:
+        decisions: about topics, see `decisions`.
+        labels: table ``labels``.
+        reviewed: the labelled texts, as `labelling.reviewed` gives them; the models learn from them.
+        merges: table ``merges``.
+    """
+
+    decisions: Sequence[Decision] = ()
+    labels: pl.DataFrame | None = None
+    reviewed: pl.DataFrame | None = None
+    merges: pl.DataFrame | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,62 +42,75 @@ class Understood:
 
     understanding: pl.DataFrame  # table ``understanding``
     topics: pl.DataFrame  # table ``topics``
-    quality: dict[str, Any]  # languages, unread, no_topic_ratio, duplicates, models, classifier, abstained_ratio
+    proposals: tuple[Proposal, ...]
+    notes: tuple[str, ...]  # topics born, decisions that could not be followed
+    quality: dict[str, Any]  # languages, unread, no_topic_ratio, duplicates, models, classifier, reviewed, …
 
 
 def understand(
     signals: pl.DataFrame,
     known: pl.DataFrame,
-    registry: pl.DataFrame,
+    topic_table: pl.DataFrame,
     encoder: Encoder,
     options: topics.TopicOptions,
     *,
     as_of: dt.datetime,
     run_id: str,
+    said: Said | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Understood:
     """Infer language, kind, sentiment, severity, duplicates and topic.
 
     Args:
         signals: table ``signals`` of the fit window, one row per signal.
-        known: table ``understanding`` as it stood; topic ids of its rows are kept where topics are recognised.
-        registry: table ``topics`` as it stood.
-        encoder: turns texts into vectors.
+        known: table ``understanding`` as it stood; a text that has not changed keeps its topic.
+        topic_table: table ``topics`` as it stood.
+        encoder: turns texts into vectors; texts in languages it does not read are glossed into English first.
         options: how topics are fitted.
-        as_of: the moment the run pretends is now; new topics are born on its day.
+        as_of: the moment the run pretends is now.
         run_id: the run that infers.
+        said: what people decided and said.
         progress: called with a line per step.
     """
+    said = said or Said()
     signals = signals.sort("created_at", "uid")
     if signals.is_empty():
-        return Understood(records.frame("understanding", []), registry, _quality(None, None, None))
-    read = _read(signals)
+        nothing = records.frame("understanding", [])
+        return Understood(nothing, topic_table, (), (), _quality(None, None, None))
+    read = _read(signals, encoder.languages)
     progress(f"… reading {signals.height:,} texts")
     vectors = encoder.encode(read["gloss"].to_list())
-    judge = triage.train(encoder.encode, seed=options.seed)
+    judge = triage.train(encoder.encode, seed=options.seed, reviewed=said.reviewed)
     judged = judge.predict(read["gloss"].to_list(), vectors)
     judged = judged.with_columns(
         pl.when(read["readable"]).then(pl.col(c)).otherwise(None).alias(c) for c in judged.columns
     )
+    judged = _as_said(judged, signals["uid"], read["sha256"], said.labels)
     progress("… finding near-duplicates")
     voice = signals["type"].is_in(records.VOICES).to_numpy()
     readable = read["readable"].to_numpy()
     uids = signals["uid"].to_list()
-    copies = text.near_duplicates(uids, read["clean"].to_list(), vectors)
-    progress("… fitting topics")
+    copies = duplicates.near_copies(uids, read["clean"].to_list(), vectors)
+    if said.merges is not None:
+        copies = merging.apply(copies, said.merges, uids)
+    progress("… giving topics")
     fit = np.flatnonzero(voice & readable)
-    labels, scores, registry = _topics(
+    unchanged = known.filter(pl.col("topic_id").is_not_null()).join(
+        pl.DataFrame({"uid": uids, "text_sha256": read["sha256"]}), on=["uid", "text_sha256"], how="semi"
+    )
+    given = registry.update(
         [uids[i] for i in fit],
         [read["gloss"][int(i)] for i in fit],
         vectors[fit],
-        signals,
-        known,
-        registry,
+        [signals["created_at"][int(i)] for i in fit],
+        dict(unchanged.select("uid", "topic_id").iter_rows()),
+        topic_table,
+        said.decisions,
         options,
-        as_of,
-        run_id,
+        as_of=as_of,
+        run_id=run_id,
     )
-    by_uid = dict(zip((uids[i] for i in fit), zip(labels, scores, strict=True), strict=True))
+    by_uid = dict(zip((uids[i] for i in fit), zip(given.topic_ids, given.scores, strict=True), strict=True))
     none: tuple[int | None, float | None] = (None, None)
     understanding = signals.select("uid", "created_at", "month").with_columns(
         language=read["language"],
@@ -97,17 +128,27 @@ def understand(
     )
     columns = records.schema("understanding")
     understanding = understanding.select(pl.col(c).cast(t) for c, t in columns.items())
-    return Understood(understanding, registry, _quality(understanding, read, judge, voice=voice))
+    return Understood(
+        understanding,
+        themes.arrange(given.topics),
+        given.proposals,
+        given.notes,
+        _quality(understanding, read, judge, voice=voice),
+    )
 
 
-def _read(signals: pl.DataFrame) -> pl.DataFrame:
-    """One row per signal: clean text, language, English gloss, whether the models can read it, error fingerprint."""
+def _read(signals: pl.DataFrame, languages: frozenset[str] | None) -> pl.DataFrame:
+    """One row per signal: clean text, language, the text as models read it, whether they can, error fingerprint.
+
+    A text in one of ``languages`` (None: any) is read as it is, another one as its English gloss.
+    """
     rows = []
     for title, body, locale in signals.select("title", "body", "locale").iter_rows():
         whole = f"{title}\n{body}".strip()
         clean = text.clean(whole)
         language = text.language(clean, hint=locale)
-        gloss, share = text.gloss(clean, language)
+        known = languages is None or language in languages
+        gloss, share = (clean, 1.0) if known else text.gloss(clean, language)
         rows.append(
             {
                 "clean": clean,
@@ -127,76 +168,25 @@ def _read(signals: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _topics(
-    uids: list[str],
-    texts: list[str],
-    vectors: np.ndarray[Any, Any],
-    signals: pl.DataFrame,
-    known: pl.DataFrame,
-    registry: pl.DataFrame,
-    options: topics.TopicOptions,
-    as_of: dt.datetime,
-    run_id: str,
-) -> tuple[list[int | None], list[float | None], pl.DataFrame]:
-    """Fit the window, recognise the topics that were there before, and bring the registry up to date."""
-    if len(uids) < options.min_size * 4:
-        return [None] * len(uids), [None] * len(uids), registry
-    model = topics.fit(texts, vectors, options)
-    previous: Mapping[str, int] = dict(
-        known.filter(pl.col("topic_id").is_not_null()).select("uid", "topic_id").iter_rows()
+def _as_said(judged: pl.DataFrame, uids: pl.Series, sha256: pl.Series, labels: pl.DataFrame | None) -> pl.DataFrame:
+    """What a person said of a signal instead of what a model thinks, as long as the text is the one they read."""
+    if labels is None or labels.is_empty():
+        return judged
+    beside = pl.DataFrame({"uid": uids, "text_sha256": sha256}).join(
+        labels.select("uid", "text_sha256", "category", "dx_label", "sentiment", "severity_score"),
+        on=["uid", "text_sha256"],
+        how="left",
+        maintain_order="left",
     )
-    next_id = int(registry["topic_id"].max() or 0) + 1 if registry.height else 1  # type: ignore[arg-type]
-    stable = _returned(topics.keep_ids(model.labels, uids, previous, next_id), next_id, model.labels, uids, registry)
-    central, dissenting = topics.representatives(model, vectors)
-    created = dict(signals.select("uid", "created_at").iter_rows())
-    born = dict(registry.select("topic_id", "born_on").iter_rows())
-    rows = []
-    for label, topic_id in stable.items():
-        members = [uids[i] for i in np.flatnonzero(model.labels == label)]
-        rows.append(
-            records.TopicRow(
-                topic_id=topic_id,
-                name=model.names[label],
-                named_by=None,
-                pinned=False,
-                theme_id=None,
-                theme=None,
-                words=model.words[label],
-                examples=tuple(uids[i] for i in central[label]),
-                dissenting=tuple(uids[i] for i in dissenting[label]),
-                born_on=born.get(topic_id) or min(created[u] for u in members).date(),
-                retired_on=None,
-                parents=(),
-                size=len(members),
-                centroid=tuple(model.centroids[label].tolist()),
-                least=options.weak,
-                updated_at=as_of,
-                run_id=run_id,
-            )
-        )
-    fresh = records.frame("topics", rows)
-    others = registry.filter(~pl.col("topic_id").is_in(fresh["topic_id"].implode()))
-    leaving = others.filter(pl.col("retired_on").is_null()).with_columns(
-        retired_on=pl.lit(as_of.date()), updated_at=pl.lit(as_of), run_id=pl.lit(run_id)
+    spoken = {c: beside[c].is_not_null() for c in ("category", "dx_label", "sentiment", "severity_score")}
+    label = pl.when(beside["dx_label"] == triage.NONE).then(None).otherwise(beside["dx_label"])
+    return judged.with_columns(
+        pl.when(spoken["category"]).then(beside["category"]).otherwise(pl.col("category")).alias("category"),
+        pl.when(spoken["category"]).then(1.0).otherwise(pl.col("category_score")).alias("category_score"),
+        pl.when(spoken["dx_label"]).then(label).otherwise(pl.col("dx_label")).alias("dx_label"),
+        pl.when(spoken["dx_label"]).then(1.0).otherwise(pl.col("dx_score")).alias("dx_score"),
+        *(pl.when(spoken[c]).then(beside[c]).otherwise(pl.col(c)).alias(c) for c in ("sentiment", "severity_score")),
     )
-    merged = pl.concat([fresh, leaving, others.filter(pl.col("retired_on").is_not_null())]).sort("topic_id")
-    ids = [stable.get(int(label)) for label in model.labels]
-    return ids, [float(s) if i is not None else None for s, i in zip(model.scores, ids, strict=True)], merged
-
-
-def _returned(
-    stable: Mapping[int, int], next_id: int, labels: np.ndarray[Any, Any], uids: list[str], registry: pl.DataFrame
-) -> dict[int, int]:
-    """The ids, where a topic that would be new but holds most examples of a retired one takes that one's id back."""
-    retired = registry.filter(pl.col("retired_on").is_not_null()).select("topic_id", "examples").rows()
-    label_of = dict(zip(uids, labels.tolist(), strict=True))
-    kept = dict(stable)
-    for topic_id, examples in retired:
-        found = [label_of.get(uid, -1) for uid in examples]
-        label = max(set(found), key=found.count, default=-1)
-        if kept.get(label, 0) >= next_id and 2 * found.count(label) > len(found):
-            kept[label] = topic_id
-    return kept
 
 
 def _quality(
@@ -208,7 +198,7 @@ def _quality(
     if understanding is None or read is None or judge is None:
         return {
             "languages": [], "unread": 0, "no_topic_ratio": None, "duplicates": 0, "models": {}, "classifier": [],
-            "abstained_ratio": None,
+            "reviewed": [], "abstained_ratio": None,
         }  # fmt: skip
     heard = understanding.with_columns(readable=read["readable"]).filter(pl.Series(voice))
     languages = (
@@ -225,6 +215,7 @@ def _quality(
         "duplicates": heard["duplicate_of"].count(),
         "models": {c: first[c] for c in ("language_model", "triage_model", "topic_model")},
         "classifier": judge.quality,
+        "reviewed": judge.reviewed_quality,
         "abstained_ratio": readable["category"].is_null().mean(),
     }
 

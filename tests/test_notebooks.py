@@ -83,11 +83,12 @@ def first_week(tmp_path_factory):
     """A store with the first report of a new user: one week of data."""
     frame = world.understood({topic: [count] for topic, count in ((1, 9), (2, 6), (3, 7), (5, 4))})
     names, stamp = world.topics(frame), {"run_id": "8f3c21d0", "as_of": world.AS_OF}
-    findings = trends.find(frame, world.WEEK, names, **stamp)
+    told = trends.analyse(frame, world.WEEK, names, **stamp)
+    findings = records.frame("findings", told.findings)
     made = report.build(
         understood=frame,
         topics=names,
-        findings=findings,
+        told=told,
         suggestions=suggest.merge(suggest.draft(findings, frame, names, world.WEEK, **stamp), []),
         sources=[],
         quality={"languages": [], "unread": 0, "no_topic_ratio": 0.0, "duplicates": 0, "models": {}}

@@ -37,21 +37,22 @@ def build(
     failed: tuple[str, ...] = (),
     names: pl.DataFrame | None = None,
     quality: dict = QUALITY,
-    options: trends.TrendOptions = reports.USUAL_OPTIONS,
+    options: trends.TrendOptions = trends.TrendOptions(),
 ) -> reports.Report:
     names = world.topics(frame) if names is None else names
-    told = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
+    read = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
     stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
-    findings = trends.find(frame, world.WEEK, names, options, exclude=[("files", n) for n in failed], **stamp)
-    drafts = suggest.draft(findings, frame, names, world.WEEK, weeks=options.weeks, **stamp)
+    told = trends.analyse(frame, world.WEEK, names, options, exclude=[("files", n) for n in failed], **stamp)
+    drafts = suggest.draft(
+        records.frame("findings", told.findings), frame, names, world.WEEK, weeks=options.weeks, **stamp
+    )
     return reports.build(
         understood=frame,
         topics=names,
-        findings=findings,
+        told=told,
         suggestions=suggest.merge(drafts, []),
-        sources=told,
+        sources=read,
         quality=quality,
-        options=options,
         week=world.WEEK,
         product="Harbour",
         synthetic=True,
@@ -123,7 +124,7 @@ def test_a_week_is_named_by_its_iso_number_and_its_days(monday, label, iso):
     day = dt.datetime.combine(monday, dt.time(9), dt.UTC)
     frame = world.understood({1: [3]}, week=monday)
     made = reports.build(
-        understood=frame, topics=world.topics(frame), findings=records.frame("findings", []),
+        understood=frame, topics=world.topics(frame), told=trends.analyse(frame, monday, world.topics(frame), as_of=day),
         suggestions=records.frame("suggestions", []), sources=[], quality=QUALITY, week=monday, as_of=day,
         run_id="1", product="Harbour",
     )  # fmt: skip
@@ -408,8 +409,9 @@ def test_the_verdict_names_the_worst_first_with_its_owner():
 
 def test_the_verdict_says_which_source_was_not_read(frame):
     stamp = {"run_id": "8f3c21d0", "as_of": world.AS_OF}
+    told = trends.analyse(frame, world.WEEK, world.topics(frame), exclude=[("files", "forum")], **stamp)
     made = reports.build(
-        understood=frame, topics=world.topics(frame), findings=records.frame("findings", []),
+        understood=frame, topics=world.topics(frame), told=told,
         suggestions=records.frame("suggestions", []), quality=QUALITY, week=world.WEEK, product="Harbour",
         sources=[source("forum", "not_read") | {"left_out": True}, source("support")], **stamp,
     )  # fmt: skip
