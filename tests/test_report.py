@@ -37,7 +37,7 @@ def build(
     failed: tuple[str, ...] = (),
     names: pl.DataFrame | None = None,
     quality: dict = QUALITY,
-    options: trends.TrendOptions = trends.TrendOptions(),
+    options: trends.TrendOptions = trends.USUAL,
 ) -> reports.Report:
     names = world.topics(frame) if names is None else names
     read = [source(n, "failed" if n in failed else "ok") for n in ("support", "forum")]
@@ -123,8 +123,9 @@ def test_half_a_report_is_refused_with_what_is_missing(report):
 def test_a_week_is_named_by_its_iso_number_and_its_days(monday, label, iso):
     day = dt.datetime.combine(monday, dt.time(9), dt.UTC)
     frame = world.understood({1: [3]}, week=monday)
+    told = trends.analyse(frame, monday, world.topics(frame), as_of=day)
     made = reports.build(
-        understood=frame, topics=world.topics(frame), told=trends.analyse(frame, monday, world.topics(frame), as_of=day),
+        understood=frame, topics=world.topics(frame), told=told,
         suggestions=records.frame("suggestions", []), sources=[], quality=QUALITY, week=monday, as_of=day,
         run_id="1", product="Harbour",
     )  # fmt: skip
