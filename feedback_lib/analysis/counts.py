@@ -96,6 +96,11 @@ def versions(signals: Lazy) -> Lazy:
     )
 
 
+def subject_versions(signals: Lazy) -> Lazy:
+    """Who names which version: version · subject_type · subject String · people · mentions."""
+    return _subjects(signals.filter(~nw.col("version").is_null()), nw.col("version"))
+
+
 def evidence(signals: Lazy) -> Lazy:
     """The signals of every subject, one row per (subject, signal), in no order.
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import narwhals as nw
 import numpy as np
@@ -177,7 +177,8 @@ def analyse(
         as_of: Written into every row; days of the report week after it are not there yet.
         exclude: (kind, origin) of sources that could not be read: they are left out of all weeks alike, or what they
             usually say would look like falling.
-        deploys: (at, version, service) of releases. Without any, the first day of each newer ``version`` is one.
+        deploys: (at, version, service) of releases. Without any, the first day of each newer ``version`` is one, for
+            subjects of which a third of this week's people name it.
         exposure: One row per day (and product_area or service): day Date · exposure, more than 0. Rates are then
             people per exposure; product areas with days of their own are counted out of them. Days without a row
             are no data.
@@ -210,6 +211,8 @@ def analyse(
         )
         for t in range(span - SPARK_WEEKS + 1, span + 1)
     ]  # fmt: skip
+    if comparisons[-1] is not None and marks and not deploys:
+        comparisons[-1] = _by_version(comparisons[-1], counts, voices, tuple(marks.values()), end_us, options)
     kinds = [
         None if c is None else _kinds(counts, c, span - SPARK_WEEKS + n, weeks_us, options)
         for n, c in enumerate(comparisons)
@@ -279,6 +282,27 @@ def _kinds(
     kind[up & _returned(counts, at, options)] = "recurring"
     kind[np.isnan(now.q)] = None
     return kind
+
+
+def _by_version(
+    now: Comparison,
+    counts: tallies.Counts,
+    voices: nw.LazyFrame[Any],
+    releases: Sequence[str],
+    end_us: int,
+    options: TrendOptions,
+) -> Comparison:
+    """The comparison without the releases that a subject's people hardly name: less than a third of this week's."""
+    week = voices.filter(nw.col("created_at_us") >= end_us - WEEK_US)
+    named = tallies.collected(counting.subject_versions(week))
+    people = {(t, s, v): n for t, s, v, n in named.select("subject_type", "subject", "version", "people").iter_rows()}
+    release = now.release.copy()
+    for place, subject in enumerate(counts.subjects):
+        if release[place] >= 0:
+            most = max(people.get((*subject, version), 0) for version in releases[release[place]].split(", "))
+            if most < max(options.min_people, counts.people[place, -1] / 3):
+                release[place] = -1
+    return dataclasses.replace(now, release=release)
 
 
 def _returned(counts: tallies.Counts, at: int, options: TrendOptions) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from feedback_lib.analysis import counts
 
 COUNTED = (
     counts.weekly_subjects, counts.daily_subjects, counts.weekly_heard, counts.daily_heard, counts.weekly_sources,
-    counts.versions, counts.evidence,
+    counts.versions, counts.subject_versions, counts.evidence,
 )  # fmt: skip
 
 

@@ -78,6 +78,10 @@ def test_a_version_that_people_begin_to_name_is_a_release():
     version = pl.when(pl.col("created_at") >= MONDAY).then(pl.lit("4.2.0")).otherwise(pl.lit("4.1.9"))
     told = analyse(frame.with_columns(version=version))
     assert (topic(told, "1").kind, topic(told, "1").release) == ("regression", "4.2.0")
+    export = pl.when(pl.col("topic_id") == 2).then(version)
+    others = analyse(frame.with_columns(version=export))
+    assert [name for _, name in others.releases] == ["4.2.0"]
+    assert topic(others, "1").kind == "growing"  # nobody who speaks of it names the version
     always = analyse(frame.with_columns(version=pl.lit("4.1.9")))
     assert (always.releases, topic(always, "1").kind) == ((), "growing")
 
