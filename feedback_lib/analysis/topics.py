@@ -338,7 +338,13 @@ class _Graph:
         return np.where(sizes[own] > 1, found, 0.0)
 
     def cut_into(self, count: int, min_size: int) -> Labels:
-        """So many groups of at least ``min_size``: the coarsest cut found that has them, its nearest groups joined."""
+        """So many groups of at least ``min_size``, made by joining the nearest groups of a cut that has more.
+
+        That is the best cut, or the coarsest that has enough.
+        """
+        best = _large(self.best_cut(), min_size)
+        if best.max() + 1 >= count:
+            return self._joined(best, count)
         cuts = {r: _large(self.cut(r), min_size) for r in (*_RESOLUTIONS, 64.0, 128.0)}
         enough = [r for r, labels in cuts.items() if labels.max() + 1 >= count]
         if not enough:  # the texts do not fall into so many groups of that size
