@@ -210,21 +210,6 @@ def from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Decision, ...]:
     )
 
 
-def record(registry: Registry, *, topics: bool = False) -> dict[str, Any]:
-    """What a run was told by the file, as JSON for the run's own row: a re-run must not see later decisions.
-
-    ``topics`` adds the list of topics, for a run whose store had none and that recognised them.
-    """
-    shown = [{**t, "born": str(t["born"]), "retired": None} for t in registry.topics] if topics else []
-    return {"decisions": to_json(registry.decisions), "topics": shown}
-
-
-def recorded(path: str | Path, told: Mapping[str, Any]) -> Registry:
-    """The file as a run was told it, see `record`."""
-    topics = tuple({**t, "born": dt.date.fromisoformat(t["born"])} for t in told.get("topics", ()))
-    return Registry(Path(path), decisions=from_json(told.get("decisions", ())), topics=topics)
-
-
 def topics_text(topics: Iterable[Mapping[str, Any]]) -> str:
     """The part of the file that lists topics; equal topics are equal text."""
     return "topics:\n" + "".join(_entry(t, "") for t in topics)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 
 import polars as pl
 import pytest
@@ -222,15 +221,6 @@ def test_topics_without_a_store_are_known_by_their_examples(path):
     assert known["topic_id"].to_list() == [1, 2, 3, 4]
     assert known["examples"].to_list()[0] == [UID]
     assert known.schema == pl.Schema(records.schema("topics"))
-
-
-def test_a_rerun_is_told_what_the_run_was_told(path):
-    decisions.add(decisions.load(path), [Decision(kind="pin", topics=(1,), on=DAY)])
-    read = decisions.load(path)
-    told = decisions.recorded(path, json.loads(json.dumps(decisions.record(read, topics=True))))
-    assert told.decisions == read.decisions
-    assert decisions.known(told).equals(decisions.known(read))
-    assert decisions.recorded(path, decisions.record(read)).topics == ()
 
 
 def test_a_topic_is_a_few_short_lines(path):

@@ -102,7 +102,7 @@ class Updated:
         scores: 0–1, cosine of each text to the centre of the other members of its topic; None without a topic.
         topics: Table ``topics``: every topic ever, retired ones too.
         proposals: Open proposals, most evidence first.
-        notes: What a person should know: topics born, decisions that could not be followed.
+        notes: Decisions that could not be followed, and why.
     """
 
     topic_ids: list[int | None]
@@ -254,7 +254,8 @@ class _Work:
             raise ValueError(f"{len(uids)} uids, {len(texts)} texts, {len(vectors)} vectors, {len(created)} times")
         self.uids, self.texts, self.vectors, self.options = list(uids), texts, vectors, options
         self.grid = np.rint(vectors * _VECTOR).astype(np.float32)
-        self.lengths = np.maximum(np.linalg.norm(self.grid.astype(np.float64), axis=1), 1.0)
+        squares = np.einsum("ij,ij->i", self.grid, self.grid).astype(np.float64)  # whole numbers below 2^24: exact
+        self.lengths = np.maximum(np.sqrt(squares), 1.0)
         self.at = np.array([records.micros(c) for c in created], np.int64)
         self.created = created
         self.labels: Ids = np.full(len(self.uids), -1, np.int64)
@@ -262,7 +263,13 @@ class _Work:
         self.book = _Book(decisions, rows)
         self.notes = self.book.notes
         self.topics = {
-            t: _Topic(r, frozenset(r["parents"] or ()), _centre(r["centroid"]), r["least"] or 0.0)
+            # a centre of another encoder, seen by its length, says nothing about these vectors
+            t: _Topic(
+                r,
+                frozenset(r["parents"] or ()),
+                _centre(r["centroid"]) if vectors.shape[-1] == len(r["centroid"] or ()) else None,
+                r["least"] or 0.0,
+            )
             for t, r in rows.items()
         }
         for source, target in self.book.merged.items():

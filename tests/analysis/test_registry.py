@@ -317,6 +317,16 @@ def test_a_new_store_recognises_topics_by_their_examples(world, first):
     assert [t and t + 20 for t in first.topic_ids] == again.topic_ids
 
 
+def test_another_encoder_changes_no_topic_of_a_text(world, first):
+    n = int((world.weeks <= 2).sum())
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(64, 48)))[0].T.astype(np.float32)
+    made = registry.update(
+        world.uids[:n], world.texts[:n], (world.vectors @ turn)[:n], world.created[:n], world.kept(first),
+        first.topics, as_of=START, run_id="x",
+    )  # fmt: skip
+    assert made.topic_ids == world.after(2, first).topic_ids
+
+
 @functools.cache
 def whole_world():
     world = World()
