@@ -408,34 +408,36 @@ class WhatsNew:
         """People who speak of a topic, above what is measured of a service, on one axis of time.
 
         Args:
-            topic_id: None is the first topic with a finding, else the one with the most people.
+            topic_id: None is the one that lines up best among those with a finding.
             spec_id: which service; None is the one that lines up best, among all under ``root``.
 
         Raises:
             ConfigError: there is no such topic.
         """
-        topic = self._chosen(topic_id)
-        name = self.names[topic]
+        moved = [t for t in self.badges if t in self.names]
+        tried = [self._chosen(topic_id)] if topic_id is not None or not moved else moved
         if not self._plans:
-            return Panels(
-                topic, name, "", "No service is measured here: name the folder that holds specs/.", None, None
-            )
+            none = "No service is measured here: name the folder that holds specs/."
+            return Panels(tried[0], self.names[tried[0]], "", none, None, None)
+        if spec_id not in (None, *self._plans):
+            raise ConfigError(f"no spec named {spec_id!r} under {self.root}; there is {', '.join(self._plans)}")
+        found = []
+        for topic in tried:
+            days = np.array([p["people"] for p in self._said(topic)[0]], dtype=np.float64)
+            for shown in (self._reviews[s] for s in self._reviews if spec_id in (None, s)):
+                for figure in review.figures(shown):
+                    lag = alignment.best_lag(_daily(figure), days)
+                    rank = (lag.clear, lag.r) if lag else (False, -1.0)
+                    found.append((rank, topic, shown, figure, lag))
+        _, topic, shown, figure, lag = max(found, key=lambda one: one[0])
         people, said = self._said(topic)
-        best: tuple[tuple[Any, ...], review.Review, Row, alignment.Lag | None] | None = None
-        for shown in (self._reviews[s] for s in self._reviews if spec_id in (None, s)):
-            for figure in review.figures(shown):
-                lag = alignment.best_lag(_daily(figure), np.array([p["people"] for p in people], dtype=np.float64))
-                rank = (lag is not None, lag is not None and lag.clear, lag.r if lag else 0.0)
-                if best is None or rank > best[0]:
-                    best = rank, shown, figure, lag
-        if best is None:
-            known = ", ".join(self._reviews)
-            raise ConfigError(f"no spec named {spec_id!r} under {self.root}; there is {known}")
-        _, shown, figure, lag = best
-        hours = [((d["x"]) * 24.0, str(d["version"])) for d in figure["deploys"]]
+        hours = [(d["x"] * 24.0, str(d["version"])) for d in figure["deploys"]]
         risen = alignment.rises(hours, said, 0.0, figure["days"] * 24.0)
-        why = "" if spec_id else f" {len(self._reviews)} services were tried; this one lines up best."
-        note = _lag_words(lag) + why + "".join(f" {_rise_words(r, shown.start)}" for r in risen)
+        why = ""
+        if len(found) > 1:
+            why = f" Of {len(found)} pairs of a topic and a measurement that were tried, this one lines up best."
+        note = _lag_words(lag, len(found)) + why + "".join(f" {_rise_words(r, shown.start)}" for r in risen)
+        name = self.names[topic]
         drawn = charts.aligned(figure, people, name)
         words = f"{name}, people per day, above {charts.slo_words(figure)} {note}"
         return Panels(topic, name, f"{shown.plan.service}: {figure['sli']}", note, charts.svg(drawn, alt=words), lag)
@@ -623,11 +625,16 @@ def _daily(figure: Row) -> np.ndarray[Any, np.dtype[np.float64]]:
     return mean if figure["op"].startswith("<") else -mean
 
 
-def _lag_words(lag: alignment.Lag | None) -> str:
+def _lag_words(lag: alignment.Lag | None, tried: int = 1) -> str:
     if lag is None:
         return "There are too few days, or too little change, to compare the two."
     when = "on the same day" if lag.days == 0 else f"about {lag.days} {'day' if lag.days == 1 else 'days'} later"
     measured = f"r = {lag.r:.2f}, 95 % interval {lag.low:.2f} to {lag.high:.2f}"
+    if lag.clear and tried * max(lag.p, lag.without) >= alignment.LEVEL:
+        return (
+            f"Complaints line up best {when} ({measured}, p = {max(lag.p, lag.without):.3f}), which among {tried} "
+            "pairs is no surprise. No claim; ask for one topic and one service to test it alone."
+        )
     if lag.clear:
         return f"Complaints follow {when} ({measured}, p = {max(lag.p, lag.without):.3f}). That is no proof of a cause."
     if lag.once:

@@ -105,15 +105,17 @@ def best_lag(first: Floats, second: Floats, *, most: int = 3) -> Lag | None:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} days and {len(second)} days")
     x, y = (_without_trend(np.asarray(s, dtype=np.float64)) for s in (first, second))
-    if x is None or y is None:
+    if len(first) < LEAST_DAYS or x is None or y is None:
         return None
     found = _correlations(x, y, most)
     best = int(found.argmax())
     p = without = _shifted(x, y, most)
     for start in range(0, len(x) - LEFT_OUT // 2, LEFT_OUT // 3) if p < LEVEL else ():
-        rest = x.copy()
-        rest[start : start + LEFT_OUT] = np.nan
-        without = max(without, _shifted(rest, y, most))
+        rest = [np.array(s, dtype=np.float64) for s in (first, second)]
+        for series in rest:
+            series[start : start + LEFT_OUT] = np.nan
+        one, other = (_without_trend(s) for s in rest)
+        without = max(without, _shifted(one, other, most) if one is not None and other is not None else 1.0)
     low, high = _interval(x, y, best, float(found[best]))
     return Lag(best, float(found[best]), low, high, p, without, _pairs(x, y, best)[0].size)
 
@@ -128,7 +130,7 @@ def _shifted(x: Floats, y: Floats, most: int) -> float:
 def _without_trend(series: Floats) -> Floats | None:
     """The series without its straight trend, so that two slow rises are no line-up; None where it does not change."""
     known = np.isfinite(series)
-    if known.sum() < LEAST_DAYS:
+    if known.sum() < LEAST_DAYS - LEFT_OUT:
         return None
     days = np.arange(len(series), dtype=np.float64)
     slope, level = np.polyfit(days[known], series[known], 1)

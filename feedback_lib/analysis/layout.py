@@ -38,6 +38,8 @@ _EXAGGERATION = 12.0
 _FARTHEST = 5.0  # that a text goes in one step
 _MOST_CELLS = 400  # each way
 _AMONG = 5  # landmarks that say where another text lies
+_GAP = 0.35  # between two dots, of what each had if all lay evenly
+_TURNS = 20
 _CORE = 3.0  # a member this many times farther from the middle than usual is no part of the outline
 
 
@@ -211,7 +213,30 @@ def _framed(found: Places) -> Places:
     turned = centred @ turn
     low, high = np.quantile(turned, [0.002, 0.998], axis=0)
     framed: Places = ((turned - low) / np.maximum(high - low, 1e-9)).clip(-0.02, 1.02)
-    return (framed + 0.02) / 1.04
+    return _apart((framed + 0.02) / 1.04)
+
+
+def _apart(spots: Places) -> Places:
+    """The places with those that lie on each other moved apart a little, so that an island shows its size."""
+    import scipy.spatial
+
+    gap = _GAP / np.sqrt(len(spots))
+    golden = np.pi * (3 - np.sqrt(5)) * np.arange(len(spots))
+    moved: Places = spots + 1e-3 * gap * np.column_stack([np.cos(golden), np.sin(golden)])  # equal ones too
+    for _ in range(_TURNS):
+        pairs = scipy.spatial.cKDTree(moved).query_pairs(gap, output_type="ndarray")
+        if not len(pairs):
+            break
+        pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        one, other = pairs.T
+        between = moved[one] - moved[other]
+        length = np.maximum(np.sqrt((between**2).sum(axis=1)), 1e-9)
+        push = between * ((gap - length) / length / 3)[:, None]
+        for axis in (0, 1):
+            moved[:, axis] += np.bincount(one, push[:, axis], minlength=len(moved))
+            moved[:, axis] -= np.bincount(other, push[:, axis], minlength=len(moved))
+        moved = moved.clip(0, 1)
+    return moved
 
 
 def middle(spots: Places) -> tuple[float, float]:
@@ -265,7 +290,8 @@ def spread_out(
     width: float,
     height: float,
     *,
-    farthest: float = 46.0,
+    dots: Places | None = None,
+    farthest: float = 54.0,
 ) -> list[tuple[float, float] | None]:
     """Middles of boxes, such as names, near their anchors, none on another and all inside; the first come first.
 
@@ -274,25 +300,51 @@ def spread_out(
         sizes: width and height of each, in pixels.
         width: of the picture.
         height: of the picture.
+        dots: shape (n, 2), what had better not be covered, in pixels.
         farthest: how far a box may be moved.
 
     Returns:
         One per box; None where there is no room near its anchor.
     """
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    tries = [(0.0, 0.0)] + [
-        (float(r * np.cos(a)), float(r * np.sin(a))) for r in np.arange(6, farthest + 1, 8) for a in turns
-    ]
-    taken: list[tuple[float, float, float, float]] = []
+    reach = np.array(
+        [(0.0, 0.0)] + [(r * np.cos(a), r * np.sin(a)) for r in np.arange(6, farthest + 1, 8) for a in turns]
+    )
+    covered = _Covered(dots if dots is not None else np.zeros((0, 2)), width, height)
+    taken = np.zeros((0, 4))
     found: list[tuple[float, float] | None] = []
-    for (x, y), (wide, tall) in zip(anchors, sizes, strict=True):
-        spot = None
-        for dx, dy in tries:
-            cx = min(max(x + dx, wide / 2), width - wide / 2)
-            cy = min(max(y + dy, tall / 2), height - tall / 2)
-            if all(abs(cx - ox) * 2 >= wide + ow or abs(cy - oy) * 2 >= tall + ot for ox, oy, ow, ot in taken):
-                spot = (cx, cy)
-                taken.append((cx, cy, wide, tall))
-                break
-        found.append(spot)
+    for anchor, (wide, tall) in zip(anchors, sizes, strict=True):
+        tries = np.array(anchor) + reach
+        tries = np.column_stack(
+            [tries[:, 0].clip(wide / 2, width - wide / 2), tries[:, 1].clip(tall / 2, height - tall / 2)]
+        )
+        gap_x = 2 * np.abs(tries[:, :1] - taken[:, 0]) >= wide + taken[:, 2]
+        gap_y = 2 * np.abs(tries[:, 1:] - taken[:, 1]) >= tall + taken[:, 3]
+        free = (gap_x | gap_y).all(axis=1)
+        if not free.any():
+            found.append(None)
+            continue
+        cost = np.sqrt((reach**2).sum(axis=1)) / 12 + 3 * covered(tries, wide, tall)
+        x, y = tries[np.where(free, cost, np.inf).argmin()].tolist()
+        taken = np.vstack([taken, [x, y, wide, tall]])
+        found.append((x, y))
     return found
+
+
+class _Covered:
+    """How many dots a box covers, out of sums over cells of four pixels."""
+
+    def __init__(self, dots: Places, width: float, height: float) -> None:
+        edges = [np.arange(0, size + 5, 4.0) for size in (width, height)]
+        counts = np.histogram2d(dots[:, 0], dots[:, 1], bins=edges)[0]
+        self.sums = np.pad(counts.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+
+    def __call__(self, middles: Places, wide: float, tall: float) -> npt.NDArray[np.float64]:
+        half = np.array([wide / 2, tall / 2])
+        most = np.array(self.sums.shape) - 1
+        low, high = (((middles + s * half) / 4).round().astype(np.int64).clip(0, most) for s in (-1, 1))
+        s = self.sums
+        inside = (
+            s[high[:, 0], high[:, 1]] - s[low[:, 0], high[:, 1]] - s[high[:, 0], low[:, 1]] + s[low[:, 0], low[:, 1]]
+        )
+        return np.asarray(inside, dtype=np.float64)

@@ -17,6 +17,7 @@ from feedback_lib.charts.weekly import MOVING
 _LETTER = 6.4  # pixels, on average, of the letters of a name
 _ROW = 15
 _WIDEST = 22  # letters of a line of a name
+_NAMED = 40  # topics
 _LISTED = 14  # titles beside the map
 _EARLIER, _WEAK = "#b9c0cb", "#dde1e7"
 
@@ -42,7 +43,7 @@ def document_map(
     rows = []
     for n, (dot, (px, py)) in enumerate(zip(dots, spots.tolist(), strict=True)):
         fill = colour_of.get(dot["topic"], "#46505f") if dot["now"] else _WEAK if dot["weak"] else _EARLIER
-        row = {"n": n, "px": round(px, 1), "py": round(py, 1), "fill": fill, "size": 34 if dot["now"] else 16}
+        row = {"n": n, "px": round(px, 1), "py": round(py, 1), "fill": fill, "size": 40 if dot["now"] else 22}
         row["pale"] = 0.45 if dot["weak"] and dot["now"] else 1
         rows.append(row | ({"title": dot["title"][:90], "url": dot["url"] or ""} if "title" in dot else {}))
     rows.sort(key=lambda r: (r["size"], r["fill"] != _WEAK, r["n"]))  # what matters lies above
@@ -99,11 +100,11 @@ def _placed(
     spots: layout.Places, owner: np.ndarray[Any, Any], topics: Sequence[Row], width: int, height: int
 ) -> list[tuple[Row, list[str], tuple[float, float] | None]]:
     """Each topic that has dots, the lines of its name, and the middle of where it stands."""
-    shown = [t for t in topics if (owner == t["topic"]).any()]
+    shown = [t for t in topics if (owner == t["topic"]).any()][:_NAMED]
     lines = [_lines(t["name"]) for t in shown]
     anchors = [layout.middle(spots[owner == t["topic"]]) for t in shown]
     sizes = [(max(map(len, some)) * _LETTER + 8, len(some) * _ROW + 5.0) for some in lines]
-    found = layout.spread_out(anchors, sizes, width, height)
+    found = layout.spread_out(anchors, sizes, width, height, dots=spots)
     return list(zip(shown, lines, found, strict=True))
 
 
@@ -124,7 +125,8 @@ def _names(
     plain: Any = {"baseline": "middle", "fontSize": SIZE}
     halo: Any = {"stroke": "#ffffff", "strokeWidth": 3.4, "strokeJoin": "round", "opacity": 0.9}
     made = []
-    for flag, weight in (("false", 400), ("true", 600)):
+    weights: tuple[tuple[str, Any], ...] = (("false", 400), ("true", 600))
+    for flag, weight in weights:
         some = chart.transform_filter(f"datum.loud == {flag}")
         made += [
             some.mark_text(fontWeight=weight, **look, **plain).encode(x, y, text="text:N")

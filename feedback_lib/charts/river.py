@@ -12,7 +12,7 @@ from feedback_lib.charts.look import GRID, INK, MUTED, SIZE, Drawing, Row, inlin
 from feedback_lib.charts.slo import placed
 from feedback_lib.charts.weekly import MOVING
 
-_LABELS = 262  # pixels for the names at the right
+_LABELS = 330  # pixels for the names at the right
 _LINE = 17
 _RED = ("#b5451b", "#d2714b", "#e39d7f", "#eec0ab")
 _BLUE = ("#1f5fa8", "#5a8bc4", "#94b4da")
@@ -45,17 +45,17 @@ def river(
     x = _weeks(labels, shown=not rest)
     y, low = alt.Y("high:Q", title=None, axis=None, scale=linear(0, top)), alt.Y2("low:Q")
     area = alt.Chart(inline(drawn))
-    breaks: Any = {"interpolate": "monotone", "invalid": "break-paths-show-path-domains"}
+    breaks: Any = {"invalid": "break-paths-show-path-domains"}
     colour = alt.Color("hue:N", scale=None)
     tips = [alt.Tooltip(f"{f}:N") for f in ("topic", "week", "share")]
     layers: list[alt.Chart] = [
         area.mark_area(stroke="#ffffff", strokeWidth=1.2, **breaks).encode(x, y, low, colour, detail="topic:N")
     ]
     if any(b["badge"] == "NEW" for b in bands):
-        new = area.transform_filter("datum.badge == 'NEW'")
-        layers.append(
-            new.mark_area(fillOpacity=0, stroke=INK, strokeWidth=2, **breaks).encode(x, y, low, detail="topic:N")
-        )
+        new = area.transform_filter("datum.new")
+        for edge in ("low", "high"):
+            at = alt.Y(f"{edge}:Q", title=None, axis=None, scale=linear(0, top))
+            layers.append(new.mark_line(color=INK, strokeWidth=2, **breaks).encode(x, at, detail="topic:N"))
     if deploys:
         rule = alt.Chart(inline([{"x": d["x"]} for d in deploys]))
         layers.append(rule.mark_rule(color=INK, strokeDash=[4, 3], opacity=0.5).encode(_weeks(labels, shown=False)))
@@ -109,6 +109,8 @@ def _stacked(
         for band, colour in zip(bands, colours, strict=True):
             size = band["shares"][n] or 0.0
             row = {"x": n + 0.5, "topic": band["name"], "badge": band["badge"], "hue": colour, "week": str(n)}
+            later = [band["shares"][m] for m in (n, n + 1) if m < weeks]
+            row["new"] = band["badge"] == "NEW" and any(later)
             row |= {"low": round(edge - size, 5) if known else None, "high": round(edge, 5) if known else None}
             drawn.append(row | {"share": _share(band["shares"][n])})
             if n == weeks - 1:
@@ -152,9 +154,10 @@ def _named(ends: Sequence[Row], labels: Sequence[str], top: float, height: int) 
     y = alt.Y("px:Q", title=None, axis=None, scale=scale)
     x = alt.X("x:Q", title=None, scale=linear(0, len(labels)))
     name: Any = {"align": "left", "dx": 4, "limit": _LABELS - 100}
+    weights: tuple[tuple[str, Any], ...] = (("true", 600), ("false", 400))
     names = [
         chart.transform_filter(f"datum.loud == {flag}").mark_text(fontWeight=weight, **name).encode(x, y, text="name:N")
-        for flag, weight in (("true", 600), ("false", 400))
+        for flag, weight in weights
     ]
     return [
         chart.mark_rule(strokeWidth=1.2).encode(
@@ -211,9 +214,7 @@ def _rest(labels: Sequence[str], rest: Sequence[Row], plot: int) -> Drawing:
     drawn, ends = _stacked(rest, weeks)
     x = _weeks(labels, shown=True)
     y = alt.Y("high:Q", title=None, axis=None, scale=linear(0, top))
-    area = alt.Chart(inline(drawn)).mark_area(
-        stroke="#ffffff", strokeWidth=1, interpolate="monotone", invalid="break-paths-show-path-domains"
-    )
+    area = alt.Chart(inline(drawn)).mark_area(stroke="#ffffff", strokeWidth=1, invalid="break-paths-show-path-domains")
     colour = alt.Color("hue:N", scale=None)
     layers = [area.encode(x, y, alt.Y2("low:Q"), colour, detail="topic:N"), *_named(ends, labels, top, height)]
     title = alt.TitleParams(

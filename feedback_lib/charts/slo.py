@@ -57,9 +57,9 @@ def _people(figure: Row, people: Sequence[Row], topic: str, plot: int) -> Drawin
         title=None, values=sorted({0, top}), format="d", minExtent=_LEFT - 6, maxExtent=_LEFT - 6, labelLimit=_LEFT - 8
     )
     y = alt.Y("people:Q", title=None, scale=scale, axis=axis)
-    bars = alt.Chart(inline([{**p, "end": p["start"] + 0.9} for p in people if p["people"]]))
+    bars = alt.Chart(inline([{**p, "end": p["start"] + 0.9, "zero": 0} for p in people if p["people"]]))
     layers = [b for b in _slo_bands(figure, plot, functools.partial(_slo_x, figure)) if b.mark.type == "rule"]
-    layers.append(bars.mark_bar(color=FRICTION).encode(_slo_x(figure, "start"), y, alt.X2("end:Q")))
+    layers.append(bars.mark_bar(color=FRICTION).encode(_slo_x(figure, "start"), y, alt.X2("end:Q"), alt.Y2("zero:Q")))
     title = f"People who speak of “{topic}”, per day"
     return alt.layer(*layers).properties(width=plot, height=78, title=_panel_title(title))
 
