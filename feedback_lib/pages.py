@@ -417,6 +417,8 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         "ratio": rate(finding),
         "q": "" if few(finding["people"]) else _q(finding["q"]),
         "evidence": _evidence(finding["evidence"]),
+        "sources": ", ".join(origin.partition(":")[2] or origin for origin in finding.get("origins", ())),
+        "release": f"after {finding['release']}" if finding.get("release") else "",
     }
 
 

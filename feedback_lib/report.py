@@ -3,13 +3,14 @@
 Definitions, the same for every report:
 
 - people: distinct authors; a signal without an author is one person. What machines report is nobody's voice.
-- a suggestion moves when a topic or error behind it is new or growing this week; those come first.
+- a suggestion moves when a topic or error behind it is new this week, or rose: in all, on one day, or after a release;
+  those come first.
 - answered within 48 h: of the signals received at least 48 hours before ``as_of``, the share with a first response
   within 48 hours. Only origins that ever tell a first response count; an open one past the limit is not answered.
 - friction: a signal labelled DX Friction or Documentation Gap, or a bug report, or about usability or documentation.
 - praise: a signal labelled DX Delight, or of category praise.
 - a delight is a topic most of whose labelled signals praise; every other topic is a friction.
-- a row of frictions or delights has at least three people this week, unless it is new or growing.
+- a row of frictions or delights has at least three people this week, unless it is new or rose.
 - the usual value is the median of the four weeks before that have data.
 
 A source that could not be read is left out of every week alike, so its numbers are withheld and never look like a
@@ -404,7 +405,7 @@ def _numbers(
         people("praise", "people with praise", pl.col("praise"), "up", "DX Delight", known=labelled),
         _counted(
             "moving",
-            "new or growing topics",
+            "topics new or on the rise",
             found,
             "none",
             told.abstained or f"of {tested} topics tested",
@@ -548,7 +549,7 @@ def _rankings(
         feeling = (1 + mood) / 2 if delight else (suggest.severity(now) + (1 - mood) / 2) / 2
         weight = stats["people"] * feeling
         weights[stats["subject"]] = _Weight(delight, weight, suggest.owner(now))
-        if stats["people"] < LEAST_PEOPLE and badge not in ("NEW", "GROWING"):
+        if stats["people"] < LEAST_PEOPLE and badge.lower() not in suggest.MOVING:
             continue
         row = _topic(topic_id, stats, badge, now, part, read, registry.get(topic_id), main)
         row |= {"delight": delight, "first_heard_this_week": stats["first_week"] == told.week}
@@ -563,7 +564,7 @@ def _rankings(
 def _badge(stats: Row, findings: Sequence[Row], now: pl.DataFrame, repeated: set[str]) -> str:
     """The finding's kind; STEADY only where it was tested, else empty."""
     kinds = [f["kind"] for f in findings if (f["subject_type"], f["subject"]) == ("topic", stats["subject"])]
-    for kind in ("new", "growing", "falling", "recurring"):
+    for kind in trends.KINDS:  # strongest first; steady ones are no findings
         if kind in kinds:
             return kind.upper()
     if now.filter(pl.col("fingerprint").is_in(list(repeated))).height * 2 > now.height:
@@ -574,9 +575,9 @@ def _badge(stats: Row, findings: Sequence[Row], now: pl.DataFrame, repeated: set
 def _growth(badge: str, ratio: float | None) -> float:
     if badge == "NEW":
         return 4.0
-    if badge == "GROWING":
+    if badge.lower() in suggest.MOVING:
         return min(4.0, max(1.0, ratio or 1.0))
-    return 0.5 if badge == "FALLING" else 1.0
+    return 0.5 if badge in ("FALLING", "SILENT") else 1.0
 
 
 def _topic(
@@ -772,7 +773,7 @@ def _verdict(
         return _sentence([prefix + clauses[0], *clauses[1:3]], rest=len(clauses))
     what = "no topic" if told.table.filter(pl.col("subject_type") == "topic")["q"].count() else "nothing"
     nothing = f"{prefix or 'a quiet week: '}{what} changed more than chance explains"
-    if any(f["kind"] == "falling" for f in findings):
+    if any(f["kind"] in ("falling", "silent") for f in findings):
         nothing = f"{prefix or 'a quiet week: '}{what} grew more than chance explains"
     return _two(_sentence([nothing]), _standing(frictions))
 
@@ -794,6 +795,10 @@ def _moved(finding: Row, about: _Weight, first: bool) -> str:
     if owner and not about.delight and owner.casefold() not in finding["name"].casefold():
         name = f"{owner}: {name}"
     rise = suggest.rise_words(finding["baseline_people"], finding["people"])
+    if finding["kind"] == "regression":
+        return f"{name} rose {rise} after {privacy.excerpt(finding['release'], 3)}"
+    if finding["kind"] == "spike":
+        return f"{name} stood out on a single day, {people}"
     if finding["kind"] == "growing":
         return f"{name} rose {rise} a week"
     if finding["baseline_people"]:

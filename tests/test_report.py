@@ -474,7 +474,7 @@ def test_the_verdict_never_exceeds_thirty_words(plan, failed):
 def test_the_summary_is_plain_text_with_every_number_and_the_failed_source(frame):
     text = reports.summary_text(build(frame, failed=("forum",)))
     assert "NOT READ: forum: the file is gone" in text
-    for label in ("people heard", "answered within 48 h", "new or growing topics"):
+    for label in ("people heard", "answered within 48 h", "topics new or on the rise"):
         assert label in text
 
 
