@@ -166,7 +166,9 @@ def outburst(
         p = rise(after, than, _wider(scatter, spread, len(after)))
         ps.append(np.clip(p, 0, 0.99))
         jump = rise(after, np.arange(max(0, r - AFTER), r), _wider(scatter, spread, len(after)))
-        on = (p < best) & (jump < USUAL)
+        prior = np.arange(max(0, r - 7), r)
+        quiet = rise(prior, np.setdiff1d(than, prior), _wider(scatter, spread, 7)) > USUAL  # it had not risen yet
+        on = (p < best) & (jump < USUAL) & quiet
         others = [rise(np.setdiff1d(after, week[d : d + 1]), than, scatter) < USUAL for d in range(7)]
         stays = np.stack(others)[day, np.arange(len(day))]
         spike &= ~(on & stays)
