@@ -10,11 +10,8 @@ import importlib.resources
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 LANGUAGE_MODEL = "py3langid+gloss.1"
 READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
@@ -354,10 +351,3 @@ def error_template(text: str) -> str | None:
     for pattern, mask in _MASKS:
         template = pattern.sub(mask, template)
     return " ".join((kept + template).split())[:300].rstrip(" .:;,")
-
-
-def near_duplicates(uids: Sequence[str], texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> dict[str, str]:
-    """See `analysis.duplicates.near_copies`, which this calls."""
-    from feedback_lib.analysis import duplicates
-
-    return duplicates.near_copies(uids, texts, vectors)
