@@ -206,7 +206,10 @@ class WhatsNew:
         return [t for t in self.badges if t in self.names] + [t for t in known if t not in self.badges]
 
     def _mondays(self) -> list[dt.date]:
-        return [self.week - dt.timedelta(weeks=back) for back in range(WEEKS - 1, -1, -1)]
+        """The weeks from the first that has data."""
+        first = self.texts["week"].min()
+        every = [self.week - dt.timedelta(weeks=back) for back in range(WEEKS - 1, -1, -1)]
+        return [day for day in every if first is None or day >= first] or every[-1:]  # type: ignore[operator]
 
     def _labels(self) -> list[str]:
         return [f"{day.day} {day:%b}" for day in self._mondays()]
@@ -241,7 +244,7 @@ class WhatsNew:
         frames = [performance.deploys(plan) for plan in self._plans.values()]
         empty = pl.DataFrame(schema={"at": pl.Datetime("us", "UTC"), "version": pl.String})
         first = dt.datetime.combine(self._mondays()[0], dt.time(), dt.UTC)
-        inside = pl.col("at").is_between(first, first + dt.timedelta(weeks=WEEKS))
+        inside = pl.col("at").is_between(first, first + dt.timedelta(weeks=len(self._mondays())))
         every = pl.concat([empty, *frames]).filter(inside)
         return every.sort("at", "version").unique("version", keep="first", maintain_order=True)
 

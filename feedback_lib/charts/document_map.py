@@ -171,8 +171,8 @@ def _titles(chart: alt.Chart, brush: alt.Parameter, width: int) -> alt.Chart:
 
 
 _DOT = re.compile(
-    r'<path [^>]*?transform="translate\(([-\d.]+),([-\d.]+)\)" d="M([\d.]+),0A[^"]*Z"( fill="#\w+")'
-    r'(?: opacity="([\d.]+)")?[^>]*?(?:/>|></path>)'
+    r'<path [^>]*?transform="translate\(([-\d.]+),([-\d.]+)\)" d="M([\d.]+),0A[^"]*"( fill="#\w+")'
+    r'(?: stroke-width="\d+")?(?: opacity="([\d.]+)")?(?:/>|></path>)'
 )
 
 

