@@ -5,8 +5,8 @@ twice: how many shifts of one series against the other, which keep what lasts so
 whether that still holds when any one stretch of days is left out. `rises` asks whether more was said after a deploy
 than before it, and from which hour on that was sure.
 
-Measured on 56 days (tests/analysis/test_alignment.py repeats it): of unrelated series, each day anything from
-independent of the last to a random walk, up to one in twelve is called clear; of planted lags nine of ten are.
+Measured on 56 days, 60 draws each: of unrelated series, from independent days to a random walk, at most one in twenty
+is called clear; of two series with one event each none; of series with a planted lag of a day four of five.
 
 Sources: Pearson's r; Bartlett 1946 (how many independent days a series is worth, for the interval); Przyborowski &
 Wilenski 1940 (two Poisson rates, conditionally).
