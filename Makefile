@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help weekly test lab dashboards docs lint bench lock clean environment environment-dev
+.PHONY: help weekly test lab dashboards docs lint bench peer lock clean environment environment-dev
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -38,10 +38,18 @@ lint: $(VENV)/.dev  ## style, types, layers, stale pages
 	$(BIN)/lint-imports
 	$(BIN)/python docs/make_cli.py --check
 
-bench: $(VENV)/.runtime  ## run every benchmark; one JSON object per result
-	@for file in benchmarks/[a-z]*.py; do \
-	  $(BIN)/python -m benchmarks.$$(basename $$file .py) --json || exit 1; \
+bench: $(VENV)/.runtime  ## topics beside BERTopic as a table (first: make peer), then the rest as JSON
+	$(BIN)/python -m benchmarks.topics
+	@for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
+	  [ $$name = topics ] || $(BIN)/python -m benchmarks.$$name --json || exit 1; \
 	done
+
+peer: .venv-peer/.made  ## build .venv-peer, in which make bench runs BERTopic (needs the network)
+
+.venv-peer/.made: benchmarks/peer-requirements.txt | $(VENV)/.uv
+	$(UV) venv --quiet --clear .venv-peer
+	$(UV) pip install --quiet --python .venv-peer/bin/python -r benchmarks/peer-requirements.txt
+	@touch $@
 
 lock: $(VENV)/.uv  ## write the lock files again (newer versions: make lock UPGRADE=--upgrade)
 	$(BIN)/python requirements/lock.py $(UPGRADE)

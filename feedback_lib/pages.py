@@ -408,7 +408,7 @@ def _since(row: Mapping[str, Any], week: dt.date) -> str:
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": finding["kind"].upper(),
-        "moved": finding["kind"] != "recurring",
+        "moved": finding["q"] is not None,
         "name": finding["name"],
         "subject": finding["subject_type"].replace("_", " "),
         "people": people(finding["people"]),

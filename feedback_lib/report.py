@@ -694,7 +694,7 @@ def _exposures(told: trends.Trends, finding: Row) -> Row:
     """The people a finding's people are compared with; None where nothing was tested, as for what recurs."""
     rule = (pl.col("subject_type") == finding["subject_type"], pl.col("subject") == finding["subject"])
     rows = told.table.filter(*rule).select("exposed", "baseline_exposed").to_dicts()
-    return rows[0] if rows and finding["kind"] != "recurring" else {"exposed": None, "baseline_exposed": None}
+    return rows[0] if rows and finding["q"] is not None else {"exposed": None, "baseline_exposed": None}
 
 
 def _recurring(told: trends.Trends) -> list[Row]:

@@ -43,7 +43,7 @@ class Understood:
     understanding: pl.DataFrame  # table ``understanding``
     topics: pl.DataFrame  # table ``topics``
     proposals: tuple[Proposal, ...]
-    notes: tuple[str, ...]  # topics born, decisions that could not be followed
+    notes: tuple[str, ...]  # decisions that could not be followed
     quality: dict[str, Any]  # languages, unread, no_topic_ratio, duplicates, models, classifier, reviewed, …
 
 
@@ -98,6 +98,10 @@ def understand(
     unchanged = known.filter(pl.col("topic_id").is_not_null()).join(
         pl.DataFrame({"uid": uids, "text_sha256": read["sha256"]}), on=["uid", "text_sha256"], how="semi"
     )
+    model = f"{topics.VERSION}+{encoder.name}"
+    before = unchanged["topic_model"].drop_nulls()
+    if before.len() and not before.str.ends_with(f"+{encoder.name}").all():  # centres of another encoder say nothing
+        topic_table = topic_table.with_columns(centroid=pl.lit([], dtype=pl.List(pl.Float64)))
     given = registry.update(
         [uids[i] for i in fit],
         [read["gloss"][int(i)] for i in fit],
@@ -121,7 +125,7 @@ def understand(
         fingerprint=read["fingerprint"],
         language_model=pl.lit(text.LANGUAGE_MODEL),
         triage_model=pl.lit(judge.version),
-        topic_model=pl.lit(f"{topics.VERSION}+{encoder.name}"),
+        topic_model=pl.lit(model),
         text_sha256=read["sha256"],
         inferred_at=pl.lit(as_of),
         run_id=pl.lit(run_id),

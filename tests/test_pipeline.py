@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from feedback_lib import config, pipeline, records, sample
+from feedback_lib import config, pipeline, records, sample, suggest
 from feedback_lib.errors import ConfigError, NotebookError
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,11 @@ def test_pages_open_without_a_network(weekly):
 
 @pytest.mark.parametrize(
     ("name", "kinds"),
-    [("search-slow-4-2", {"growing", "new"}), ("webhook-docs", {"growing", "new"}), ("sso-logout-loop", {"new"})],
+    [
+        ("search-slow-4-2", {"growing", "new", "regression"}),
+        ("webhook-docs", {"growing", "new"}),
+        ("sso-logout-loop", {"new"}),
+    ],
 )
 def test_planted_growth_is_found(world, shown, name, kinds):
     found = rows_about(shown["findings"], story(world, name))
@@ -127,7 +131,7 @@ def test_topics_outside_the_stories_raise_no_more_than_one_alarm(world, shown):
     told = {u for s in world[1]["stories"] for u in uids(s)}
     strangers = [
         f for f in shown["findings"]
-        if f["subject_type"] == "topic" and f["kind"] in ("new", "growing") and not told & set(f["evidence"])
+        if f["subject_type"] == "topic" and f["kind"] in suggest.MOVING and not told & set(f["evidence"])
     ]  # fmt: skip
     assert len(strangers) <= 1, [f["name"] for f in strangers]
 
@@ -167,7 +171,7 @@ def test_the_same_window_twice_makes_no_second_suggestion_and_no_second_message(
 
 def test_a_rerun_gives_equal_tables(params, weekly):
     rows = pipeline.rerun(params, weekly.run_id)
-    assert {r["table"] for r in rows} == {"understanding", "topics", "findings", "suggestions", "report"}
+    assert {r["table"] for r in rows} == {"understanding", "topics", "findings", "counts", "suggestions", "report"}
     assert [r for r in rows if not r["equal"]] == []
 
 

@@ -76,7 +76,9 @@ def arrange(topics: pl.DataFrame, options: ThemeOptions | None = None) -> pl.Dat
 
 def _centred(rows: Sequence[Mapping[str, Any]]) -> Centroids:
     """Directions in which topics differ: what all of them share tells no theme."""
-    centres = np.array([row["centroid"] for row in rows], np.float64)
+    width = max(len(row["centroid"]) for row in rows)
+    nowhere = [0.0] * width  # a topic without texts for so long that no run knows its centre
+    centres = np.array([row["centroid"] if len(row["centroid"]) == width else nowhere for row in rows], np.float64)
     if len(centres) > 2:
         centres = centres - centres.mean(axis=0)
     centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,10 @@ class TopicOptions:
         weak: A text whose cosine to its topic's centre is lower belongs to no topic.
         max_fit: Most texts the graph is built on, evenly spread; others are assigned to the nearest centre.
         seed: Where the even spread over more than ``max_fit`` texts begins; nothing else is left to chance.
-        resolution: Without effect, as are ``join``, ``largest`` and ``split``: params files may still hold them.
     """
 
     min_size: int = 5
     neighbours: int = 12
-    resolution: float = 8.0
-    join: float = 0.12
-    largest: float = 0.08
-    split: float = 0.14
     weak: float = 0.12
     max_fit: int = 20_000
     seed: int = 42
@@ -143,50 +138,6 @@ def assign(vectors: Vectors, centroids: Vectors, least: float | Floats) -> tuple
         scores[rows] = np.clip(cosines.max(axis=1), 0, 1)
     labels[scores < near[labels]] = -1
     return labels, scores
-
-
-def keep_ids(labels: Labels, uids: Sequence[str], previous: Mapping[str, int], next_id: int) -> dict[int, int]:
-    """Which stable topic id each topic of a new fit carries on.
-
-    Topics and earlier ids are matched one to one so that as many texts as possible keep their id; a pair counts only
-    when the shared texts are at least 30 % of both together (Dice), or an old id would wander to another subject.
-
-    Args:
-        labels: Shape (n,), -1 for none.
-        uids: n uids.
-        previous: uid → stable topic id, as it stood; ids of texts that are gone are ignored.
-        next_id: The first id never used.
-
-    Returns:
-        label → stable id, for each label from 0.
-
-    Source: the assignment problem, Kuhn 1955.
-    """
-    import scipy.optimize
-
-    count = int(labels.max()) + 1 if len(labels) else 0
-    earlier = sorted({previous[uid] for uid in uids if uid in previous})
-    column = {topic: i for i, topic in enumerate(earlier)}
-    shared = np.zeros((count, len(earlier)))
-    before = np.zeros(len(earlier))
-    now = np.zeros(count)
-    for label, uid in zip(labels.tolist(), uids, strict=True):
-        topic = previous.get(uid)
-        if topic is None:
-            continue
-        before[column[topic]] += 1
-        if label >= 0:
-            now[label] += 1
-            shared[label, column[topic]] += 1
-    dice = 2 * shared / np.maximum(now[:, None] + before[None, :], 1)
-    gain = np.where(dice >= 0.3, shared, 0)
-    pairs = zip(*scipy.optimize.linear_sum_assignment(gain, maximize=True), strict=True)
-    kept = {int(label): earlier[i] for label, i in pairs if gain[label, i] > 0}
-    for label in range(count):
-        if label not in kept:
-            kept[label] = next_id
-            next_id += 1
-    return dict(sorted(kept.items()))
 
 
 def representatives(

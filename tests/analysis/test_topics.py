@@ -286,45 +286,6 @@ def labels(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def test_topics_that_share_their_texts_keep_their_ids_whatever_their_order():
-    before = {"a": 7, "b": 7, "c": 7, "d": 9, "e": 9, "f": 9}
-    assert topics.keep_ids(labels(1, 1, 1, 0, 0, 0), list("abcdef"), before, 10) == {0: 9, 1: 7}
-
-
-def test_a_topic_of_new_texts_gets_an_id_never_used():
-    before = {"a": 3, "b": 3}
-    assert topics.keep_ids(labels(0, 0, 1, 1), list("abxy"), before, 12) == {0: 3, 1: 12}
-
-
-def test_of_two_halves_the_larger_keeps_the_id():
-    before = dict.fromkeys("abcde", 4)
-    assert topics.keep_ids(labels(1, 1, 1, 0, 0), list("abcde"), before, 5) == {0: 5, 1: 4}
-
-
-def test_ids_are_given_out_so_that_most_texts_keep_theirs():
-    """Topic 0 overlaps both old ones; giving it its best would leave topic 1 with none."""
-    before = {**dict.fromkeys("abcd", 1), **dict.fromkeys("efg", 2)}
-    assert topics.keep_ids(labels(1, 1, 0, 0, 0, 0, 0), list("abcdefg"), before, 3) == {0: 2, 1: 1}
-
-
-def test_a_few_shared_texts_do_not_carry_an_id_to_another_subject():
-    before = {f"t{i}": 1 for i in range(20)}
-    now = labels(*[0] * 2, *[-1] * 18)
-    assert topics.keep_ids(now, [f"t{i}" for i in range(20)], before, 2) == {0: 2}
-
-
-def test_texts_that_left_the_window_and_texts_without_a_topic_do_not_matter():
-    before = {"gone": 1, "a": 5, "b": 5}
-    assert topics.keep_ids(labels(0, 0, -1), list("abz"), before, 6) == {0: 5}
-
-
-def test_no_topics_keep_no_ids():
-    assert topics.keep_ids(labels(-1, -1), ["a", "b"], {"a": 1}, 2) == {}
-
-
-# --- representatives
-
-
 def test_central_members_are_the_highest_and_dissenting_the_lowest_and_never_the_same(world):
     _, _, vectors, model = world
     central, dissenting = topics.representatives(model, vectors)
