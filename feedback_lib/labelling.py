@@ -423,9 +423,8 @@ def reviewed(store: Store) -> pl.DataFrame:
 
 def _readable(whole: str, locale: str | None) -> str:
     """The text as the models see it; empty when they cannot."""
-    clean = text.clean(whole)
-    gloss, share = text.gloss(clean, text.language(clean, hint=locale))
-    return gloss.strip() if share >= text.READABLE else ""
+    seen = text.read(whole, locale)
+    return seen.gloss.strip() if seen.readable else ""
 
 
 def retrain(store: Store, encode: triage.Encode, seed: int = 0) -> Triage:

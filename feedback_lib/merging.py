@@ -246,15 +246,8 @@ def proposals(
         wanted |= pl.col("uid") == about
     signals = store.read("signals").filter(wanted).sort("created_at", "uid")
     texts = [f"{title}\n{body}".strip() for title, body in signals.select("title", "body").iter_rows()]
-    clean = [text.clean(t) for t in texts]
-    languages = [text.language(t, hint=locale) for t, locale in zip(clean, signals["locale"], strict=True)]
-    reads = encoder.languages
-    vectors = encoder.encode(
-        [
-            t if reads is None or code in reads else text.gloss(t, code)[0]
-            for t, code in zip(clean, languages, strict=True)
-        ]
-    )
+    read = [text.read(t, locale, encoder.languages) for t, locale in zip(texts, signals["locale"], strict=True)]
+    vectors = encoder.encode([one.gloss for one in read])
     uids = signals["uid"].to_list()
     asked = [uids.index(about)] if about else None
     found = duplicates.candidates(uids, texts, vectors, asked=asked).filter(pl.col("score") >= least)

@@ -149,16 +149,9 @@ def _read(signals: pl.DataFrame, languages: frozenset[str] | None) -> pl.DataFra
     rows = []
     for title, body, locale in signals.select("title", "body", "locale").iter_rows():
         whole = f"{title}\n{body}".strip()
-        clean = text.clean(whole)
-        language = text.language(clean, hint=locale)
-        known = languages is None or language in languages
-        gloss, share = (clean, 1.0) if known else text.gloss(clean, language)
         rows.append(
             {
-                "clean": clean,
-                "language": language,
-                "gloss": gloss,
-                "readable": share >= text.READABLE and bool(gloss.strip()),
+                **text.read(whole, locale, languages)._asdict(),
                 "fingerprint": text.fingerprint(whole),
                 "sha256": hashlib.sha256(whole.encode()).hexdigest(),
             }

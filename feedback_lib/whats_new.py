@@ -252,9 +252,9 @@ class WhatsNew:
     def _plans(self) -> dict[str, plans.Plan]:
         """The specs that can be read and name something that is measured."""
         found: dict[str, plans.Plan] = {}
-        for path in sorted(self.root.glob("**/specs/*/observability.yaml")) if self.root else ():
+        for spec_id in plans.ids(self.root) if self.root else ():
             try:
-                plan = plans.load(path.parent.name, self.root or "")
+                plan = plans.load(spec_id, self.root or "")
             except FeedbackError:
                 continue  # `feedback watch` says what is wrong with it
             if plan.watched:
@@ -302,11 +302,9 @@ class WhatsNew:
         from feedback_lib import encoders
 
         made = encoders.make(self.encoder, cache=config.cache_dir())
-        glosses = []
-        for title, body, locale in self.texts.select("title", "body", "locale").iter_rows():
-            clean = text.clean(f"{title}\n{body}".strip())
-            glosses.append(text.gloss(clean, text.language(clean, hint=locale))[0])
-        return made.encode(glosses)
+        rows = self.texts.select("title", "body", "locale").iter_rows()
+        read = (text.read(f"{title}\n{body}".strip(), locale, made.languages) for title, body, locale in rows)
+        return made.encode([one.gloss for one in read])
 
     @functools.cached_property
     def centres(self) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:

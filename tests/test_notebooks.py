@@ -27,7 +27,7 @@ def code(book):
 
 
 def test_all_the_notebooks_are_there():
-    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback", "slo_report"}
+    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback", "label", "slo_report", "whats_new"}
 
 
 def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 LANGUAGE_MODEL = "py3langid+gloss.1"
 READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
@@ -191,6 +191,30 @@ def _lexicon() -> dict[str, _Language]:
                 found[code].add(_folded(form) if code != "ja" else form, english)
         found["en"].add(english, english)
     return dict(found)
+
+
+class Read(NamedTuple):
+    """A text as models read it: without mark-up, its language, itself or its English gloss, and whether they can."""
+
+    clean: str
+    language: str | None
+    gloss: str
+    readable: bool
+
+
+def read(whole: str, locale: str | None = None, languages: frozenset[str] | None = frozenset({"en"})) -> Read:
+    """What models are given of a signal.
+
+    Args:
+        whole: its title and body, on lines of their own.
+        locale: what the source says of the language.
+        languages: what the encoder was made for; None is any. A text in another language is glossed into English.
+    """
+    plain = clean(whole)
+    spoken = language(plain, hint=locale)
+    own = languages is None or spoken in languages
+    words, share = (plain, 1.0) if own else gloss(plain, spoken)
+    return Read(plain, spoken, words, share >= READABLE and bool(words.strip()))
 
 
 def gloss(text: str, language: str | None) -> tuple[str, float]:
