@@ -6,13 +6,15 @@ The file has three parts. ``decisions:`` is people's, and never rewritten: comma
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
+import fcntl
 import os
 import re
 import tempfile
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,31 +102,36 @@ def save(path: str | Path, topics: pl.DataFrame, proposals: Sequence[Proposal]) 
     Raises:
         ConfigError: the file cannot be written.
     """
-    before = load(path)
-    numbers = {(p.kind, p.about): n for n, p in before.proposals.items()}
-    free = max([0, *numbers.values()])
-    numbered: dict[int, Proposal] = {}
-    for proposal in proposals:
-        number = numbers.get((proposal.kind, proposal.about))
-        if number is None:
-            number = free = free + 1
-        numbered[number] = proposal
-    shown = [_shown(row) for row in topics.sort("topic_id").iter_rows(named=True)]
-    return _written(dataclasses.replace(before, proposals=dict(sorted(numbered.items())), topics=tuple(shown)))
+    with _alone(Path(path)):
+        before = load(path)
+        numbers = {(p.kind, p.about): n for n, p in before.proposals.items()}
+        free = max([0, *numbers.values()])
+        numbered: dict[int, Proposal] = {}
+        for proposal in proposals:
+            number = numbers.get((proposal.kind, proposal.about))
+            if number is None:
+                number = free = free + 1
+            numbered[number] = proposal
+        shown = [_shown(row) for row in topics.sort("topic_id").iter_rows(named=True)]
+        return _written(dataclasses.replace(before, proposals=dict(sorted(numbered.items())), topics=tuple(shown)))
 
 
 def add(registry: Registry, decisions: Sequence[Decision], without: Iterable[int] = ()) -> Registry:
     """Write decisions to the end of people's part; open proposals named in ``without`` are taken out.
 
+    What others wrote into the file since it was read stays.
+
     Raises:
         ConfigError: a decision cannot be followed, or the file cannot be written; nothing has changed.
     """
-    out = set(without)
-    head = re.sub(r"(?m)^decisions:\s*\[\s*\]", "decisions:", _ended(registry.head))
-    indent = _indent(registry)
-    entries = "".join(_entry(_fields(d), indent) for d in decisions)
-    left = {n: p for n, p in registry.proposals.items() if n not in out}
-    return _written(dataclasses.replace(registry, head=head + entries, proposals=left))
+    settled = [registry.proposals[n] for n in without]
+    out = {(p.kind, p.about) for p in settled}
+    with _alone(registry.path):
+        now = load(registry.path)
+        head = re.sub(r"(?m)^decisions:\s*\[\s*\]", "decisions:", _ended(now.head))
+        entries = "".join(_entry(_fields(d), _indent(now)) for d in decisions)
+        left = {n: p for n, p in now.proposals.items() if (p.kind, p.about) not in out}
+        return _written(dataclasses.replace(now, head=head + entries, proposals=left))
 
 
 def accepted(
@@ -169,6 +176,7 @@ def rejected(
 
 def known(registry: Registry) -> pl.DataFrame:
     """The topics of the file as a table ``topics`` without centroids, for a store that has none yet."""
+    themes = {name: i for i, name in enumerate(dict.fromkeys(t["theme"] for t in registry.topics if t.get("theme")), 1)}
     rows = [
         dict.fromkeys(records.schema("topics"))
         | {
@@ -176,10 +184,13 @@ def known(registry: Registry) -> pl.DataFrame:
             "name": t["name"],
             "named_by": next((d.by or "someone" for d in registry.decisions if _renames(d, t["id"])), None),
             "pinned": bool(t.get("pinned")),
+            "theme_id": themes.get(t.get("theme")),
+            "theme": t.get("theme"),
             "words": tuple(str(t.get("words") or "").split(", ")) if t.get("words") else (),
             "examples": tuple(t.get("examples") or ()),
             "dissenting": (),
             "born_on": t["born"],
+            "retired_on": t.get("retired"),
             "parents": tuple(t.get("parents") or ()),
             "size": 0,
             "centroid": (),
@@ -464,6 +475,28 @@ def _scalar(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder while the file is read and written: of two writers the second sees what the first wrote."""
+    handle = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.parent, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)  # freed with the handle, also of a process that is killed
+    except OSError as problem:
+        if handle is not None:
+            os.close(handle)
+        raise _unwritable(path, problem) from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unwritable(path: Path, problem: OSError) -> ConfigError:
+    return ConfigError(f"{path}: {problem.strerror}. Name another file under registry in the params file.")
+
+
 def _written(registry: Registry) -> Registry:
     """The registry as it stands in the file now."""
     entries, free = [], registry.next_id
@@ -487,7 +520,6 @@ def _written(registry: Registry) -> Registry:
     made = _read(registry.path, text)  # what cannot be read again is not written
     path = registry.path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
@@ -500,5 +532,5 @@ def _written(registry: Registry) -> Registry:
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}. Name another file under registry in the params file.") from None
+        raise _unwritable(path, problem) from None
     return made

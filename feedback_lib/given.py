@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -59,10 +59,16 @@ class Given:
                 Deploy(dt.datetime.fromisoformat(at), version, service)
                 for at, version, service in recorded.get("deploys", ())
             ),
-            exposure=pl.DataFrame(used).with_columns(pl.col("day").str.to_date()) if used is not None else None,
+            exposure=_exposure(used) if used is not None else None,
             per=recorded.get("per", ""),
             notes=tuple(recorded.get("notes", ())),
         )
+
+
+def _exposure(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    types = {"day": pl.String, "exposure": pl.Float64}
+    columns = {name: types.get(name, pl.String) for name in rows[0]}
+    return pl.DataFrame(rows, schema=columns).with_columns(pl.col("day").str.to_date())
 
 
 def read(config: Config) -> Given:

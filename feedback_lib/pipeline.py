@@ -385,7 +385,12 @@ def _analysed(
         )
         _keep(ready.store, run, started, {"read": inputs, "written": written, "given": ready.given.to_json()}, gathered)
     if ready.config.registry and not looks_back:
-        decisions.save(ready.config.registry, made.topics, made.proposals)
+        try:
+            decisions.save(ready.config.registry, made.topics, made.proposals)
+        except ConfigError as problem:  # the topics are in the store, and the next run writes the file
+            logger.warning("%s", problem)
+            progress(f"the list of topics was not written: {problem}")
+            run = dataclasses.replace(run, status="degraded")
     ready.store.optimize()
     return run
 
@@ -402,7 +407,7 @@ def _analyse(
     """Everything between the tables read (at the versions given) and the tables written. No writing, no clock."""
     stages = stages or _Stages(progress)
     store = ready.store.at(inputs)
-    week = records.monday(as_of) - dt.timedelta(days=7)
+    week = _report_week(as_of)
     end = dt.datetime.combine(week + dt.timedelta(days=7), dt.time(), dt.UTC)
     first = end - dt.timedelta(weeks=ready.config.window_weeks)
     with stages.stage("understand"):
@@ -448,11 +453,12 @@ def _analyse(
         )
         findings = records.frame("findings", told.findings)
         counts = revisions.week_counts(joined, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks, exclude=gaps)
+        told_before, late = _told_before(ready.store, inputs, week, signals)
         revised = revisions.revised(
             joined,
             week,
-            store.read("counts"),
-            _late(ready.store, inputs, signals),
+            told_before,
+            late,
             named,
             as_of=as_of,
             weeks=ready.trends.weeks,
@@ -507,14 +513,33 @@ def _worded(ready: Plan, table: pl.DataFrame, signals: pl.DataFrame, progress: P
     return written.topics
 
 
-def _late(store: Store, inputs: Mapping[str, int], signals: pl.DataFrame) -> list[str]:
-    """The signals that the run before had not read."""
+def _told_before(
+    store: Store, inputs: Mapping[str, int], week: dt.date, signals: pl.DataFrame
+) -> tuple[pl.DataFrame, list[str]]:
+    """What was told of the report week and the weeks before it, as rows of ``counts``, and the uids that came since.
+
+    Earlier weeks are held against the first run that told the newest of them, the report week against its own first
+    run: a second run of a week, such as after a notebook failed, says the same of them as the first.
+    """
     told = store.at({"runs": inputs["runs"]}).read("runs") if "runs" in inputs else records.frame("runs", [])
-    version = json.loads(told.sort("as_of", "updated_at")["inputs"][-1])["read"].get("signals") if told.height else None
-    if version is None:
-        return []
-    then = store.scan("signals", as_of=version).to_native().select("uid").collect()["uid"]
-    return signals.filter(~pl.col("uid").is_in(then.implode()))["uid"].to_list()
+    firsts: dict[dt.date, Mapping[str, Any]] = {}
+    for row in told.filter(pl.col("status") != "failed").sort("as_of", "started_at").iter_rows(named=True):
+        made = json.loads(row["inputs"])
+        if "counts" in made["written"]:  # a run that looked back wrote none
+            firsts.setdefault(_report_week(row["as_of"]), made)
+    own = firsts.get(week)
+    earlier = firsts.get(max((w for w in firsts if w < week), default=week))
+    start = dt.datetime.combine(week, dt.time(), dt.UTC)
+    counts, late = [records.frame("counts", [])], []
+    for made, weeks, times in (
+        (earlier, pl.col("week") < week, pl.col("created_at") < start),
+        (own, pl.col("week") == week, pl.col("created_at") >= start),
+    ):
+        if made is not None:
+            then = store.at(made["read"]).scan("signals").to_native().select("uid").collect()["uid"]
+            counts.append(store.at(made["written"]).read("counts").filter(weeks))
+            late += signals.filter(times & ~pl.col("uid").is_in(then.implode()))["uid"].to_list()
+    return pl.concat(counts), late
 
 
 def _published(ready: Plan, run: Run, progress: Progress) -> Run:
@@ -626,6 +651,11 @@ def _marked(store: Store, run: Run) -> Run:
     seconds = sum(s["seconds"] for s in run.stages)
     store.upsert("runs", row.with_columns(status=pl.lit(run.status), seconds=pl.lit(seconds)))
     return run
+
+
+def _report_week(as_of: dt.datetime) -> dt.date:
+    """The last complete week."""
+    return records.monday(as_of) - dt.timedelta(days=7)
 
 
 def _looks_back(store: Store, as_of: dt.datetime) -> bool:
