@@ -200,6 +200,24 @@ def known(registry: Registry) -> pl.DataFrame:
     return records.frame("topics", rows)
 
 
+def gone(decisions: Iterable[Decision]) -> dict[int, int | None]:
+    """Topics that people ended → the topic each is part of now; None of those forbidden or retired."""
+    merged: dict[int, int | None] = {}
+    ended: set[int | None] = set()
+    for d in decisions:
+        if d.kind == "merge":
+            merged |= {t: d.into for t in d.topics if t != d.into}
+        elif d.kind in ("forbid", "retire"):
+            ended |= set(d.topics)
+
+    def now(topic: int | None) -> int | None:
+        while topic in merged:
+            topic = merged[topic]
+        return None if topic in ended else topic
+
+    return {t: now(t) for t in sorted({*merged, *(t for t in ended if t is not None)})}
+
+
 def to_json(decisions: Sequence[Decision]) -> list[dict[str, Any]]:
     """Decisions as a run records them."""
     return [dataclasses.asdict(d) | {"on": d.on.isoformat() if d.on else None} for d in decisions]
