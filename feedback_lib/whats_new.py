@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import functools
 import html
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,8 +37,28 @@ THEMES = 4  # that the others are grouped into
 ON_THE_MAP = 20_000
 WATCHED_DAYS = 56
 CENTRAL, DISSENTING = 3, 2
+READABLE = 40, 400  # letters
 READ = 30  # documents listed
 _DAY = dt.timedelta(days=1)
+# words that say how something is measured, not what; by their stems
+_MEASURES = frozenset(
+    re.split(
+        r"\s+",
+        "api app availability availabl avg core count duration error fail failur latency p50 p90 p95 p99 rat ratio "
+        "request respons servic server spec start success system tim total",
+    )
+)
+# words of people, and words of a measurement that answers them; by their stems
+_SUITS = tuple(
+    (frozenset(re.split(r"\s+", said)), frozenset(re.split(r"\s+", asked)))
+    for said, asked in (
+        ("slow slower timeout lag latency delay wait stuck queu hang", "latency duration tim p50 p90 p95 p99"),
+        (
+            "error fail failur crash refus broken down outag unavailabl 403 500 502 503 504",
+            "error availability success",
+        ),
+    )
+)
 _FINDINGS: dict[str, Any] = {
     "kind": pl.String,
     "subject_type": pl.String,
@@ -116,7 +138,7 @@ def _findings(found: pl.DataFrame, topics: pl.DataFrame, texts: pl.DataFrame, we
     for finding in found.iter_rows(named=True):
         topic = int(finding["subject"]) if finding["subject_type"] == "topic" else None
         evidence = [said[uid] for uid in finding["evidence"] if uid in said]
-        central, dissenting = _verbatims(evidence)
+        central, dissenting = _verbatims(evidence, scored=topic is not None)
         per = finding["per"] or "people heard"
         origins = list(finding["origins"] or dict.fromkeys(f"{e['kind']}:{e['origin']}" for e in evidence))
         rows.append(
@@ -137,21 +159,48 @@ def _findings(found: pl.DataFrame, topics: pl.DataFrame, texts: pl.DataFrame, we
     return pl.DataFrame(rows, schema=_FINDINGS, orient="row")
 
 
-def _verbatims(evidence: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Three central and two dissenting voices of evidence that has the best first; each person speaks once."""
+def _verbatims(evidence: Sequence[Row], *, scored: bool = False) -> tuple[list[Row], list[Row]]:
+    """Three central and two dissenting voices; each person speaks once.
+
+    Central are the first of the evidence, of a topic the best third; dissenting the last, of a topic those that belong
+    to it least. Among those, texts that are quickly read go first, and one language that few read speaks once.
+
+    Args:
+        evidence: the best first.
+        scored: the evidence is members of a topic, which are put in the order of how well they belong.
+    """
     taken: set[str] = set()
+    foreign = 0
+    rows = [row for row in evidence if row["duplicate_of"] is None]
+    if scored:
+        rows = sorted(rows, key=lambda r: -(r["topic_score"] or 0.0))
+    usual = collections.Counter(r["language"] for r in rows).most_common(1)
 
     def some(rows: Sequence[Row], count: int) -> list[Row]:
+        nonlocal foreign
         chosen: list[Row] = []
         for row in rows:
             words = reports.verbatim(row["title"], row["body"])
-            if len(chosen) < count and words and not {row["person"], words.casefold()} & taken:
-                taken.update((row["person"], words.casefold()))
-                chosen.append({"text": words, "url": row["url"], "uid": row["uid"]})
+            strange = row["language"] != usual[0][0]
+            if len(chosen) == count or not words or {row["person"], words.casefold()} & taken:
+                continue
+            if strange and foreign:
+                continue
+            foreign += strange
+            taken.update((row["person"], words.casefold()))
+            chosen.append({"text": words, "url": row["url"], "uid": row["uid"]})
         return chosen
 
-    originals = [row for row in evidence if row["duplicate_of"] is None]
-    return some(originals, CENTRAL), some(originals[::-1], DISSENTING)
+    near = max(2 * CENTRAL, len(rows) // 3)
+    far = max(2 * DISSENTING, len(rows) // 5)
+    central = some([*sorted(rows[:near], key=_unread), *rows[near:]], CENTRAL)
+    back = rows[::-1]
+    return central, some([*sorted(back[:far], key=_unread), *back[far:]], DISSENTING)
+
+
+def _unread(row: Row) -> bool:
+    """Whether a text is too short to say something or too long to be read at a glance."""
+    return not READABLE[0] <= len(f"{row['title'] or ''} {row['body'] or ''}".strip()) <= READABLE[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -408,45 +457,107 @@ class WhatsNew:
     def panels(self, topic_id: int | None = None, spec_id: str | None = None) -> Panels:
         """People who speak of a topic, above what is measured of a service, on one axis of time.
 
+        What a topic is about decides which service stands below it, not what lines up best: the service that its
+        signals name, else the one whose name or measurements share a word with their product area, or with the
+        topic's name. So one line-up is tested, and only of a topic that is about the service it is claimed.
+
         Args:
-            topic_id: None is the one that lines up best among those with a finding.
-            spec_id: which service; None is the one that lines up best, among all under ``root``.
+            topic_id: None is the strongest topic that is about a service.
+            spec_id: which service; None is the one that the topic is about.
 
         Raises:
-            ConfigError: there is no such topic.
+            ConfigError: there is no such topic or service.
         """
-        moved = [t for t in self.badges if t in self.names]
-        tried = [self._chosen(topic_id)] if topic_id is not None or not moved else moved
-        if not self._plans:
-            none = "No service is measured here: name the folder that holds specs/."
-            return Panels(tried[0], self.names[tried[0]], "", none, None, None)
         if spec_id not in (None, *self._plans):
             raise ConfigError(f"no spec named {spec_id!r} under {self.root}; there is {', '.join(self._plans)}")
-        found = []
-        for topic in tried:
-            days = np.array([p["people"] for p in self._said(topic)[0]], dtype=np.float64)
-            for shown in (self._reviews[s] for s in self._reviews if spec_id in (None, s)):
-                for figure in review.figures(shown):
-                    lag = alignment.best_lag(_daily(figure), days)
-                    rank = (lag.clear, lag.r) if lag else (False, -1.0)
-                    found.append((rank, topic, shown, figure, lag))
-        _, topic, shown, figure, lag = max(found, key=lambda one: one[0])
-        people, said = self._said(topic)
+        chosen = self._chosen(topic_id)
+        if topic_id is None:
+            of_services = (t for t in self.ranked if spec_id in (None, self._about(t)[0]) and self._about(t)[0])
+            chosen = next((t for t in of_services if not self._delight(t)), chosen)
+        name, (service, slis, why) = self.names[chosen], self._about(chosen)
+        if not self._plans:
+            none = "No service is measured here: name the folder that holds specs/."
+            return Panels(chosen, name, "", none, None, None, None)
+        if spec_id is None and service is None:
+            asked = ", ".join(f"{s} ({plan.service})" for s, plan in self._plans.items())
+            none = f"Nothing in what people say of “{name}” names a service. Name the one you mean: {asked}."
+            return Panels(chosen, name, "", none, None, None, None)
+        about = spec_id is None or spec_id == service
+        shown = self._reviewed(spec_id or service or "")
+        measured = {h.sli_name for h in shown.health.slos}
+        sli = next((s for s in slis if s in measured), None) if about else None
+        alone = tuple(h for h in shown.health.slos if h.sli_name == sli)
+        asked_for = dataclasses.replace(shown, health=dataclasses.replace(shown.health, slos=alone)) if alone else shown
+        figure = review.figures(asked_for)[0]
+        people, said = self._said(chosen)
+        lag = alignment.best_lag(_daily(figure), np.array([p["people"] for p in people], dtype=np.float64))
+        follows = self._follows(shown, figure, said)
         hours = [(d["x"] * 24.0, str(d["version"])) for d in figure["deploys"]]
         risen = alignment.rises(hours, said, 0.0, figure["days"] * 24.0)
-        why = ""
-        if len(found) > 1:
-            why = f" Of {len(found)} pairs of a topic and a measurement that were tried, this one lines up best."
-        note = _lag_words(lag, len(found)) + why + "".join(f" {_rise_words(r, shown.start)}" for r in risen)
-        name = self.names[topic]
+        note = (
+            f"{why} "
+            if about
+            else f"Nothing in what people say of “{name}” names this service, so nothing is claimed. "
+        )
+        note += _lag_words(lag, follows, figure["sli"], shown.start, about=about)
+        note += "".join(f" {_rise_words(r, shown.start)}" for r in risen)
         drawn = charts.aligned(figure, people, name)
         words = f"{name}, people per day, above {charts.slo_words(figure)} {note}"
-        return Panels(topic, name, f"{shown.plan.service}: {figure['sli']}", note, charts.svg(drawn, alt=words), lag)
+        what = f"{shown.plan.service}: {figure['sli']}"
+        return Panels(chosen, name, what, note, charts.svg(drawn, alt=words), lag, follows if about else None)
+
+    def _about(self, topic: int) -> tuple[str | None, list[str], str]:
+        """The service that a topic is about, its measurements that suit best first, and why; None where none is."""
+        rows = self._of(topic)
+        name = self.names[topic]
+        told = [("service", "spec_id"), ("service", "service"), ("product area", "product_area")]
+        terms = [(f"of the {what} “{word}”", word) for what, c in told if (word := _most(rows[c])) is not None]
+        for why, term in [*terms, (f"which share a word with “{name}”", name)]:
+            words = _stems(term) - _MEASURES
+            found = {}
+            for spec, plan in self._plans.items():
+                slis = [w.slo.sli for w in plan.watched]
+                own = [s for s in slis if words & (_stems(s) - _MEASURES)]
+                if term in (spec, plan.service):
+                    found[spec] = (99, slis)
+                elif shared := words & ((_stems(f"{plan.service} {spec}") | _stems(" ".join(slis))) - _MEASURES):
+                    found[spec] = (len(shared), own or slis)
+            if found:
+                spec = max(found, key=lambda s: found[s][0])  # of equals the first
+                wanted = _stems(name) | _stems(" ".join(rows["title"].drop_nulls()))
+                suits = [
+                    sum(bool(wanted & said and _stems(s) & asked) for said, asked in _SUITS) for s in found[spec][1]
+                ]
+                order = np.argsort(-np.array(suits), kind="stable")
+                slis = [found[spec][1][n] for n in order]
+                return spec, slis, f"These texts are {why}, hence {self._plans[spec].service}: {slis[0]}."
+        return None, [], ""
+
+    def _reviewed(self, spec_id: str) -> review.Review:
+        if spec_id not in self._reviews:
+            end = dt.datetime.combine(self.week, dt.time(), dt.UTC) + 7 * _DAY
+            self._reviews[spec_id] = review.open(spec_id, self.root or "", end, WATCHED_DAYS)
+        return self._reviews[spec_id]
 
     @functools.cached_property
     def _reviews(self) -> dict[str, review.Review]:
-        end = dt.datetime.combine(self.week, dt.time(), dt.UTC) + 7 * _DAY
-        return {spec: review.open(spec, self.root or "", end, WATCHED_DAYS) for spec in self._plans}
+        return {}
+
+    def _follows(self, shown: review.Review, figure: Row, said: Sequence[float]) -> alignment.Follows | None:
+        """Whether complaints began when the measurement got worse; None where it did not in the last week."""
+        begun = [r["start"] for r in shown.regressions if r["metric"] == figure["sli"] and r["found"]]
+        if not begun:
+            return None
+        day = (dt.date.fromisoformat(begun[0]) - shown.start.date()).days
+        near = [p for p in figure["series"] if day - 7 <= p["x"]]
+        values = np.array([p["value"] for p in near], dtype=np.float64)
+        place = alignment.turn(values if figure["op"].startswith("<") else -values)
+        if place is None:
+            return None
+        at, step = near[place]["x"], near[place]["x"] - near[place - 1]["x"]
+        # a deploy within that step says the moment better
+        moment = next((d["x"] for d in figure["deploys"] if at - step <= d["x"] <= at + step), at)
+        return alignment.follows(moment * 24, said, 0.0, figure["days"] * 24)
 
     def _said(self, topic: int) -> tuple[list[Row], list[float]]:
         """People per day before the end of the week, and the hour of each person's first word of a day."""
@@ -597,7 +708,9 @@ class Panels:
         what: the service and what is measured of it.
         note: how the two line up, and what came after each deploy, in words.
         picture: SVG; None where nothing is measured.
-        lag: None where nothing can be compared.
+        lag: how the two line up day by day; None where nothing can be compared.
+        follows: what was said after the measurement got worse; None where it did not, or where the topic is not about
+            the service.
     """
 
     topic_id: int
@@ -606,6 +719,7 @@ class Panels:
     note: str
     picture: str | None
     lag: alignment.Lag | None
+    follows: alignment.Follows | None
 
     def _repr_html_(self) -> str:
         note = f"<p>{html.escape(self.note)}</p>"
@@ -626,24 +740,57 @@ def _daily(figure: Row) -> np.ndarray[Any, np.dtype[np.float64]]:
     return mean if figure["op"].startswith("<") else -mean
 
 
-def _lag_words(lag: alignment.Lag | None, tried: int = 1) -> str:
+def _lag_words(
+    lag: alignment.Lag | None, follows: alignment.Follows | None, sli: str, start: dt.datetime, *, about: bool = True
+) -> str:
     if lag is None:
         return "There are too few days, or too little change, to compare the two."
     when = "on the same day" if lag.days == 0 else f"about {lag.days} {'day' if lag.days == 1 else 'days'} later"
     measured = f"r = {lag.r:.2f}, 95 % interval {lag.low:.2f} to {lag.high:.2f}"
-    if lag.clear and tried * max(lag.p, lag.without) >= alignment.LEVEL:
+    if follows is not None:
+        at = start + dt.timedelta(hours=follows.at)
+        first = "" if follows.first is None else f", the first after {max(follows.first, 1):.0f} h"
+        rate = f", {charts.times(follows.ratio, follows.low, follows.high)} of the rate before" if follows.ratio else ""
+        rate = f", over ×{follows.low:.1f} of the rate before" if not follows.ratio and follows.low else rate
+        worse = f"{sli} got worse on {at.day} {at:%b}, {at:%H:%M} UTC."
+        after = (
+            f"{follows.people} {'person' if follows.people == 1 else 'people'} in {follows.hours:.0f} h{first}{rate}"
+        )
+        daily = f"day by day the two line up best {when} ({measured})"
+        chance = f"p = {follows.p:.2g}, the share of the hours of that week that are followed as sharply"
+        if follows.clear and about:
+            return (
+                f"{worse} Complaints follow: {after}; {chance}; {daily}. "
+                "It happened once, and what follows need not be caused."
+            )
         return (
-            f"Complaints line up best {when} ({measured}, p = {max(lag.p, lag.without):.3f}), which among {tried} "
-            "pairs is no surprise. No claim; ask for one topic and one service to test it alone."
+            f"{worse} No more follows than after many other hours of that week: {after}; {chance}; {daily}. No claim."
+            if (not follows.clear)
+            else f"{worse} {after[0].upper()}{after[1:]}; {chance}; {daily}. No claim."
         )
     if lag.clear:
-        return f"Complaints follow {when} ({measured}, p = {max(lag.p, lag.without):.3f}). That is no proof of a cause."
+        end = "That is no proof of a cause." if about else "No claim."
+        return f"Complaints follow {when} ({measured}, p = {max(lag.p, lag.without):.3f}). {end}"
     if lag.once:
         return (
             f"Complaints line up best {when} ({measured}), but all of it rests on one stretch of days: "
             "two single events line up like that by chance often enough. No claim."
         )
     return f"No line-up beyond chance: the best is {when} ({measured}, p = {lag.p:.2f})."
+
+
+def _most(values: pl.Series) -> str | None:
+    """What most of those who say something say, if a third of all do."""
+    counted = values.drop_nulls().value_counts(sort=True)
+    if counted.is_empty():
+        return None
+    word, count = counted.sort("count", values.name, descending=[True, False]).row(0)
+    return str(word) if 3 * count >= len(values) and 2 * count > values.len() - values.null_count() else None
+
+
+def _stems(words: str) -> set[str]:
+    """The words of a name without their endings."""
+    return {re.sub(r"(?<=\w{3})(ing|ed|es|s|e)$", "", w) for w in re.findall(r"[a-z]{2,}|\d{3}", words.lower())}
 
 
 def _rise_words(rise: alignment.Rise, start: dt.datetime) -> str:

@@ -165,13 +165,31 @@ class TestPanels:
         assert "After 4.2.0 (10 Nov 14:00 UTC)" in made.note
         assert re.search(r"sure \d+ hours after it", made.note)
 
-    def test_one_release_is_no_proof_that_the_service_is_the_cause(self, new):
-        made = new.panels(topic_about(new, "search", "latency"), "spec-core-001")
-        assert not made.lag.clear
-        assert "No claim" in made.note or "No line-up" in made.note
+    def test_the_planted_link_is_claimed_with_its_lag_interval_and_chance_and_said_to_be_no_proof(self, new):
+        made = new.panels()
+        assert made.topic_id == topic_about(new, "search", "latency")
+        assert made.what == "retrieval API: search_latency_p99"
+        assert made.follows.clear
+        assert made.follows.first < 6
+        for said in ("product area “search”", "Complaints follow", "p = 0.0", "95 % interval", "need not be caused"):
+            assert said in made.note
 
-    def test_the_best_of_many_is_said_to_be_that(self, new):
-        assert "pairs of a topic and a measurement that were tried" in new.panels().note
+    def test_a_topic_about_no_service_is_asked_about_and_named_one_claims_nothing(self, new):
+        placebo = next(t for t in new.ranked if "dark" in new.names[t])
+        asked = new.panels(placebo)
+        assert asked.picture is None
+        assert "spec-core-001 (retrieval API), spec-reg-002" in asked.note
+        named = new.panels(placebo, "spec-core-001")
+        assert named.picture is not None
+        assert named.follows is None
+        assert "nothing is claimed" in named.note
+
+    def test_another_topic_of_the_service_claims_nothing(self, new):
+        other = next(t for t in new.ranked if "irrelevant" in new.names[t] or "tenth" in new.names[t])
+        made = new.panels(other)
+        assert made.what.startswith("retrieval API")
+        assert not made.follows.clear
+        assert "No claim" in made.note
 
     def test_no_service_or_an_unknown_one_is_said(self, new):
         alone = whats_new.dataclasses.replace(new, root=None)
@@ -179,11 +197,6 @@ class TestPanels:
         assert "no deploy" in alone.river().alt.lower()
         with pytest.raises(ConfigError, match="spec-core-001"):
             new.panels(spec_id="spec-core-9")
-
-    def test_many_pairs_make_a_small_p_no_claim(self):
-        lag = whats_new.alignment.Lag(1, 0.8, 0.5, 0.9, 0.02, 0.03, 56)
-        assert "Complaints follow about 1 day later" in whats_new._lag_words(lag)
-        assert "No claim" in whats_new._lag_words(lag, 18)
 
 
 class TestDocuments:

@@ -2,11 +2,14 @@
 
 A line-up is no cause, and two things that happened once each line up by chance often enough. `best_lag` therefore asks
 twice: how many shifts of one series against the other, which keep what lasts some days in both, line up as well; and
-whether that still holds when any one stretch of days is left out. `rises` asks whether more was said after a deploy
-than before it, and from which hour on that was sure.
+whether that still holds when any one stretch of days is left out. What happened once has no second time to be
+compared with: `turn` is the moment at which a measurement got worse, and `follows` asks how many other hours of that
+week were followed by as many complaints. `rises` asks whether more was said after a deploy than before it, and from
+which hour on that was sure.
 
 Measured on 56 days, 60 draws each: of unrelated series, from independent days to a random walk, at most one in twenty
-is called clear; of two series with one event each none; of series with a planted lag of a day four of five.
+is called clear; of two series with one event each none; of series with a planted lag of a day four of five. Of
+complaints that begin at any hour of the week in which a service got worse, at most one in twenty is called clear.
 
 Sources: Pearson's r; Bartlett 1946 (how many independent days a series is worth, for the interval); Przyborowski &
 Wilenski 1940 (two Poisson rates, conditionally).
@@ -31,6 +34,7 @@ LEVEL = 0.05
 SURE = 0.001  # asked again with every complaint, so far below `LEVEL`
 SOON_H = 72.0
 BEFORE_H = 28 * 24.0
+LEAST_PEOPLE = 3  # who speak after it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +93,36 @@ class Rise:
     low: float | None
     high: float | None
     sure_after: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Follows:
+    """What was said after the moment at which something got worse, against every other hour of that week.
+
+    Attributes:
+        at: the moment, in the hours of the question.
+        first: hours until the first word after it; None when nothing was said in the hours looked at.
+        people: that spoke in those hours.
+        hours: how many those are, at most `SOON_H`.
+        ratio: their rate over the rate before; None when nobody spoke then.
+        low: lower end of its 95 % interval.
+        high: upper end; None has no limit.
+        p: share of the hours of that week that are followed as sharply; small is unlike chance.
+    """
+
+    at: float
+    first: float | None
+    people: int
+    hours: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether chance is no likely reason. Even then it happened once and is no cause."""
+        return self.people >= LEAST_PEOPLE and self.p < LEVEL
 
 
 def best_lag(first: Floats, second: Floats, *, most: int = 3) -> Lag | None:
@@ -171,6 +205,69 @@ def _interval(x: Floats, y: Floats, lag: int, r: float) -> tuple[float, float]:
 def _own(series: Floats, back: int) -> float:
     centred = series - series.mean()
     return float((centred[back:] * centred[:-back]).sum() / max(float((centred**2).sum()), 1e-12))
+
+
+def turn(values: Floats) -> int | None:
+    """The place from which on a measurement is worse than before, where two levels explain it best.
+
+    Args:
+        values: shape (n,), in order of time, higher is worse.
+
+    Returns:
+        The first place of what is worse; None where nothing gets worse.
+    """
+    n = len(values)
+    if n < 4:
+        return None
+    ends = np.concatenate([values[:1], values, values[-1:]])
+    calm = np.median(np.stack([ends[:-2], ends[1:-1], ends[2:]]), axis=0)  # a peak of one moment is no level
+    size = np.arange(1, n)
+    gain = -np.cumsum(calm - calm.mean())[:-1] / np.sqrt(size * (n - size))
+    best = int(gain.argmax())
+    return best + 1 if gain[best] > 1e-9 else None
+
+
+def follows(at: float, said: Sequence[float], start: float, end: float) -> Follows:
+    """What was said after one moment, against every other hour of the week in which it lies.
+
+    The week is given, so that two things of one week do not count as unlike chance for that alone.
+
+    Args:
+        at: hour of the moment, between ``start`` and ``end``.
+        said: the hour of each word of a person, one per person and day.
+        start: the hour from which on words are known, the beginning of a week.
+        end: the hour up to which they are.
+    """
+    times = np.sort(np.asarray(said, dtype=np.float64))
+    week = start + (at - start) // (7 * 24) * 7 * 24
+    others = np.arange(week, min(week + 7 * 24, end) - 1e-9)
+    sharp = _sharpness(np.append(others, at), times, start, end)
+    until, since = min(end, at + SOON_H), max(start, at - BEFORE_H)
+    after, before = times[(times >= at) & (times < until)], times[(times >= since) & (times < at)]
+    scatter = _dispersion(before, since, at)
+    if at > since:
+        ratio, low, high = trends.rate_ratio(len(after), until - at, len(before), at - since, dispersion=scatter)
+    else:
+        ratio = low = high = None
+    first = float(after[0] - at) if len(after) else None
+    share = float((sharp[:-1] >= sharp[-1] - 1e-9).sum() + 1) / (len(others) + 1)
+    return Follows(at, first, len(after), until - at, ratio, low, high, min(share, 1.0))
+
+
+def _sharpness(moments: Floats, times: Floats, start: float, end: float) -> Floats:
+    """How much better two rates, before and soon after, explain the words than one; "soon" ends with any word."""
+    found = []
+    for at in moments.tolist():
+        since = max(start, at - BEFORE_H)
+        here, last = np.searchsorted(times, [at, min(end, at + SOON_H)])
+        before, sooner = float(here - np.searchsorted(times, since)), max(at - since, 1.0)
+        after = np.arange(1.0, last - here + 1)
+        later = np.maximum(times[here:last] - at, 1.0)
+        whole = (after + before) / (later + sooner)
+        gain = after * np.log(after / later / whole)
+        gain += before * np.log(before / sooner / whole) if before else 0.0
+        found.append(float(np.where(after / later > before / sooner, gain, 0.0).max(initial=0.0)))
+    return np.array(found)
 
 
 def rises(deploys: Sequence[tuple[float, str]], said: Sequence[float], start: float, end: float) -> list[Rise]:

@@ -84,6 +84,50 @@ class TestBestLag:
         assert alignment.best_lag(cause, said).p == alignment.best_lag(1000 * cause + 7, said / 60).p
 
 
+class TestFollows:
+    """Complaints of one week against the moment at which a service got worse in that week."""
+
+    @staticmethod
+    def said(dice, begins, count=12):
+        usual = dice.uniform(0, HOURS, dice.poisson(5))
+        burst = begins + np.cumsum(dice.exponential(4.0, count))
+        return [*usual, *burst[burst < HOURS]]
+
+    def test_complaints_that_begin_soon_after_are_found(self):
+        found = []
+        for seed in range(100):
+            dice = np.random.default_rng(seed)
+            moment = HOURS - dice.uniform(72, 160)
+            found.append(alignment.follows(moment, self.said(dice, moment), 0.0, HOURS))
+        assert sum(f.clear for f in found) >= 70
+        assert all(f.low > 1 for f in found if f.clear)
+        assert np.median([f.first for f in found]) < 6
+
+    def test_complaints_of_the_same_week_that_begin_at_any_hour_are_seldom_said_to_follow(self):
+        claims = 0
+        for seed in range(200):
+            dice = np.random.default_rng(seed)
+            said = self.said(dice, HOURS - dice.uniform(24, 168))
+            claims += alignment.follows(HOURS - dice.uniform(1, 168), said, 0.0, HOURS).clear
+        assert claims <= 14
+
+    def test_fewer_than_three_people_or_nobody_is_no_claim(self):
+        assert not alignment.follows(1200.0, [1200.5, 1201.0], 0.0, HOURS).clear
+        nobody = alignment.follows(1200.0, [], 0.0, HOURS)
+        assert (nobody.first, nobody.people, nobody.p, nobody.clear) == (None, 0, 1.0, False)
+        assert alignment.follows(0.0, [1.0, 2.0, 3.0], 0.0, HOURS).ratio is None
+
+
+def test_a_measurement_turns_where_its_level_changes_whatever_one_peak_says():
+    dice = np.random.default_rng(2)
+    level = 200 + 10 * dice.normal(size=60)
+    level[40:] += 300
+    level[10] += 5_000
+    assert alignment.turn(level) == 40
+    assert alignment.turn(np.arange(9.0)[::-1].copy()) is None
+    assert alignment.turn(np.ones(9)) is None
+
+
 class TestRises:
     def test_more_after_a_deploy_is_found_with_the_hour(self):
         dice = np.random.default_rng(1)
