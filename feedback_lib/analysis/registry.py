@@ -32,6 +32,11 @@ TWINS = 1.0  # groups born together are one when they are nearer than this, in t
 APART, USUAL = 0.12, 0.25  # most topics: all but this share of them; APART where few are known
 LEAVES_OUT, SLACK = 0.02, 0.1  # `least` is the score that this share of members does not reach, less the slack
 DORMANT_WEEKS = 8  # nobody for so long, and retirement is proposed
+# While the last week is more than YOUNG of the window, a run corrects topics that were fitted on little: at most
+# CHANGED of the texts in a week, by groups of CELL texts or more, and of a part too dear at once at least PART.
+YOUNG, CHANGED, CELL, PART = 0.07, 0.04, 3, 0.3
+OWNED = 0.6  # a part is a new topic when it is at least this share of a group of the new fit
+HELD_WEEKS = 3  # a topic this young is not proposed for merging: that would contradict its birth
 GREW = 1.5  # a rejected proposal comes back when so many times the texts speak for it
 _VECTOR, _CENTRE = 2048, 2**20  # steps of the grids: products of whole numbers are exact, whatever the threads
 _BLOCK = 1024
@@ -132,7 +137,9 @@ def update(
     its cosine to that centre reaches the topic's own ``least``. With ``refit``, texts that resemble only texts as new
     as themselves, or fit nothing, are grouped: a group that stands as far from every topic as known topics stand from
     each other is a new topic at once. The window is also fitted anew, and where that fit disagrees with the registry
-    (a topic that falls in parts, two that are one) a proposal says so. The first run is a fit.
+    (a topic that falls in parts, two that are one) a proposal says so. The first run is a fit. While the window grows
+    fast, topics fitted on little text are corrected towards the new fit without being asked, a few texts a week; topics
+    that people pinned or shaped are left alone.
 
     Args:
         uids: n uids of what people said, oldest first.
@@ -157,7 +164,8 @@ def update(
     work.cut()
     work.assign()
     if refit:
-        work.bear()
+        work.bear(work.allowed(as_of))
+        work.refine(work.allowed(as_of))
     work.move()
     return work.result(work.proposals() if refit else [], as_of, run_id)
 
@@ -211,6 +219,15 @@ class _Book:
         elif d.kind == "keep" and d.proposal:
             self.kept[d.proposal, frozenset(d.topics)] = d.evidence
 
+    @property
+    def shaped(self) -> set[int]:
+        """Topics that people made what they are: no run corrects them."""
+        kept = {t for kind, about in self.kept if kind == "split" for t in about}
+        received = {into for into, _ in self.moves.values() if into is not None}
+        cut = {source for source, _ in self.parts.values()}
+        merged = {self.now(t) for t in self.merged}
+        return self.pinned | kept | received | cut | merged | set(self.parts) | set(self.names)
+
     def now(self, topic: int) -> int:
         """The topic that a topic has become."""
         while topic in self.merged:
@@ -235,6 +252,7 @@ class _Topic:
     parents: frozenset[int]
     centre: Floats | None = None  # whole numbers
     least: float = 0.0
+    cut: bool = False  # by this run, from others
 
 
 class _Work:
@@ -276,6 +294,8 @@ class _Work:
             self.topics[self.book.now(target)].parents |= {source}
         self.next_id = max([0, *rows, *self.book.parts]) + 1
         self.new = np.ones(len(self.uids), bool)
+        self.before = self.labels  # after `recall`: the topics that texts had
+        self.last = max((r["updated_at"] for r in rows.values() if r["updated_at"]), default=None)
 
     # the topics there are
 
@@ -329,6 +349,7 @@ class _Work:
         for t, topic in self.topics.items():
             if counts.get(t, 0) >= (self.options.min_size if topic.centre is not None else 1):
                 self._measure(t)
+        self.before = self.labels.copy()
 
     def recognise(self) -> bool:
         """Fit the window; a group with most examples of a known topic is that topic, others are new."""
@@ -400,7 +421,13 @@ class _Work:
         fits = cosines[np.arange(len(rows)), best] >= least[best]
         self.labels[rows[fits]] = ids[best[fits]]
 
-    def bear(self) -> None:
+    def allowed(self, as_of: dt.datetime) -> int:
+        """How many texts may still change their topic in this run."""
+        days = (as_of - self.last) / dt.timedelta(days=7) if self.last else 1.0
+        moved = (self.labels != self.before) & ~self.new
+        return int(CHANGED * min(max(days, 0.0), 1.0) * (~self.new).sum()) - int(moved.sum())
+
+    def bear(self, allowed: int) -> None:
         """New topics out of texts that resemble what is as new as themselves, or that fit nothing."""
         rows = self._unsettled()
         if len(rows) < self.options.min_size:
@@ -433,7 +460,68 @@ class _Work:
                 self.labels[members[self.new[members] | (self.labels[members] < 0)]] = twin
                 self._measure(twin)
             else:
-                self._gather(self._found(members), rows)
+                settled = members[~self.new[members] & (self.labels[members] >= 0)]
+                if len(settled) > allowed:
+                    members, settled = np.setdiff1d(members, settled), settled[:0]
+                if len(members) >= self.options.min_size:
+                    allowed -= len(settled)
+                    self._gather(self._found(members), rows)
+
+    def refine(self, allowed: int) -> None:
+        """Bring topics nearer to the new fit while the window grows fast: parts that lie apart from the rest leave.
+
+        Each group of the fit belongs to one topic at most, the one it shares most texts with. What other topics hold of
+        the group goes there, or is a new topic; never most of a topic. Parts that cost few old texts and leave many
+        come first; new texts cost nothing.
+        """
+        import scipy.optimize
+
+        groups, shaped = self.groups, self.book.shaped
+        ids = [t for t in self.live if t not in shaped and len(self._members(t))]
+        k = int(groups.max(initial=-1)) + 1
+        newest = self.at > self.at.max(initial=0) - records.WEEK_US
+        if not ids or not k or newest.mean() < YOUNG or not self.last:
+            return
+        place = {t: i for i, t in enumerate(ids)}
+        topic = np.array([place.get(t, -1) for t in self.labels.tolist()], np.int64)
+        both = (topic >= 0) & (groups >= 0)
+        shared, old = np.zeros((len(ids), k), np.int64), np.zeros((len(ids), k), np.int64)
+        np.add.at(shared, (topic[both], groups[both]), 1)
+        np.add.at(old, (topic[both & ~self.new], groups[both & ~self.new]), 1)
+        pairs = zip(*scipy.optimize.linear_sum_assignment(shared * len(topic) + old, maximize=True), strict=True)
+        owner = {int(g): int(t) for t, g in pairs if shared[t, g]}
+        apart, sizes, full = self._apart(), shared.sum(axis=1), np.bincount(groups[groups >= 0], minlength=k)
+        parts: list[tuple[float, int, int, list[int], Ids]] = []
+        for g in range(k):
+            target, inside = owner.get(g, -1), np.flatnonzero(both & (groups == g))
+            sources, members, value = [], [], 0.0
+            for t in np.flatnonzero((shared[:, g] >= CELL) & (2 * shared[:, g] <= sizes)).tolist():
+                rows, rest = inside[topic[inside] == t], np.flatnonzero((topic == t) & (groups != g))
+                kept_apart = target >= 0 and frozenset((ids[t], ids[target])) in self.book.apart
+                gap = float(self._gaps([rows, rest])[0, 1])
+                if t != target and not kept_apart and gap >= apart:
+                    sources.append(ids[t])
+                    members.append(rows)
+                    value += gap * len(rest) * len(rows)
+            rows = np.concatenate(members) if members else np.empty(0, np.int64)
+            if target >= 0 < len(rows) or len(rows) >= max(self.options.min_size, OWNED * full[g]):
+                cost = int((~self.new[rows]).sum())
+                parts.append((value / (cost + 1), g, target, sources, rows))
+        for _, _, target, sources, rows in sorted(parts, key=lambda p: (-p[0], p[1])):
+            settled = rows[~self.new[rows]]
+            most = max(allowed, 0)
+            moved = np.concatenate([rows[self.new[rows]], settled[max(len(settled) - most, 0) :]])
+            if len(settled) > most and len(moved) < max(PART * len(settled), self.options.min_size):
+                continue
+            allowed -= min(len(settled), most)
+            if target >= 0:
+                self._found(moved, ids[target])
+            else:
+                new = self._found(moved)
+                self.topics[new].parents, self.topics[new].cut = frozenset(sources), True
+                self.notes.append(f"topic {', '.join(map(str, sources))} was split: {new}")
+            for t in sources:
+                self._measure(t)
 
     @functools.cached_property
     def groups(self) -> Ids:
@@ -533,6 +621,7 @@ class _Work:
 
     def _merges(self, free: Sequence[int]) -> Iterable[Proposal]:
         apart, groups = self._apart(), self.groups
+        free = [t for t in free if not self._held(t)]
         k = int(groups.max(initial=-1)) + 1
         sizes = {t: len(self._members(t)) for t in free}
         shared = {t: np.bincount(groups[m][groups[m] >= 0], minlength=k) for t in free for m in [self._members(t)]}
@@ -552,6 +641,15 @@ class _Work:
                         reason=f"a new fit puts {shared[a][g]} of the {sizes[a]} texts of {a} and {shared[b][g]} of "
                         f"the {sizes[b]} of {b} together; they are {gap:.2f} apart, most topics at least {apart:.2f}",
                     )
+
+    def _held(self, topic: int) -> bool:
+        """Whether a run made a topic so lately that to propose its end would be to contradict itself."""
+        row = self.topics[topic].row
+        if topic in self.book.parts or row is None:
+            return topic not in self.book.parts
+        newest, oldest = (records.moment(int(at)).date() for at in (self.at.max(), self.at.min()))
+        born = row["born_on"]
+        return bool(born and born > oldest and born > newest - dt.timedelta(weeks=HELD_WEEKS))
 
     def result(self, proposals: Sequence[Proposal], as_of: dt.datetime, run_id: str) -> Updated:
         """Everything as it leaves."""
@@ -590,7 +688,7 @@ class _Work:
                     "dissenting": [self.uids[j] for j in shown[1][i]]
                     if i is not None
                     else before.get("dissenting") or (),
-                    "born_on": before.get("born_on") or self._first(members, as_of),
+                    "born_on": before.get("born_on") or (as_of.date() if topic.cut else self._first(members, as_of)),
                     "retired_on": (before.get("retired_on") or as_of.date()) if over else None,
                     "parents": tuple(sorted(topic.parents)),
                     "size": len(members),
