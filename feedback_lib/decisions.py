@@ -1,15 +1,18 @@
 """What people decided about topics, in one readable YAML file under version control: read, checked, written.
 
-The file has three parts. ``decisions:`` is people's, and never rewritten: commands add to its end. ``proposals:`` and
-``topics:`` are written anew by every run.
+The file has four parts. ``decisions:`` is people's, and never rewritten: commands add to its end. ``proposals:``,
+``topics:`` and ``centres:`` are written anew by every run; the last is for machines, so that a run with an empty store
+knows the topics again.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
+import math
 import os
 import re
 import tempfile
@@ -46,7 +49,9 @@ HEAD = """\
 # its texts have no topic, and it never comes back; topics kept apart are never proposed for merging.
 decisions:
 """
+PARTS = ("decisions", "proposals", "topics", "centres")
 MARK = "# ---- From here on every run writes this file anew; edits below are lost. ----\n"
+_CENTRES = "# Where the topics lie, for a run whose store is empty: on another machine topics keep their ids.\n"
 _PROPOSALS = """\
 # Nothing below is done until it stands above: feedback topics accept 1 (or reject 1), or move the entry up by hand.
 """
@@ -62,6 +67,8 @@ class Registry:
         decisions: What people decided, in order.
         proposals: Number → open proposal.
         topics: One mapping per topic: id, name, theme, words, size, born, retired, pinned, parents, examples.
+        encoder: The name of the encoder that the centres are of.
+        centres: Topic → the least score of its texts and its centre, see `_packed`.
     """
 
     path: Path
@@ -69,6 +76,8 @@ class Registry:
     decisions: tuple[Decision, ...] = ()
     proposals: Mapping[int, Proposal] = dataclasses.field(default_factory=dict)
     topics: tuple[Mapping[str, Any], ...] = ()
+    encoder: str = ""
+    centres: Mapping[int, tuple[float, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def next_id(self) -> int:
@@ -94,10 +103,10 @@ def load(path: str | Path) -> Registry:
     return _read(path, text)
 
 
-def save(path: str | Path, topics: pl.DataFrame, proposals: Sequence[Proposal]) -> Registry:
+def save(path: str | Path, topics: pl.DataFrame, proposals: Sequence[Proposal], encoder: str = "") -> Registry:
     """Write what a run found; the decisions stay as they are in the file now, byte for byte.
 
-    A proposal that was open before keeps its number.
+    A proposal that was open before keeps its number. Centres are written with the name of their ``encoder``.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -112,8 +121,21 @@ def save(path: str | Path, topics: pl.DataFrame, proposals: Sequence[Proposal]) 
             if number is None:
                 number = free = free + 1
             numbered[number] = proposal
-        shown = [_shown(row) for row in topics.sort("topic_id").iter_rows(named=True)]
-        return _written(dataclasses.replace(before, proposals=dict(sorted(numbered.items())), topics=tuple(shown)))
+        rows = topics.sort("topic_id").to_dicts()
+        centres = {
+            row["topic_id"]: (round(row["least"] or 0.0, 6), _packed(row["centroid"]))
+            for row in rows
+            if encoder and row["centroid"]
+        }
+        return _written(
+            dataclasses.replace(
+                before,
+                proposals=dict(sorted(numbered.items())),
+                topics=tuple(_shown(row) for row in rows),
+                encoder=encoder,
+                centres=centres,
+            )
+        )
 
 
 def add(registry: Registry, decisions: Sequence[Decision], without: Iterable[int] = ()) -> Registry:
@@ -174,8 +196,9 @@ def rejected(
     ]
 
 
-def known(registry: Registry) -> pl.DataFrame:
-    """The topics of the file as a table ``topics`` without centroids, for a store that has none yet."""
+def known(registry: Registry, encoder: str = "") -> pl.DataFrame:
+    """The topics of the file as a table ``topics``, for a store that has none yet; with the centres of this encoder."""
+    centres = registry.centres if encoder and encoder == registry.encoder else {}
     themes = {name: i for i, name in enumerate(dict.fromkeys(t["theme"] for t in registry.topics if t.get("theme")), 1)}
     rows = [
         dict.fromkeys(records.schema("topics"))
@@ -193,7 +216,8 @@ def known(registry: Registry) -> pl.DataFrame:
             "retired_on": t.get("retired"),
             "parents": tuple(t.get("parents") or ()),
             "size": 0,
-            "centroid": (),
+            "centroid": _unpacked(centres[t["id"]][1]) if t["id"] in centres else (),
+            "least": centres[t["id"]][0] if t["id"] in centres else None,
         }
         for t in registry.topics
     ]
@@ -269,10 +293,10 @@ def _read(path: Path, text: str) -> Registry:
         raise ConfigError(f"{path} line 1: expected decisions:, proposals: and topics:.")
     parts = {key.value: child for key, child in node.value} if node is not None else {}
     for key, _ in node.value if node is not None else ():
-        if key.value not in ("decisions", "proposals", "topics"):
-            hint = nearest(key.value, ["decisions", "proposals", "topics"])
+        if key.value not in PARTS:
+            hint = nearest(key.value, [*PARTS])
             raise ConfigError(f"{path} line {key.start_mark.line + 1}: unknown part {key.value!r}; {hint}")
-    head = re.split(rf"(?m)^(?:{re.escape(MARK.strip())}|proposals:|topics:)", text, maxsplit=1)[0]
+    head = re.split(rf"(?m)^(?:{re.escape(MARK.strip())}|proposals:|topics:|centres:)", text, maxsplit=1)[0]
     topics = tuple(values.get("topics") or ())
     try:
         there = {int(t["id"]): t for t in topics}
@@ -294,7 +318,20 @@ def _read(path: Path, text: str) -> Registry:
             evidence=d.evidence,
             reason=d.reason or "",
         )
-    return Registry(path, head, found, proposals, topics)
+    encoder, centres = _centres(path, values.get("centres") or {}, parts.get("centres"))
+    return Registry(path, head, found, proposals, topics, encoder, centres)
+
+
+def _centres(path: Path, written: Any, node: Any) -> tuple[str, dict[int, tuple[float, str]]]:
+    try:
+        encoder = str(written.get("encoder", ""))
+        centres = {int(t): (float(v[0]), str(v[1])) for t, v in written.items() if t != "encoder"}
+        for _, packed in centres.values():
+            _unpacked(packed)
+    except (AttributeError, TypeError, ValueError, LookupError):
+        line = node.start_mark.line + 1
+        raise ConfigError(f"{path} line {line}: centres are no centres; delete this part, a run writes it.") from None
+    return encoder, centres
 
 
 def _items(path: Path, node: Any, part: str) -> list[Any]:
@@ -439,6 +476,18 @@ def _renames(decision: Decision, topic: int) -> bool:
     return decision.kind == "rename" and decision.topics[0] == topic
 
 
+def _packed(centroid: Sequence[float]) -> str:
+    """A direction in 256 steps a number, as text."""
+    most = max(abs(x) for x in centroid) or 1.0
+    return base64.b64encode(bytes(round(x / most * 127) % 256 for x in centroid)).decode()
+
+
+def _unpacked(packed: str) -> tuple[float, ...]:
+    steps = [b - 256 if b > 127 else b for b in base64.b64decode(packed, validate=True)]
+    length = math.hypot(*steps) or 1.0
+    return tuple(x / length for x in steps)
+
+
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """A topic as the file lists it; what is usual is left out."""
     shown = {
@@ -535,6 +584,9 @@ def _written(registry: Registry) -> Registry:
         + "\n"
         + topics_text(registry.topics)
     )
+    if registry.centres:
+        text += f"\n{_CENTRES}centres:\n  encoder: {_scalar(registry.encoder)}\n"
+        text += "".join(f"  {t}: {_scalar(list(centre))}\n" for t, centre in registry.centres.items())
     made = _read(registry.path, text)  # what cannot be read again is not written
     path = registry.path
     try:

@@ -387,7 +387,7 @@ def _analysed(
         _keep(ready.store, run, started, {"read": inputs, "written": written, "given": ready.given.to_json()}, gathered)
     if ready.config.registry and not looks_back:
         try:
-            decisions.save(ready.config.registry, made.topics, made.proposals)
+            decisions.save(ready.config.registry, made.topics, made.proposals, ready.encoder.name)
         except ConfigError as problem:  # the topics are in the store, and the next run writes the file
             logger.warning("%s", problem)
             progress(f"the list of topics was not written: {problem}")
@@ -555,7 +555,7 @@ def _recall(ready: Plan, as_of: dt.datetime, run_id: str) -> None:
     """Take the topics over from the registry's file where the store has none: a clone of it keeps the ids."""
     if not ready.config.registry or ready.store.version("topics") is not None:
         return
-    known = decisions.known(decisions.load(ready.config.registry))
+    known = decisions.known(decisions.load(ready.config.registry), ready.encoder.name)
     if known.height:
         ready.store.upsert("topics", known.with_columns(updated_at=pl.lit(as_of), run_id=pl.lit(run_id)))
 
