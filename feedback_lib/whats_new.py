@@ -500,7 +500,7 @@ class WhatsNew:
             else f"Nothing in what people say of “{name}” names this service, so nothing is claimed. "
         )
         note += _lag_words(lag, follows, figure["sli"], shown.start, about=about)
-        note += "".join(f" {_rise_words(r, shown.start)}" for r in risen)
+        note += "".join(f"\n{_rise_words(r, shown.start)}" for r in risen)
         drawn = charts.aligned(figure, people, name)
         words = f"{name}, people per day, above {charts.slo_words(figure)} {note}"
         what = f"{shown.plan.service}: {figure['sli']}"
@@ -635,6 +635,7 @@ class WhatsNew:
                 "" if row["usual_people"] is None else f" <span class='dim'>usually {row['usual_people']:.1f}</span>"
             )
             after = f" after {html.escape(row['release'])}" if row["release"] else ""
+            who = f"{row['people']}{usual}" if row["people"] else f"– <span class='dim'>{row['mentions']} times</span>"
             q = "" if row["q"] is None else f"<br><span class='dim'>q {row['q']:.2g}</span>"
             origins = ", ".join(o.rsplit(":", 1)[-1] for o in row["origins"])
             inside = "".join(_quote(v) for v in row["central"])
@@ -648,7 +649,7 @@ class WhatsNew:
                 f"<tr><td><span class='badge {kind}'>{kind}</span>{after}</td>"
                 f"<td><b>{html.escape(row['name'])}</b> <span class='dim'>{html.escape(what)}</span>"
                 f"<details><summary>{html.escape(origins or 'verbatims')}</summary>{inside}</details></td>"
-                f"<td data-head='people'>{row['people']}{usual}</td>"
+                f"<td data-head='people'>{who}</td>"
                 f"<td class='rate' data-head='rate'>{ratio}{q}</td></tr>"
             )
         head = "<thead><tr><th>kind</th><th>what</th><th>people</th><th>rate</th></tr></thead>"
@@ -722,7 +723,8 @@ class Panels:
     follows: alignment.Follows | None
 
     def _repr_html_(self) -> str:
-        note = f"<p>{html.escape(self.note)}</p>"
+        claim, *deploys = map(html.escape, self.note.splitlines())
+        note = f"<p>{claim}</p>" + (f"<ul><li>{'</li><li>'.join(deploys)}</li></ul>" if deploys else "")
         if self.picture is None:
             return pages.Part(note)._repr_html_()
         head = f"<p class='dim'>{html.escape(self.what)}</p>"

@@ -68,7 +68,7 @@ charts.show(charts.topics_by_week(report, rows), alt=charts.topics_words(rows), 
 # %% [markdown]
 # ## Look into a topic
 #
-# Its members, most central first. A low score at the end is a weak member: read a few before believing the count.
+# Its members, most central first. A low score at the end is a weak member: read a few before believing the count. What is new this week, with its river, map and services, is in `whats_new.ipynb`.
 
 # %%
 chosen = topic_id if topic_id >= 0 or not rows else rows[0]["topic_id"]

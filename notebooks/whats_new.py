@@ -23,6 +23,7 @@ store = ""  # folder of the store; empty: the bundled sample
 run_id = ""  # which run; empty: the newest
 specs = ""  # the folder that holds specs/; empty: the run's own, if it has one
 topic_id = -1  # a topic to look into; -1: the strongest finding
+spec_id = ""  # the service to put below it; empty: the one that the topic is about
 render = "svg"  # "widget" lists what you drag over and shows what you click, in JupyterLab
 
 # %%
@@ -70,10 +71,10 @@ new.map(render)
 # %% [markdown]
 # ## Did the service cause it?
 #
-# One axis of time: people per day, deploys and alerts, what was measured, the error budget that is left. Two things that line up are no proof.
+# One axis of time: people per day, deploys and alerts, what was measured, the error budget that is left. What a topic is about decides which service stands below it; two things that line up are no proof.
 
 # %%
-new.panels(topic_id if topic_id >= 0 else None)
+new.panels(topic_id if topic_id >= 0 else None, spec_id or None)
 
 # %% [markdown]
 # ## Who says it
@@ -87,4 +88,5 @@ new.read(topic) if new.ranked else None
 # The same as a table to work with: every member with its score and distances.
 
 # %%
-new.documents(topic).drop("text") if new.ranked else None
+columns = ["created_at", "origin", "score", "distance", "neighbour", "neighbour_distance", "title"]
+new.documents(topic).select(columns) if new.ranked else None

@@ -258,7 +258,7 @@ def _sharpness(moments: Floats, times: Floats, start: float, end: float) -> Floa
     """How much better two rates, before and soon after, explain the words than one; "soon" ends with any word."""
     found = []
     for at in moments.tolist():
-        since = max(start, at - BEFORE_H)
+        since = max(start, at - 24.0 * WEEK)
         here, last = np.searchsorted(times, [at, min(end, at + SOON_H)])
         before, sooner = float(here - np.searchsorted(times, since)), max(at - since, 1.0)
         after = np.arange(1.0, last - here + 1)
