@@ -90,6 +90,7 @@ def main() -> None:
         help="a kind that needs no other option; minilm fits a static one above 50,000 texts",
     )
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--json", action="store_true", help="one JSON object per line, as always")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = given.data

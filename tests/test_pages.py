@@ -494,7 +494,7 @@ class TestHtml:
         assert all(uid[:8] in made for uid in row["evidence"][:20])
 
     def test_what_changed_and_what_keeps_coming_back_are_two_tables(self, report):
-        report["findings"][0] |= {"kind": "recurring", "mentions": 77}
+        report["findings"][0] |= {"kind": "recurring", "mentions": 77, "q": None}
         changed, returning = (Page(pages.part(p, report)).text for p in ("changed", "returning"))
         name = report["findings"][0]["name"]
         assert name not in changed
