@@ -34,7 +34,8 @@ LEAVES_OUT, SLACK = 0.02, 0.1  # `least` is the score that this share of members
 DORMANT_WEEKS = 8  # nobody for so long, and retirement is proposed
 # While the last week is more than YOUNG of the window, a run corrects topics that were fitted on little: at most
 # CHANGED of the texts in a week, by groups of CELL texts or more, and of a part too dear at once at least PART.
-YOUNG, CHANGED, CELL, PART = 0.07, 0.04, 3, 0.3
+YOUNG, CHANGED, CELL, PART = 0.07, 0.045, 3, 0.3
+FINER = 1.0  # no topic is split when there are so many times the groups of the new fit
 OWNED = 0.6  # a part is a new topic when it is at least this share of a group of the new fit
 HELD_WEEKS = 3  # a topic this young is not proposed for merging: that would contradict its birth
 GREW = 1.5  # a rejected proposal comes back when so many times the texts speak for it
@@ -294,7 +295,7 @@ class _Work:
             self.topics[self.book.now(target)].parents |= {source}
         self.next_id = max([0, *rows, *self.book.parts]) + 1
         self.new = np.ones(len(self.uids), bool)
-        self.before = self.labels  # after `recall`: the topics that texts had
+        self.before, self.old = self.labels, ~self.new  # after `recall`: the topics that texts had; who was here
         self.last = max((r["updated_at"] for r in rows.values() if r["updated_at"]), default=None)
 
     # the topics there are
@@ -350,6 +351,9 @@ class _Work:
             if counts.get(t, 0) >= (self.options.min_size if topic.centre is not None else 1):
                 self._measure(t)
         self.before = self.labels.copy()
+        self.old = ~self.new
+        if self.last:  # what an earlier run saw and gave no topic: that it gets one is a change, too
+            self.old |= self.at <= records.micros(self.last)
 
     def recognise(self) -> bool:
         """Fit the window; a group with most examples of a known topic is that topic, others are new."""
@@ -424,8 +428,8 @@ class _Work:
     def allowed(self, as_of: dt.datetime) -> int:
         """How many texts may still change their topic in this run."""
         days = (as_of - self.last) / dt.timedelta(days=7) if self.last else 1.0
-        moved = (self.labels != self.before) & ~self.new
-        return int(CHANGED * min(max(days, 0.0), 1.0) * (~self.new).sum()) - int(moved.sum())
+        moved = (self.labels != self.before) & self.old
+        return int(CHANGED * min(max(days, 0.0), 1.0) * self.old.sum()) - int(moved.sum())
 
     def bear(self, allowed: int) -> None:
         """New topics out of texts that resemble what is as new as themselves, or that fit nothing."""
@@ -487,7 +491,7 @@ class _Work:
         both = (topic >= 0) & (groups >= 0)
         shared, old = np.zeros((len(ids), k), np.int64), np.zeros((len(ids), k), np.int64)
         np.add.at(shared, (topic[both], groups[both]), 1)
-        np.add.at(old, (topic[both & ~self.new], groups[both & ~self.new]), 1)
+        np.add.at(old, (topic[both & self.old], groups[both & self.old]), 1)
         pairs = zip(*scipy.optimize.linear_sum_assignment(shared * len(topic) + old, maximize=True), strict=True)
         owner = {int(g): int(t) for t, g in pairs if shared[t, g]}
         apart, sizes, full = self._apart(), shared.sum(axis=1), np.bincount(groups[groups >= 0], minlength=k)
@@ -499,21 +503,26 @@ class _Work:
                 rows, rest = inside[topic[inside] == t], np.flatnonzero((topic == t) & (groups != g))
                 kept_apart = target >= 0 and frozenset((ids[t], ids[target])) in self.book.apart
                 gap = float(self._gaps([rows, rest])[0, 1])
-                if t != target and not kept_apart and gap >= apart:
+                newborn = not self.topics[ids[t]].parents and self._held(ids[t])
+                if t != target and not kept_apart and not newborn and gap >= apart:
                     sources.append(ids[t])
                     members.append(rows)
                     value += gap * len(rest) * len(rows)
             rows = np.concatenate(members) if members else np.empty(0, np.int64)
             if target >= 0 < len(rows) or len(rows) >= max(self.options.min_size, OWNED * full[g]):
-                cost = int((~self.new[rows]).sum())
+                cost = int((self.old[rows]).sum())
                 parts.append((value / (cost + 1), g, target, sources, rows))
+        born = 0
         for _, _, target, sources, rows in sorted(parts, key=lambda p: (-p[0], p[1])):
-            settled = rows[~self.new[rows]]
+            settled = rows[self.old[rows]]
             most = max(allowed, 0)
-            moved = np.concatenate([rows[self.new[rows]], settled[max(len(settled) - most, 0) :]])
+            moved = np.concatenate([rows[~self.old[rows]], settled[max(len(settled) - most, 0) :]])
             if len(settled) > most and len(moved) < max(PART * len(settled), self.options.min_size):
                 continue
+            if target < 0 and len(ids) + born >= FINER * k:
+                continue
             allowed -= min(len(settled), most)
+            born += target < 0
             if target >= 0:
                 self._found(moved, ids[target])
             else:
