@@ -182,6 +182,66 @@ def test_as_many_texts_as_vectors_are_asked_for():
         registry.update(["a"], ["a"], np.empty((0, 4), np.float32), [START], {}, EMPTY, as_of=START, run_id="x")
 
 
+# --- a young registry -------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def lumped():
+    """A registry that was fitted on too little: five topics hold two subjects together with another."""
+    world = World()
+    made = world.run(1)
+    ids = {s: world.of(made, s)[0] for s in SUBJECTS}
+    one, other = ids["printer"], ids["calendar"]
+    previous = {u: one if t == other else t for u, t in world.kept(made).items()}
+    known = made.topics.filter(pl.col("topic_id") != other)
+    return world, previous, known, one
+
+
+def young(week, decisions=()):
+    world, previous, known, _ = lumped()
+    return world.run(week, previous, known, decisions)
+
+
+def test_a_young_registry_splits_what_a_new_fit_puts_apart_and_few_texts_change():
+    world, previous, known, one = lumped()
+    made, changed = None, []
+    for week in (2, 3):
+        made = world.run(week, previous, known)
+        now = world.kept(made)
+        changed.append(sum(now.get(u) != t for u, t in previous.items()) / len(previous))
+        previous, known = now, made.topics
+    assert max(changed) <= 0.05
+    late = world.of(made, "calendar", week=3)
+    assert late != [one] == world.of(made, "printer", week=3)
+    assert row(made, late[0])["parents"] == [one]
+
+
+def test_a_split_that_a_run_makes_is_told():
+    *_, one = lumped()
+    made = young(2)
+    (new,) = set(made.topic_ids) - set(lumped()[1].values()) - {None}
+    assert f"topic {one} was split: {new}" in made.notes
+
+
+@pytest.mark.parametrize("kind", ["pin", "rename", "keep"])
+def test_what_people_shaped_is_not_split_by_a_run(kind):
+    _, previous, _, one = lumped()
+    decision = Decision(kind=kind, topics=(one,), name="Paper", proposal="split", evidence=1000)
+    made = young(2, [decision])
+    assert not [note for note in made.notes if "was split" in note]
+    assert {made.topic_ids[i] for i, u in enumerate(lumped()[0].uids[: len(made.topic_ids)]) if u in previous} == set(
+        previous.values()
+    )
+
+
+def test_no_merge_is_proposed_of_a_topic_that_was_just_born():
+    world = World(first={"export": 2})
+    made = world.after(2, world.run(1))
+    born = set(world.of(made, "export", week=2))
+    assert born
+    assert not [p for p in made.proposals if p.kind == "merge" and p.about & born]
+
+
 # --- decisions --------------------------------------------------------------------------------------------------------
 
 
