@@ -540,8 +540,7 @@ def _ended(
             row["state"] = CLOSED
             why = f"closed, topic {topic} {f'is part of topic {into} now' if into else 'has ended'}"
         if why:
-            history = sorted([*row["history"], line + why])
-            rows.append(row | {"history": history, "updated_at": as_of, "run_id": run_id})
+            rows.append(row | {"history": [*row["history"], line + why], "updated_at": as_of, "run_id": run_id})
     return records.frame("suggestions", rows)
 
 

@@ -46,6 +46,8 @@ def _deciding(command: Callable[..., None]) -> Callable[..., None]:
 @AS_JSON
 def list_(*, everything: bool, params: str, overrides: Sequence[str], as_json: bool) -> None:
     """List the topics of the last run, largest first, and the open proposals."""
+    from feedback_lib import decisions
+
     read = _registry(params, overrides)
     rows = [t for t in read.topics if everything or not t.get("retired")]
     rows = sorted(rows, key=lambda t: (-t["size"], t["id"]))
@@ -53,8 +55,8 @@ def list_(*, everything: bool, params: str, overrides: Sequence[str], as_json: b
     if as_json:
         print_json({"topics": rows, "proposals": proposals})
         return
-    state = {t["id"]: ", ".join(k for k in ("pinned", "retired") if t.get(k)) or None for t in rows}
-    shown = [dict(t) | {"state": state[t["id"]]} for t in rows]
+    gone = decisions.gone(read.decisions)
+    shown = [dict(t) | {"state": _state(t, gone)} for t in rows]
     table(shown, ["id", "name", "theme", "size", "born", "state"], as_json=False)
     for proposal in proposals:
         click.echo(f"{proposal['number']}. {proposal['proposal']}: {proposal['reason']}.")
@@ -285,6 +287,13 @@ def _uids(texts: Sequence[str]) -> list[str]:
         if not re.fullmatch(r"[0-9a-f]{4,32}", text):
             raise ConfigError(f"{text!r} is no uid; feedback topics show ID lists them.")
     return found
+
+
+def _state(topic: Mapping[str, Any], gone: Mapping[int, int | None]) -> str | None:
+    """What is special about a topic."""
+    into = gone.get(topic["id"])
+    ended = f"merged into {into}" if into else "retired"
+    return ", ".join([*(["pinned"] if topic.get("pinned") else []), *([ended] if topic.get("retired") else [])]) or None
 
 
 def _sentence(read: Registry, proposal: Any) -> str:
