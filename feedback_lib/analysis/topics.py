@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from feedback_lib.analysis import naming
 
-VERSION = "knn-louvain.1"
+VERSION = "knn-ward.1"
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -22,16 +22,13 @@ _GRID = (
 )
 _BLOCK = 1024
 
-# How fine the topics are is chosen by a score of each cut: the median silhouette of the texts in _SEEN dimensions plus
-# _MODULARITY times the modularity. Silhouettes alone make one topic of small sets and hundreds of vague ones;
-# modularity alone knows only one size. 0.2 to 0.5 are equally good and so are 32 to 64 dimensions: tried on 31 sets and
-# subsets (intents, titles, issues, questions, logs, mixtures; 500 to 40,000 texts; 5 to 520 labels), where the choice
-# reaches on average 96 % of the ARI of the best resolution for the set, in the worst 84 %. No fixed resolution reaches
-# more than 82 %, in the worst 41 %.
-_RESOLUTIONS = tuple(2.0**power for power in range(-3, 6))
-_MODULARITY = 0.35
-_DIMENSIONS, _SEEN = 128, 64  # of the principal components that the graph and the silhouettes see
-_JUDGED = 8_000  # texts that the components and the silhouettes are taken from
+# How fine the topics are is chosen by a score: the mean silhouette of texts in _SEEN dimensions plus _MODULARITY times
+# the modularity, and a little for more topics. See docs/decisions/0007-topics.md for what was tried, and on what.
+_MODULARITY, _FINENESS = 0.35, 0.005
+_DIMENSIONS, _SEEN = 128, 64  # of the principal components that groups are made from and judged by
+_STEPS, _ROUNDS = 4, 10  # of averaging with neighbours; of moving texts to the nearest centre
+_FINE = 1_000  # groups that joining starts from, about
+_JUDGED = 4_000  # texts that the components and the silhouettes are taken from
 _NAMED = 50_000  # texts that topics are named from
 
 
@@ -45,12 +42,12 @@ class TopicOptions:
         n_topics: How many topics; by default as many as the texts fall into.
         weak: A text whose cosine to its topic's centre is lower belongs to no topic.
         max_fit: Most texts the graph is built on, evenly spread; others are assigned to the nearest centre.
-        seed: Where the even spread over more than ``max_fit`` texts begins; nothing else is left to chance.
+        seed: Changes nothing, for nothing is left to chance; kept for params that name it.
     """
 
     min_size: int = 5
     neighbours: int = 12
-    weak: float = 0.12
+    weak: float = 0.06
     max_fit: int = 20_000
     seed: int = 42
     n_topics: int | None = None
@@ -81,10 +78,10 @@ class TopicModel:
 def fit(texts: Sequence[str], vectors: Vectors, options: TopicOptions | None = None) -> TopicModel:
     """Find and name the topics of texts; when a text was written plays no part.
 
-    A graph joins each text to its nearest others; the Louvain method cuts it at a dozen resolutions, and the cut is
-    taken whose texts sit best in their groups (silhouette) while the groups hold together in the graph (modularity).
-    A text that is no nearer to its topic than to the whole set, or is nearer to nothing than ``weak``, belongs to no
-    topic.
+    A graph joins each text to its nearest others, and the Louvain method cuts it into many small groups. Those are
+    joined two by two (Ward) in vectors that were averaged with their neighbours', and of all numbers of groups the one
+    is taken at which texts sit best in them (silhouette) while the groups hold together in the graph (modularity).
+    Then each text goes to the nearest centre. A text that is nearer to nothing than ``weak`` belongs to no topic.
 
     Args:
         texts: n clean texts in English, or their English glosses; only for the names.
@@ -95,8 +92,7 @@ def fit(texts: Sequence[str], vectors: Vectors, options: TopicOptions | None = N
         The model; the same for the same input, whatever the number of threads. With fewer than ``2 * min_size`` texts
         there are no topics.
 
-    Source: Blondel et al. 2008 (Louvain); Newman 2006 (modularity); Rousseeuw 1987 (silhouettes); Grootendorst 2022
-    (BERTopic).
+    Source: Blondel et al. 2008 (Louvain); Ward 1963; Newman 2006 (modularity); Rousseeuw 1987 (silhouettes).
     """
     options = options or TopicOptions()
     if len(texts) != len(vectors):
@@ -104,7 +100,7 @@ def fit(texts: Sequence[str], vectors: Vectors, options: TopicOptions | None = N
     n = len(texts)
     if n < 2 * options.min_size:
         return _without_topics(vectors)
-    part = _evenly(n, options.max_fit, np.random.default_rng(options.seed).random())
+    part = _evenly(n, options.max_fit, 0.5)
     labels = np.full(n, -1, np.int64)
     labels[part] = _groups(_on_grid(vectors[part]), options)
     if labels.max() < 0:
@@ -184,9 +180,7 @@ def _groups(grid: Vectors, options: TopicOptions) -> Labels:
     """The group of each text, -1 in groups smaller than ``min_size``."""
     seen = _principal(grid)
     graph = _Graph(seen, min(options.neighbours, max(5, len(grid) // 10)))
-    if options.n_topics is None:
-        return _large(graph.best_cut(), options.min_size)
-    return graph.cut_into(options.n_topics, options.min_size)
+    return graph.groups(options.n_topics, options.min_size)
 
 
 def _principal(grid: Vectors) -> Vectors:
@@ -222,7 +216,7 @@ def _unit(vectors: Floats) -> Floats:
 
 
 class _Graph:
-    """Texts joined to their nearest others, and ways to cut it."""
+    """Texts joined to their nearest others, and groups of them."""
 
     def __init__(self, seen: Vectors, neighbours: int) -> None:
         import scipy.sparse
@@ -233,95 +227,172 @@ class _Graph:
         one_way = scipy.sparse.csr_matrix((weights, nearest.ravel(), np.arange(0, n * count + 1, count)), shape=(n, n))
         self.edges: Any = (one_way + one_way.T).tocsr()  # who are each other's neighbours are joined twice as strongly
         self.edges.sort_indices()
-        self.from_ = np.repeat(np.arange(n), np.diff(self.edges.indptr))
         self.strength = np.asarray(self.edges.sum(axis=1)).ravel()
-        self.short = seen[:, :_SEEN].astype(np.float64)
-        self.judged = _evenly(n, _JUDGED, 0.5)
-        self._cuts: dict[float, Labels] = {}
+        self.seen = seen
+        self.smooth = self._smooth()
 
-    def cut(self, resolution: float) -> Labels:
-        """Communities of the graph, each in one piece; the finer, the higher the resolution."""
+    def groups(self, count: int | None, min_size: int) -> Labels:
+        """So many groups, or as many as the texts fall into; -1 for texts of groups smaller than ``min_size``."""
+        fine = self._fine(max(min(len(self.seen) // 10, _FINE), 3 * (count or 0)))
+        if fine.max() < 1:
+            return fine
+        joining = _Joining(self, fine)
+        if count is None:
+            return self._refined(_large(joining.best()[fine], min_size), min_size)
+        return self._refined(_large(joining.into(count, min_size)[fine], min_size), min_size)
+
+    def _smooth(self) -> Vectors:
+        """Each text's components, four times averaged with those of its neighbours: noise goes, groups stay."""
+        import scipy.sparse
+
+        weights = scipy.sparse.diags((1 / self.strength).astype(np.float32)) @ self.edges.astype(np.float32)
+        smooth = self.seen / _GRID
+        for _ in range(_STEPS):
+            smooth += weights @ smooth
+            smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), np.float32(1e-9))
+        return _on_grid(smooth)
+
+    def _fine(self, count: int) -> Labels:
+        """Communities of the graph, each in one piece, at least so many if it can be."""
         import scipy.sparse
         from sknetwork.clustering import Louvain
 
-        if resolution not in self._cuts:
+        from_ = np.repeat(np.arange(len(self.seen)), np.diff(self.edges.indptr))
+        for resolution in (2.0, 8.0, 32.0, 128.0):
             labels = Louvain(resolution=resolution, shuffle_nodes=False, random_state=0).fit_predict(self.edges)
-            inside = labels[self.from_] == labels[self.edges.indices]
+            inside = labels[from_] == labels[self.edges.indices]
             kept = scipy.sparse.csr_matrix(
-                (inside[inside], (self.from_[inside], self.edges.indices[inside])), shape=self.edges.shape
+                (inside[inside], (from_[inside], self.edges.indices[inside])), shape=self.edges.shape
             )
-            self._cuts[resolution] = scipy.sparse.csgraph.connected_components(kept, directed=False)[1].astype(np.int64)
-        return self._cuts[resolution]
+            pieces: Labels = scipy.sparse.csgraph.connected_components(kept, directed=False)[1].astype(np.int64)
+            if pieces.max() + 1 >= count:
+                break
+        return pieces
 
-    def best_cut(self) -> Labels:
-        """The cut with the highest score, among whole steps of resolution, then half a step to each side."""
-        best = max(_RESOLUTIONS, key=self.score)
-        best = max((best, best / 2**0.5, best * 2**0.5), key=self.score)
-        return self.cut(best)
+    def _refined(self, labels: Labels, min_size: int) -> Labels:
+        """Each text in the group whose centre is nearest once neighbours are averaged; no group gets too small."""
+        for _ in range(_ROUNDS if labels.max() > 0 else 0):
+            centres = _on_grid(_unit(_sums(self.smooth, labels)[0])).T
+            near = np.concatenate(
+                [
+                    (self.smooth[start : start + _BLOCK] @ centres).argmax(axis=1)
+                    for start in range(0, len(labels), _BLOCK)
+                ]
+            )
+            held = np.append(np.bincount(near, minlength=centres.shape[1]) < min_size, False)[labels]
+            near = np.where(held, labels, near)
+            if (near == labels).all():
+                break
+            labels = near
+        return labels
 
-    def score(self, resolution: float) -> float:
-        """How good a cut is."""
-        labels = self.cut(resolution)
-        return float(np.median(self.silhouettes(labels))) + _MODULARITY * self.modularity(labels)
 
-    def modularity(self, labels: Labels) -> float:
-        """Share of the edges inside the groups, less what it would be by chance."""
-        inside = self.edges.data[labels[self.from_] == labels[self.edges.indices]].sum()
-        strength = np.bincount(labels, self.strength)
-        total = self.strength.sum()
-        return float(inside / total - (strength**2).sum() / total**2)
+class _Joining:
+    """The fine groups of a graph joined to fewer; how is an array: the joined group of each fine one."""
 
-    def silhouettes(self, labels: Labels) -> Floats:
-        """How much nearer a text is to the centre of the others of its group than to the next group's: -1 to 1."""
-        sums, sizes = _sums(self.short, labels)
-        part, own = self.short[self.judged], labels[self.judged]
-        products = part @ sums.T
-        inner = products[np.arange(len(part)), own]
-        length = (part**2).sum(axis=1)
-        squares = (sums**2).sum(axis=1)
-        rest = np.maximum(squares[own] - 2 * inner + length, 1e-9)
-        lengths = np.sqrt(np.maximum(length, 1e-9))
-        near = 1 - (inner - length) / np.sqrt(rest) / lengths
-        products /= np.sqrt(np.maximum(squares, 1e-9))
-        products[np.arange(len(part)), own] = -np.inf
-        next_ = 1 - np.maximum(products.max(axis=1) / lengths, -1)
-        found = (next_ - near) / np.maximum(np.maximum(next_, near), 1e-9)
-        return np.where(sizes[own] > 1, found, 0.0)
+    def __init__(self, graph: _Graph, fine: Labels) -> None:
+        import scipy.sparse
 
-    def cut_into(self, count: int, min_size: int) -> Labels:
-        """So many groups of at least ``min_size``, made by joining the nearest groups of a cut that has more.
+        self.fine, self.sizes = fine, np.bincount(fine)
+        member = scipy.sparse.csr_matrix((np.ones(len(fine)), (np.arange(len(fine)), fine)))
+        self.between: Any = (member.T @ graph.edges @ member).tocsr()
+        self.between.sort_indices()
+        self.from_ = np.repeat(np.arange(len(self.sizes)), np.diff(self.between.indptr))
+        self.strength = np.asarray(self.between.sum(axis=1)).ravel()
+        self.merges = _merges(_sums(graph.smooth, fine)[0], self.sizes)
+        short = graph.seen[:, :_SEEN]
+        self.sums = _sums(short, fine)[0]
+        self.judged = _evenly(len(fine), _JUDGED, 0.5)
+        self.part = np.ascontiguousarray(short[self.judged])
+        self.lengths = np.linalg.norm(self.part.astype(np.float64), axis=1)
 
-        That is the best cut, or the coarsest that has enough.
-        """
-        best = _large(self.best_cut(), min_size)
-        if best.max() + 1 >= count:
-            return self._joined(best, count)
-        cuts = {r: _large(self.cut(r), min_size) for r in (*_RESOLUTIONS, 64.0, 128.0)}
-        enough = [r for r, labels in cuts.items() if labels.max() + 1 >= count]
-        if not enough:  # the texts do not fall into so many groups of that size
-            return max(cuts.values(), key=lambda labels: int(labels.max()))
-        low, high = enough[0] / 2, enough[0]
-        while high / low > 1.02 and cuts[high].max() + 1 > count:
-            middle = (low * high) ** 0.5
-            cuts[middle] = _large(self.cut(middle), min_size)
-            low, high = (low, middle) if cuts[middle].max() + 1 >= count else (middle, high)
-        return self._joined(cuts[high], count)
+    def best(self) -> Labels:
+        """The number of groups with the highest score: among quarters of an octave, then all between its neighbours."""
+        most = min(len(self.merges) + 1, max(2, len(self.fine) // 6))
+        counts = sorted({min(round(2 ** (i / 4)), most) for i in range(4, 5 + int(4 * np.log2(most)))})
+        scores = {count: self.score(self.cut(count)) for count in counts}
+        at = counts.index(max(counts, key=scores.__getitem__))
+        for count in range(counts[max(at - 1, 0)] + 1, counts[min(at + 1, len(counts) - 1)]):
+            scores[count] = self.score(self.cut(count))
+        return self.cut(max(scores, key=lambda count: (scores[count], -count)))
 
-    def _joined(self, labels: Labels, count: int) -> Labels:
-        """Groups joined, those first that lose least by a common centre (Ward), until so many are left."""
-        sums, sizes = _sums(self.short, labels)
-        centres, weights, target = sums / sizes[:, None], sizes.astype(np.float64), np.arange(len(sizes))
-        while len(left := np.unique(target)) > max(count, 1):
-            products = centres[left] @ centres[left].T
-            squares = np.diag(products)
-            apart = squares[:, None] + squares[None, :] - 2 * products
-            apart *= np.outer(weights[left], weights[left]) / (weights[left][:, None] + weights[left][None, :])
-            np.fill_diagonal(apart, np.inf)
-            one, other = left[list(divmod(int(apart.argmin()), len(left)))]
-            centres[one] = (weights[one] * centres[one] + weights[other] * centres[other]) / weights[[one, other]].sum()
-            weights[one] += weights[other]
-            target[target == other] = one
-        return _large(np.where(labels >= 0, target[labels], -1), 1)
+    def into(self, count: int, min_size: int) -> Labels:
+        """So many groups of ``min_size`` texts or more, if leaving few smaller ones apart gives them."""
+        most = len(self.merges) + 1
+        for kept in range(min(count, most), min(count + count // 5, most) + 1):
+            joined = self.cut(kept)
+            if (np.bincount(joined, self.sizes) >= min_size).sum() >= count:
+                return joined
+        return self.cut(min(count, most))
+
+    def cut(self, count: int) -> Labels:
+        """The groups once so many are left."""
+        target = np.arange(len(self.merges) + 1)
+        for one, other in reversed(self.merges[: len(target) - count]):
+            target[other] = target[one]
+        return np.unique(target, return_inverse=True)[1]
+
+    def score(self, joined: Labels) -> float:
+        """How good it is: how well texts sit in their groups, and how well these hold together in the graph."""
+        inside = self.between.data[joined[self.from_] == joined[self.between.indices]].sum()
+        strength = np.bincount(joined, self.strength)
+        total = strength.sum()
+        modularity = inside / total - (strength**2).sum() / total**2
+        own = joined[self.fine[self.judged]]
+        found = _silhouettes(self.part, self.lengths, own, *_together(joined, self.sums, self.sizes))
+        return float(found.mean() + _MODULARITY * modularity + _FINENESS * np.log(len(strength)))
+
+
+def _silhouettes(part: Vectors, lengths: Floats, own: Labels, sums: Floats, sizes: Labels) -> Floats:
+    """How much nearer a text is to the centre of the others of its group than to the next group's: -1 to 1."""
+    cosines = part @ _on_grid(_unit(sums)).T
+    rows = np.arange(len(part))
+    cosines[rows, own] = -np.inf
+    next_ = 1 - np.maximum(cosines.max(axis=1) / lengths / _GRID, -1)
+    others = sums[own] - part
+    near = 1 - (part * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1) * lengths, 1e-9)
+    found = (next_ - near) / np.maximum(np.maximum(next_, near), 1e-9)
+    return np.where(sizes[own] > 1, found, 0.0)
+
+
+def _merges(sums: Floats, sizes: Labels) -> list[tuple[int, int]]:
+    """Pairs of groups in the order in which they are joined: those first that lose least by a common centre (Ward).
+
+    The second of a pair is joined to the first.
+
+    Source: Ward 1963; Lance and Williams 1967.
+    """
+    count, weights = len(sizes), sizes.astype(np.float64)
+    centres = np.rint(sums / sizes[:, None]).astype(np.float32)
+    products = (centres @ centres.T).astype(np.float64)
+    squares = np.diag(products)
+    losses = squares[:, None] + squares[None, :] - 2 * products
+    losses *= np.outer(weights, weights) / (weights[:, None] + weights[None, :])
+    np.fill_diagonal(losses, np.inf)
+    least, to = losses.min(axis=1), losses.argmin(axis=1)
+    merged = []
+    for _ in range(count - 1):
+        i = int(least.argmin())
+        one, other = sorted((i, int(to[i])))
+        merged.append((one, other))
+        apart = (weights + weights[one]) * losses[one] + (weights + weights[other]) * losses[other]
+        apart = (apart - weights * losses[one, other]) / (weights + weights[one] + weights[other])
+        apart[[one, other]] = np.inf
+        weights[one] += weights[other]
+        losses[one] = losses[:, one] = apart
+        losses[other] = losses[:, other] = least[other] = np.inf
+        nearer = apart < least
+        least[nearer], to[nearer] = apart[nearer], one
+        for row in [one, *np.flatnonzero(((to == one) | (to == other)) & ~nearer & np.isfinite(least)).tolist()]:
+            least[row], to[row] = losses[row].min(), losses[row].argmin()
+    return merged
+
+
+def _together(joined: Labels, sums: Floats, sizes: Labels) -> tuple[Floats, Labels]:
+    """Sums and sizes of joined groups."""
+    order = np.argsort(joined, kind="stable")
+    starts = np.searchsorted(joined[order], np.arange(joined.max() + 1))
+    return np.add.reduceat(sums[order], starts), np.add.reduceat(sizes[order], starts)
 
 
 def _large(labels: Labels, min_size: int) -> Labels:
@@ -399,23 +470,17 @@ def _placed(vectors: Vectors, labels: Labels, options: TopicOptions) -> tuple[La
     another centre.)
     """
     k = int(labels.max()) + 1
-    whole = np.zeros((1, vectors.shape[1]))
-    for start in range(0, len(vectors), _BLOCK):
-        whole += _on_grid(vectors[start : start + _BLOCK]).sum(axis=0, dtype=np.float64)
     sums = _sums_of(vectors, labels, k)
-    own, all_ = _own(vectors, labels, sums), _own(vectors, np.zeros_like(labels), whole, alone=False)
-    if k < 3 or len(vectors) < 20 * options.min_size:  # few texts, or one or two topics: the whole set is the topic
-        all_ = np.full(len(vectors), -1.0)
-    least = np.maximum(options.weak, all_ - 0.02)
+    own, least = _own(vectors, labels, sums), options.weak
     kept, nearest = labels, np.empty(len(vectors))
     labels = labels.copy()
     for rows, _, cosines in _to_centres(vectors, _unit(sums).astype(np.float32)):
         nearest[rows] = cosines.max(axis=1)
-        moved = own[rows] < least[rows]
+        moved = own[rows] < least
         here = np.arange(len(moved))
         cosines[here, kept[rows]] = np.where(kept[rows] >= 0, own[rows], cosines[here, kept[rows]])
         near = cosines.argmax(axis=1)
-        labels[rows] = np.where(moved, np.where(cosines[here, near] < least[rows], -1, near), labels[rows])
+        labels[rows] = np.where(moved, np.where(cosines[here, near] < least, -1, near), labels[rows])
     sizes = np.bincount(labels[labels >= 0], minlength=k)
     order = [i for i in np.argsort(-sizes, kind="stable").tolist() if sizes[i] >= options.min_size]
     rank = np.full(k + 1, -1)
@@ -433,13 +498,13 @@ def _sums_of(vectors: Vectors, labels: Labels, count: int) -> Floats:
     return sums
 
 
-def _own(vectors: Vectors, labels: Labels, sums: Floats, *, alone: bool = True) -> Floats:
-    """Cosine of each text to the sum of its group, without the text itself if it is to be left out; -1 for no group."""
+def _own(vectors: Vectors, labels: Labels, sums: Floats) -> Floats:
+    """Cosine of each text to the sum of the others of its group; -1 for no group."""
     found = np.full(len(vectors), -1.0)
     for start in range(0, len(vectors) if len(sums) else 0, _BLOCK):
         rows = start + np.flatnonzero(labels[start : start + _BLOCK] >= 0)
         grid = _on_grid(vectors[rows]).astype(np.float64)
-        others = sums[labels[rows]] - (grid if alone else 0)
+        others = sums[labels[rows]] - grid
         lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(grid, axis=1)
         found[rows] = (grid * others).sum(axis=1) / np.maximum(lengths, 1e-9)
     return found

@@ -204,14 +204,23 @@ def test_a_number_of_topics_that_is_asked_for_is_given(count):
     assert (model.labels >= 0).mean() >= 0.9  # two topics of thirty subjects leave some texts out
 
 
-def test_seeds_change_the_answer_by_less_than_two_points():
+def test_another_sample_of_the_texts_changes_the_answer_by_less_than_two_points():
     vectors, truth = blobs([50] * 30, spread=1.2)
-    options = [topics.TopicOptions(max_fit=1000, seed=seed) for seed in range(4)]
-    found = [topics.fit(["word"] * len(truth), vectors, o).labels for o in options]
-    reached = [agreement(truth, labels) for labels in found]
-    assert any((found[0] != labels).any() for labels in found[1:])
+    reached = []
+    for shift in range(3):  # which thousand the groups are made of
+        rolled, subjects = np.roll(vectors, shift, axis=0), np.roll(truth, shift)
+        model = topics.fit(["word"] * len(truth), rolled, topics.TopicOptions(max_fit=1000))
+        reached.append(agreement(subjects, model.labels))
     assert max(reached) - min(reached) <= 0.02
     assert min(reached) >= 0.8
+
+
+def test_a_seed_changes_nothing():
+    vectors, truth = blobs([50] * 10)
+    one, other = (
+        topics.fit(["word"] * len(truth), vectors, topics.TopicOptions(max_fit=300, seed=seed)) for seed in (1, 2)
+    )
+    assert (one.labels == other.labels).all()
 
 
 def test_texts_of_no_subject_get_no_topic_and_few_others_do():
@@ -248,13 +257,12 @@ def test_intents_of_customers_are_found_better_than_by_the_defaults_of_others(tm
     """77 intents, of which BERTopic's defaults reach an ARI of .28 on 2,000 texts and .16 on all."""
     rows = pl.read_parquet(reference / "text/banking77.parquet").sample(1200, seed=1)
     vectors = encoders.minilm(tmp_path).encode(rows["text"].to_list())
-    reached = []
-    for seed in range(3):
-        options = topics.TopicOptions(max_fit=1000, seed=seed)
-        model = topics.fit(rows["text"].to_list(), vectors, options)
-        assert (model.labels < 0).mean() <= 0.05
-        reached.append(agreement(rows["label"].to_numpy(), model.labels))
-    assert min(reached) >= 0.40
+    model = topics.fit(rows["text"].to_list(), vectors)
+    assert (model.labels < 0).mean() <= 0.05
+    assert agreement(rows["label"].to_numpy(), model.labels) >= 0.40
+    asked = topics.fit(rows["text"].to_list(), vectors, topics.TopicOptions(n_topics=77))
+    assert 70 <= len(asked.names) <= 77
+    assert agreement(rows["label"].to_numpy(), asked.labels) >= 0.45
 
 
 # --- assignment
