@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import dataclasses
 import datetime as dt
@@ -38,7 +39,7 @@ from feedback_lib import (
 )
 from feedback_lib import report as reports
 from feedback_lib.analysis import revisions, topics, trends
-from feedback_lib.analysis.registry import Proposal
+from feedback_lib.analysis.registry import Decision, Proposal
 from feedback_lib.config import Config
 from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, nearest
 from feedback_lib.ingest import SourceResult
@@ -420,7 +421,7 @@ def _analyse(
             .select(records.schema("signals").keys())
         )
         said = understand.Said(
-            decisions=ready.given.decisions,
+            decisions=_of_window(ready.given.decisions, store, signals),
             labels=store.read("labels"),
             reviewed=labelling.reviewed(store),
             merges=store.read("merges"),
@@ -557,6 +558,22 @@ def _recall(ready: Plan, as_of: dt.datetime, run_id: str) -> None:
     known = decisions.known(decisions.load(ready.config.registry), ready.encoder.name)
     if known.height:
         ready.store.upsert("topics", known.with_columns(updated_at=pl.lit(as_of), run_id=pl.lit(run_id)))
+
+
+def _of_window(told: Sequence[Decision], store: Store, signals: pl.DataFrame) -> list[Decision]:
+    """Decisions without the moved texts that are older than the window: a run has no word to say about them."""
+    if not any(d.kind == "move" for d in told):
+        return list(told)
+    uids = store.scan("signals").to_native().select("uid").collect()["uid"]
+    older = uids.filter(~uids.is_in(signals["uid"].implode())).sort().to_list()
+
+    def gone(text: str) -> bool:
+        at = bisect.bisect_left(older, text)
+        return older[at : at + 1] != [] and older[at].startswith(text)
+
+    return [
+        dataclasses.replace(d, texts=tuple(t for t in d.texts if not gone(t))) if d.kind == "move" else d for d in told
+    ]
 
 
 def _worded(ready: Plan, table: pl.DataFrame, signals: pl.DataFrame, progress: Progress) -> pl.DataFrame:

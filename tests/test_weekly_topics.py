@@ -266,6 +266,12 @@ def test_a_split_written_by_hand_is_carried_out_and_what_a_topic_was_is_listed(m
     assert {given[uid("login-3-0")], given[uid("upload-3-0")]} == {login, max(t for t in given.values() if t)}
 
 
+def test_a_moved_text_that_is_older_than_the_window_is_no_news(world):
+    world.command("topics", "move", uid("search-0-0")[:8], "beef0000", "--to", world.topic("login"))
+    notes = world.run(30).report.to_dict()["quality"]["notes"]
+    assert notes == ["text beef0000 is not among the texts of this run"]
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
