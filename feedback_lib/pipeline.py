@@ -569,7 +569,7 @@ def _of_window(told: Sequence[Decision], store: Store, signals: pl.DataFrame) ->
 
     def gone(text: str) -> bool:
         at = bisect.bisect_left(older, text)
-        return older[at : at + 1] != [] and older[at].startswith(text)
+        return any(uid.startswith(text) for uid in older[at : at + 1])
 
     return [
         dataclasses.replace(d, texts=tuple(t for t in d.texts if not gone(t))) if d.kind == "move" else d for d in told

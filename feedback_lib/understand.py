@@ -80,7 +80,7 @@ def understand(
     read = _read(signals, encoder.languages)
     progress(f"… reading {signals.height:,} texts")
     vectors = encoder.encode(read["gloss"].to_list())
-    judge = triage.train(encoder.encode, seed=options.seed, reviewed=said.reviewed)
+    judge = _trained(encoder, options.seed, said.reviewed)
     judged = judge.predict(read["gloss"].to_list(), vectors)
     judged = judged.with_columns(
         pl.when(read["readable"]).then(pl.col(c)).otherwise(None).alias(c) for c in judged.columns
@@ -139,6 +139,18 @@ def understand(
         given.notes,
         _quality(understanding, read, judge, voice=voice),
     )
+
+
+_last: dict[tuple[str, int, str], triage.Triage] = {}
+
+
+def _trained(encoder: Encoder, seed: int, reviewed: pl.DataFrame | None) -> triage.Triage:
+    """The models; those of the run before in this process when they would be the same."""
+    key = (encoder.name, seed, reviewed.write_json() if reviewed is not None else "")
+    judge = _last.get(key) or triage.train(encoder.encode, seed=seed, reviewed=reviewed)
+    _last.clear()
+    _last[key] = judge
+    return judge
 
 
 def _read(signals: pl.DataFrame, languages: frozenset[str] | None) -> pl.DataFrame:
