@@ -39,6 +39,7 @@ WATCHED_DAYS = 56
 CENTRAL, DISSENTING = 3, 2
 READABLE = 40, 400  # letters
 READ = 30  # documents listed
+_HINT = "Drag over the map to list texts; click a dot to read it."
 _DAY = dt.timedelta(days=1)
 # words that say how something is measured, not what; by their stems
 _MEASURES = frozenset(
@@ -417,7 +418,7 @@ class WhatsNew:
         import ipywidgets as widgets
 
         shown = charts.ChartWidget(drawn, words)
-        below = widgets.HTML(pages.Part("<p class='dim'>Drag over the map to list texts; click a dot to read it.</p>"))
+        below = widgets.HTML(pages.Part(f"<p class='dim'>{_HINT}</p>"))
         shown.observe(lambda change: setattr(below, "value", self.selected(change["new"])), names="selection")
         return widgets.VBox([shown, below])
 
@@ -427,13 +428,13 @@ class WhatsNew:
         Args:
             selection: as `charts.ChartWidget.selection` tells it: ``brush``, ranges of pixels; ``text``, a dot.
         """
-        picked = (selection.get("text") or {}).get("n") or []
         shown = self.places.join(self.texts, on="uid", how="left", maintain_order="left")
-        if picked:
-            return pages.Part("".join(self._whole(shown.row(int(n), named=True)) for n in picked[:3]))
         brush = selection.get("brush") or {}
-        if "px" not in brush or "py" not in brush:
-            return pages.Part("<p class='dim'>Drag over the map to list texts; click a dot to read it.</p>")
+        if "px" not in brush or "py" not in brush:  # a click takes the brush away
+            picked = (selection.get("text") or {}).get("n") or []
+            if picked:
+                return pages.Part("".join(self._whole(shown.row(int(n), named=True)) for n in picked[:3]))
+            return pages.Part(f"<p class='dim'>{_HINT}</p>")
         inside = pl.lit(value=True)
         for name, place in (("px", pl.col("x") * 860), ("py", (1 - pl.col("y")) * 560)):
             inside = inside & place.is_between(min(brush[name]), max(brush[name]))

@@ -18,6 +18,7 @@ _LETTER = 6.4  # pixels, on average, of the letters of a name
 _ROW = 15
 _WIDEST = 22  # letters of a line of a name
 _NAMED = 40  # topics
+_ROOMY = 4_000  # dots; more are drawn smaller
 _LISTED = 14  # titles beside the map
 _EARLIER, _WEAK = "#b9c0cb", "#dde1e7"
 
@@ -41,9 +42,16 @@ def document_map(
     loud = [t for t in topics if t["badge"] in MOVING]
     colour_of = {t["topic"]: colour for t, colour in zip(loud, hues(loud), strict=True)}
     rows = []
+    small = max(min(1.0, _ROOMY / max(len(dots), 1)) ** 0.5, 0.4)
     for n, (dot, (px, py)) in enumerate(zip(dots, spots.tolist(), strict=True)):
         fill = colour_of.get(dot["topic"], "#46505f") if dot["now"] else _WEAK if dot["weak"] else _EARLIER
-        row = {"n": n, "px": round(px, 1), "py": round(py, 1), "fill": fill, "size": 40 if dot["now"] else 22}
+        row = {
+            "n": n,
+            "px": round(px, 1),
+            "py": round(py, 1),
+            "fill": fill,
+            "size": round(small * (40 if dot["now"] else 22)),
+        }
         row["pale"] = 0.45 if dot["weak"] and dot["now"] else 1
         rows.append(row | ({"title": dot["title"][:90], "url": dot["url"] or ""} if "title" in dot else {}))
     rows.sort(key=lambda r: (r["size"], r["fill"] != _WEAK, r["n"]))  # what matters lies above

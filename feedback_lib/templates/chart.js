@@ -17,20 +17,21 @@ function fitted(spec, width) {
   return own;
 }
 
-// What is selected goes to Python once the hand rests.
+// What is selected goes to Python once the hand rests: all of it at once, since a click also ends what was dragged.
 function tell(view, model) {
+  let changed = {};
+  let timer;
   for (const { name, select } of model.get("spec").params ?? []) {
-    let timer;
-    if (select) {
-      view.addSignalListener(name, (_, value) => {
-        clearTimeout(timer);
-        timer = setTimeout(() => {
-          const plain = JSON.parse(JSON.stringify(value ?? null));
-          model.set("selection", { ...model.get("selection"), [name]: plain });
-          model.save_changes();
-        }, 150);
-      });
-    }
+    if (!select) continue;
+    view.addSignalListener(name, (_, value) => {
+      changed[name] = JSON.parse(JSON.stringify(value ?? null));
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        model.set("selection", { ...model.get("selection"), ...changed });
+        model.save_changes();
+        changed = {};
+      }, 150);
+    });
   }
 }
 
