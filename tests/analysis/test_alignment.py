@@ -19,22 +19,22 @@ class TestBestLag:
     @pytest.mark.parametrize("lag", [0, 1, 3])
     def test_finds_the_planted_lag_and_says_it_is_no_chance(self, lag):
         found = []
-        for seed in range(12):
+        for seed in range(8):
             dice = np.random.default_rng(seed)
             cause = drifting(dice, 0.5, DAYS + lag)
             said = dice.poisson(np.exp(0.8 + 0.5 * cause[: len(cause) - lag])).astype(float)
             found.append(alignment.best_lag(cause[lag:], said))
         assert {f.days for f in found} == {lag}
-        assert sum(f.clear for f in found) >= 9
+        assert sum(f.clear for f in found) >= 6
         assert all(f.low < f.r < f.high for f in found)
 
     @pytest.mark.parametrize("keep", [0.0, 0.8, 1.0])
     def test_unrelated_series_are_seldom_called_clear(self, keep):
         claims = 0
-        for seed in range(30):
+        for seed in range(20):
             dice = np.random.default_rng(seed)
             claims += alignment.best_lag(drifting(dice, keep), drifting(dice, keep)).clear
-        assert claims <= 4
+        assert claims <= 3
 
     def test_the_rhythm_of_the_week_is_no_line_up(self):
         week = np.tile([3.0, 3, 3, 3, 3, 0, 0], 8)
@@ -95,21 +95,21 @@ class TestFollows:
 
     def test_complaints_that_begin_soon_after_are_found(self):
         found = []
-        for seed in range(100):
+        for seed in range(40):
             dice = np.random.default_rng(seed)
             moment = HOURS - dice.uniform(72, 160)
             found.append(alignment.follows(moment, self.said(dice, moment), 0.0, HOURS))
-        assert sum(f.clear for f in found) >= 70
+        assert sum(f.clear for f in found) >= 28
         assert all(f.low > 1 for f in found if f.clear)
         assert np.median([f.first for f in found]) < 6
 
     def test_complaints_of_the_same_week_that_begin_at_any_hour_are_seldom_said_to_follow(self):
         claims = 0
-        for seed in range(200):
+        for seed in range(80):
             dice = np.random.default_rng(seed)
             said = self.said(dice, HOURS - dice.uniform(24, 168))
             claims += alignment.follows(HOURS - dice.uniform(1, 168), said, 0.0, HOURS).clear
-        assert claims <= 14
+        assert claims <= 8
 
     def test_fewer_than_three_people_or_nobody_is_no_claim(self):
         assert not alignment.follows(1200.0, [1200.5, 1201.0], 0.0, HOURS).clear
