@@ -102,6 +102,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         registry=resolve(config.registry or f"topics/{path.stem}.yaml", base),
         exposure=resolve(config.exposure, base) if config.exposure else "",
         specs=resolve(config.specs, base) if config.specs else "",
+        encoder=_entry(config.encoder, base, f"{path} encoder"),
         sources=tuple(_entry(e, base, f"{path} sources[{i}]") for i, e in enumerate(config.sources)),
         sinks=tuple(_entry(e, base, f"{path} sinks[{i}]") for i, e in enumerate(config.sinks)),
     )

@@ -60,7 +60,7 @@ def read(path: str | Path) -> Exposure:
         try:
             if len(row) != len(header):
                 raise ValueError(f"{len(row)} columns where the first line has {len(header)}")
-            when = dt.date.fromisoformat(row[day].strip())
+            when = _day(row[day])
             where = (row[area].strip() or None) if area is not None else None
             count = _number(row[size])
             if told.setdefault((when, where), count) != count:
@@ -87,6 +87,13 @@ def _columns(header: list[str], path: Path) -> tuple[int, int | None, int]:
             "such as active_users, and at most one of product_area and service."
         )
     return days[0], areas[0] if areas else None, rest[0]
+
+
+def _day(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError("the day is not written like 2026-11-16") from None
 
 
 def _number(text: str) -> float:

@@ -638,7 +638,7 @@ def _revised_words(revised: Sequence[Mapping[str, Any]], shown: int = 3) -> str:
         said.append(f"{len(late) - shown} more")
     again = sum(r["why"] == "recounted" for r in revised)
     if again:
-        said.append(f"{_counted(again, 'number')} of earlier weeks counted again, for the edges of topics moved")
+        said.append(f"{_counted(again, 'number')} of earlier weeks counted again, for topics changed")
     return "; ".join(said) or "no number of an earlier week changed"
 
 

@@ -51,6 +51,7 @@ from feedback_lib.store import VOLATILE, Store
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
+LARGEST_TOPIC = 0.1  # of all texts: a topic that is a quarter of everything is nothing to act on
 LOCK_WAIT_S = 900.0  # as long as another run may take
 CLOSED = "closed"  # of a suggestion whose topic people ended
 OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
@@ -149,7 +150,7 @@ def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
     if not cfg.sources:
         raise ConfigError(f"{cfg.path or 'params'}: no sources; name at least one, see params/example.yaml.")
     place = cfg.path or "params"
-    options = {"seed": cfg.seed} | dict(cfg.topics)
+    options = {"seed": cfg.seed, "largest": LARGEST_TOPIC} | dict(cfg.topics)
     looked_at = config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends")
     least = trends.SPARK_WEEKS + looked_at.weeks + 1
     if cfg.window_weeks < least:

@@ -12,6 +12,7 @@ from feedback_lib import config
 from feedback_lib.analysis.topics import TopicOptions
 from feedback_lib.analysis.trends import TrendOptions
 from feedback_lib.errors import ConfigError
+from feedback_lib.pipeline import LARGEST_TOPIC
 
 PARAMS = Path(__file__).parents[1] / "params"
 
@@ -86,8 +87,8 @@ def test_the_example_holds_every_key_with_its_default():
     for name in defaults.keys() - {"path", "sources", "sinks"}:
         value = tuple(shown[name]) if isinstance(defaults[name], tuple) else shown[name]
         assert value == defaults[name], name
-    for name, cls in (("topics", TopicOptions), ("trends", TrendOptions)):
-        assert shown[name] == {f.name: f.default for f in dataclasses.fields(cls) if f.name != "seed"}
+    for name, cls, own in (("topics", TopicOptions, {"largest": LARGEST_TOPIC}), ("trends", TrendOptions, {})):
+        assert shown[name] == {f.name: f.default for f in dataclasses.fields(cls) if f.name != "seed"} | own
     assert set(shown) == {f.name for f in dataclasses.fields(config.Config)} - {"path"}
 
 

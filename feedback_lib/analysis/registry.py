@@ -361,10 +361,12 @@ class _Work:
         group_of = dict(zip(self.uids, groups.tolist(), strict=True))
         claims: list[tuple[int, int, int]] = []
         for t, topic in self.topics.items():
+            if topic.row and topic.row["retired_on"] and not self.book.over(t):
+                continue
             shown = [group_of.get(uid, -1) for uid in (topic.row or {}).get("examples") or ()]
             best = max(sorted(set(shown) - {-1}), key=shown.count, default=-1)
             if best >= 0 and 2 * shown.count(best) > len(shown):
-                claims.append((-shown.count(best), t, best))
+                claims.append((-shown.count(best), self.book.now(t), best))
         owner: dict[int, int] = {}
         for _, t, group in sorted(claims):
             owner.setdefault(group, t)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from feedback_lib.analysis import naming
 
-VERSION = "knn-ward.1"
+VERSION = "knn-ward.2"
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -29,6 +29,7 @@ _DIMENSIONS, _SEEN = 128, 64  # of the principal components that groups are made
 _STEPS, _ROUNDS = 4, 10  # of averaging with neighbours; of moving texts to the nearest centre
 _FINE = 1_000  # groups that joining starts from, about
 _JUDGED = 4_000  # texts that the components and the silhouettes are taken from
+_COARSE, _LARGEST, _NEARLY = 3, 0.1, 0.08  # so few topics are taken only where smaller ones score that much less
 _NAMED = 50_000  # texts that topics are named from
 
 
@@ -40,6 +41,9 @@ class TopicOptions:
         min_size: Fewest texts of a topic.
         neighbours: Edges of a text in the neighbour graph.
         n_topics: How many topics; by default as many as the texts fall into.
+        largest: Share of all texts that a topic may have, where finer topics score nearly as well; a hundred texts are
+            always allowed. What people say about one product often has no scale of its own: two topics or a hundred
+            fit about equally, and an analyst can do more with the finer ones.
         weak: A text whose cosine to its topic's centre is lower belongs to no topic.
         max_fit: Most texts the graph is built on, evenly spread; others are assigned to the nearest centre.
         seed: Changes nothing, for nothing is left to chance; kept for params that name it.
@@ -51,6 +55,7 @@ class TopicOptions:
     max_fit: int = 20_000
     seed: int = 42
     n_topics: int | None = None
+    largest: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +185,7 @@ def _groups(grid: Vectors, options: TopicOptions) -> Labels:
     """The group of each text, -1 in groups smaller than ``min_size``."""
     seen = _principal(grid)
     graph = _Graph(seen, min(options.neighbours, max(5, len(grid) // 10)))
-    return graph.groups(options.n_topics, options.min_size)
+    return graph.groups(options)
 
 
 def _principal(grid: Vectors) -> Vectors:
@@ -231,14 +236,15 @@ class _Graph:
         self.seen = seen
         self.smooth = self._smooth()
 
-    def groups(self, count: int | None, min_size: int) -> Labels:
-        """So many groups, or as many as the texts fall into; -1 for texts of groups smaller than ``min_size``."""
+    def groups(self, options: TopicOptions) -> Labels:
+        """As many groups as are asked for, or as the texts fall into; -1 for texts of groups that are too small."""
+        count, min_size = options.n_topics, options.min_size
         fine = self._fine(max(min(len(self.seen) // 10, _FINE), 3 * (count or 0)))
         if fine.max() < 1:
             return fine
         joining = _Joining(self, fine)
         if count is None:
-            return self._refined(_large(joining.best()[fine], min_size), min_size)
+            return self._refined(_large(joining.best(options.largest)[fine], min_size), min_size)
         return self._refined(_large(joining.into(count, min_size)[fine], min_size), min_size)
 
     def _smooth(self) -> Vectors:
@@ -306,12 +312,23 @@ class _Joining:
         self.part = np.ascontiguousarray(short[self.judged])
         self.lengths = np.linalg.norm(self.part.astype(np.float64), axis=1)
 
-    def best(self) -> Labels:
-        """The number of groups with the highest score: among quarters of an octave, then all between its neighbours."""
+    def best(self, largest: float) -> Labels:
+        """The number of groups with the highest score: among quarters of an octave, then all between its neighbours.
+
+        With a group larger than allowed, the best number without one, if its score is nearly as high.
+        """
         most = min(len(self.merges) + 1, max(2, len(self.fine) // 6))
         counts = sorted({min(round(2 ** (i / 4)), most) for i in range(4, 5 + int(4 * np.log2(most)))})
         scores = {count: self.score(self.cut(count)) for count in counts}
-        at = counts.index(max(counts, key=scores.__getitem__))
+        best = max(counts, key=scores.__getitem__)
+        share = min(largest, _LARGEST) if best <= _COARSE else largest
+        limit = max(share * len(self.fine), 100)
+        small = [c for c in counts if np.bincount(self.cut(c), self.sizes).max() <= limit]
+        if best not in small and small:
+            other = max(small, key=scores.__getitem__)
+            if scores[best] - scores[other] <= _NEARLY:
+                return self.cut(other)
+        at = counts.index(best)
         for count in range(counts[max(at - 1, 0)] + 1, counts[min(at + 1, len(counts) - 1)]):
             scores[count] = self.score(self.cut(count))
         return self.cut(max(scores, key=lambda count: (scores[count], -count)))
