@@ -65,27 +65,25 @@ def measures():
 
 
 @pytest.mark.slow
-def test_topics_and_triage_are_measured_on_a_file_given(texts):
-    (ours,) = results("topics", "--data", str(texts))
+def test_topics_are_measured_on_a_file_given_and_a_peer_that_cannot_be_run_is_said_to_be_so(texts, tmp_path):
+    lacking = tmp_path / "python"
+    lacking.write_text("#!/bin/sh\nexit 1\n")
+    lacking.chmod(0o755)
+    ours, peer = results("topics", "--data", str(texts), "--peer", "bertopic", "--peer-python", str(lacking))
     assert (ours["documents"], ours["labels"], ours["data"]) == (36, 3, "texts.parquet")
     assert 0 <= ours["nmi"] <= 1
     assert ours["repeat"]
     assert ours["seconds"] >= ours["encode_seconds"] + ours["fit_seconds"] > 0
     assert ours["cpu_seconds"] > 0
     assert ours["peak_mb"] > 50
+    assert peer["name"] == "bertopic"
+    assert "peer-requirements.txt" in peer["not_run"]
+
+
+def test_triage_is_measured_on_a_file_given(texts):
     found = results("triage", "--data", str(texts))
     assert [result["n"] for result in found] == [36, 36]
     assert all(0 <= result["accuracy"] <= 1 for result in found)
-
-
-def test_a_peer_that_cannot_be_run_is_said_to_be_so(texts, tmp_path):
-    lacking = tmp_path / "python"
-    lacking.write_text("#!/bin/sh\nexit 1\n")
-    lacking.chmod(0o755)
-    ours, peer = results("topics", "--data", str(texts), "--peer", "bertopic", "--peer-python", str(lacking), "--once")
-    assert ours["repeat"] is None
-    assert peer["name"] == "bertopic"
-    assert "peer-requirements.txt" in peer["not_run"]
 
 
 def test_accuracy_matches_topics_to_classes_one_to_one_and_counts_texts_without_topic_as_wrong(measures):
@@ -152,8 +150,9 @@ def test_the_store_is_measured_beside_a_plain_merge():
 
 @pytest.mark.slow
 def test_topics_without_a_file_are_measured_on_the_themes_of_the_sample():
-    (ours,) = results("topics", "--sets", "sample", "--peer", "none", "--once")
-    assert ours["documents"] > 1000
+    (ours,) = results("topics", "--sets", "sample", "--peer", "none", "--once", "--rows", "500")
+    assert ours["documents"] == 500
+    assert ours["repeat"] is None
     assert ours["labels"] > 20
     assert ours["nmi"] > 0.5
     assert ours["label_overlap"] > 0.3

@@ -225,11 +225,12 @@ def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params):
     assert {p.name: p.read_bytes() for p in weekly.folder.iterdir()} == before
 
 
-def test_a_hundred_thousand_items_load_in_a_minute(tmp_path):
+def test_items_load_at_a_hundred_thousand_a_minute(tmp_path):
+    """A quarter of them, in a quarter of the minute and of the 2 GB that a hundred thousand may take."""
     path = tmp_path / "big.jsonl"
     with path.open("w", encoding="utf-8") as out:
-        for i in range(100_000):
-            at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=i * 4)
+        for i in range(25_000):
+            at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=i * 16)
             row = {
                 "id": i,
                 "at": at.isoformat(),
@@ -258,10 +259,10 @@ print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) /
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     first, second, peak_gb = done.stdout.splitlines()
-    assert first.split()[:3] == ["100000", "100000", "0"]
-    assert second.split()[:3] == ["100000", "0", "0"]
-    assert float(first.split()[3]) <= 60
-    assert float(peak_gb) <= 2
+    assert first.split()[:3] == ["25000", "25000", "0"]
+    assert second.split()[:3] == ["25000", "0", "0"]
+    assert float(first.split()[3]) <= 15
+    assert float(peak_gb) <= 0.5
 
 
 def test_the_params_file_reads_what_the_sample_writes():

@@ -316,7 +316,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_shows_no_half_batch(s
             assert set(marks) == {f"mark-{n}" for n in range(last + 1)}
             assert bodies == ([(str(last), template.height)] if last >= 0 else [])
             acknowledged = last
-    assert acknowledged >= 8
+    assert acknowledged >= 7  # eight writers were let finish one batch at least, the first of them number 0
 
 
 def test_three_writers_at_once_end_as_one_after_the_other(store, tmp_path):

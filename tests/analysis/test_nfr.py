@@ -747,17 +747,17 @@ def test_bullets_do_not_change_each_other(lines):
 
 @pytest.mark.parametrize("piece", ["99% of ", "availability 99.9% ", "1 111", "|", "p95/", "5 ms < ", "[", "> "])
 def test_a_long_line_of_anything_is_read_in_time(piece):
-    started = time.perf_counter()
+    started = time.process_time()  # the machine may be busy
     nfr.read((piece * (4_000 // len(piece)) + "\n") * 3)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_large_document_is_read_in_seconds():
     bullets = re.findall(r"^- .*(?= => )", LINES, re.MULTILINE)
     document = "\n".join(
-        f"## Part {part}\n" + "\n".join(["Some words without numbers."] * 150 + bullets) for part in range(40)
+        f"## Part {part}\n" + "\n".join(["Some words without numbers."] * 150 + bullets) for part in range(20)
     )
-    assert len(document) > 350_000
-    started = time.perf_counter()
+    assert len(document) > 175_000
+    started = time.process_time()
     assert nfr.read(document).targets
-    assert time.perf_counter() - started < 8
+    assert time.process_time() - started < 4
