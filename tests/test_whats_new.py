@@ -89,7 +89,8 @@ class TestVerbatims:
 
     def test_of_the_best_third_those_that_are_quickly_read_go_first(self):
         rows = [
-            self.row(n, 1 - n / 30, "long " * 200 if n < 3 else "as it is, it does not work for me at all") for n in range(30)
+            self.row(n, 1 - n / 30, "long " * 200 if n < 3 else "as it is, it does not work for me at all")
+            for n in range(30)
         ]
         central, dissenting = whats_new._verbatims(rows, scored=True)
         assert [v["uid"] for v in central] == ["3", "4", "5"]
