@@ -108,9 +108,10 @@ def language(text: str, hint: str | None = None) -> str | None:
         return None
     scores: dict[str, float] = defaultdict(float, _identifier().rank(" ".join(words).lower()))
     lexicon = _lexicon()
+    folded = [_folded(word) for word in words]
     for code in (*GLOSSED, "en"):
         functions = _ENGLISH if code == "en" else lexicon[code].functions
-        scores[code] += 2 * sum(_folded(word) in functions for word in words) / len(words)
+        scores[code] += 2 * sum(map(functions.__contains__, folded)) / len(words)
     if hint:
         scores[hint.lower().replace("_", "-").split("-")[0]] += 0.1
     (score, best), (next_score, other) = sorted(((s, code) for code, s in scores.items()), reverse=True)[:2]
@@ -128,7 +129,7 @@ def _identifier() -> Any:
 
 
 def _words(text: str) -> list[str]:
-    return [w for w in _WORD.findall(text) if not any(c.isdigit() for c in w)]
+    return [w for w in _WORD.findall(text) if w.isalpha() or not any(c.isdigit() for c in w)]
 
 
 # --- gloss ------------------------------------------------------------------------------------------------------------
