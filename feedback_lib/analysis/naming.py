@@ -27,8 +27,9 @@ hi hello dear regards thanks thank please help sorry problem problems issue issu
 isn won cant can't don't i'm i've it's doesn't im like just know need want wants wanted does did use using used try way
 tried trying ok yes no really thing things lot possible able work works working say says said tell see saw look looks
 make makes made going go goes went come comes day days time times today yesterday since get gets got set sure help
-i'd i'll you're we're they're he's she's it'll that's there's here's what's let's couldn't wouldn't shouldn't hasn't haven't
-hadn't aren't weren't wasn't isn't won't didn't doesn't appreciated advance best kind good better different reason happen happens happened think persist solution fix fixed
+i'd i'll you're we're they're he's she's it'll that's there's here's what's let's couldn't wouldn't shouldn't hasn't
+haven't hadn't aren't weren't wasn't isn't won't didn't doesn't appreciated advance best kind good better different
+reason happen happens happened think persist solution fix fixed
 """
 _DENIED = frozenset(("work", "works", "working"))  # they say something after "not" only
 # Ordinary nouns and verbs of our field that scikit-learn's list of stop-words holds.
