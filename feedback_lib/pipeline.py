@@ -53,7 +53,6 @@ Progress = Callable[[str], None]
 INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
 LARGEST_TOPIC = 0.1  # of all texts: a topic that is a quarter of everything is nothing to act on
 LOCK_WAIT_S = 900.0  # as long as another run may take
-CLOSED = "closed"  # of a suggestion whose topic people ended
 OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
 
 
@@ -471,10 +470,12 @@ def _analyse(
         drafts = suggest.draft(findings, joined, named, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks)
         gone = decisions.gone(ready.given.decisions)
         before = store.read("suggestions")
-        followed = _followed(before, gone)
+        followed = suggest.follow(before, gone)
         merged = suggest.merge(drafts, followed)
         line = f"{week} run {run_id[:4]}: "
-        ended = _ended(before, followed, merged["suggestion_id"].to_list(), gone, line, run_id, as_of)
+        ended = suggest.changed_with_topic(
+            before, followed, merged["suggestion_id"].to_list(), gone, line, run_id, as_of
+        )
     with stages.stage("report"):
         made = reports.build(
             understood=joined,
@@ -498,58 +499,6 @@ def _analyse(
         )
     kept = pl.concat([merged, ended])
     return Analysis(understood.understanding, named, findings, counts, kept, made, understood.proposals)
-
-
-def _followed(before: pl.DataFrame, gone: Mapping[int, int | None]) -> pl.DataFrame:
-    """Suggestions about topics that people merged are about the topic that is left, unless it has one of its own.
-
-    Those that were closed with their topic are open again when the decision was taken back.
-    """
-    rows = before.sort("created_at", "suggestion_id").to_dicts()
-    subjects = {row["subject"] for row in rows}
-    for row in rows:
-        topic = _topic_of(row)
-        into = gone.get(topic)
-        if row["state"] == suggest.OPEN and into is not None and f"topic:{into}" not in subjects:
-            row["subject"] = f"topic:{into}"
-            subjects.add(row["subject"])
-        elif row["state"] == CLOSED and topic not in gone:
-            row["state"] = suggest.OPEN
-    return records.frame("suggestions", rows)
-
-
-def _ended(
-    before: pl.DataFrame,
-    followed: pl.DataFrame,
-    told: Sequence[str],
-    gone: Mapping[int, int | None],
-    line: str,
-    run_id: str,
-    as_of: dt.datetime,
-) -> pl.DataFrame:
-    """Suggestions that this week says nothing of and that changed with their topic, each with a line that says why."""
-    old = {row["suggestion_id"]: row for row in before.iter_rows(named=True)}
-    rows = []
-    for row in followed.filter(~pl.col("suggestion_id").is_in(list(told))).to_dicts():
-        was, topic = old[row["suggestion_id"]], _topic_of(row)
-        why = ""
-        if row["subject"] != was["subject"]:
-            why = f"topic {_topic_of(was)} is part of topic {topic} now"
-        elif row["state"] != was["state"]:
-            why = f"open again, topic {topic} is back"
-        elif row["state"] == suggest.OPEN and topic in gone:
-            into = gone[topic]
-            row["state"] = CLOSED
-            why = f"closed, topic {topic} {f'is part of topic {into} now' if into else 'has ended'}"
-        if why:
-            rows.append(row | {"history": [*row["history"], line + why], "updated_at": as_of, "run_id": run_id})
-    return records.frame("suggestions", rows)
-
-
-def _topic_of(suggestion: Mapping[str, Any]) -> int:
-    """The topic a suggestion is about; 0 when it is about something else."""
-    kind, _, subject = suggestion["subject"].partition(":")
-    return int(subject) if kind == "topic" and subject.isdecimal() else 0
 
 
 def _recall(ready: Plan, as_of: dt.datetime, run_id: str) -> None:

@@ -20,7 +20,7 @@ import datetime as dt
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
@@ -31,6 +31,7 @@ from feedback_lib.analysis import trends
 from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
+CLOSED = "closed"  # of a suggestion whose topic people ended
 MOVING = trends.UPWARD
 TITLE_LETTERS = 90
 LEAST_NAME = 26  # letters of a name that a title keeps before it says less about the numbers
@@ -227,6 +228,62 @@ def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[Sug
         if continued.get(n, "") is not None
     ]
     return records.frame("suggestions", rows)
+
+
+def follow(before: pl.DataFrame, gone: Mapping[int, int | None]) -> pl.DataFrame:
+    """Suggestions about topics that people merged are about the topic that is left, unless it has one of its own.
+
+    Those that were closed with their topic are open again when the decision was taken back.
+
+    Args:
+        before: table ``suggestions``.
+        gone: topics that take no texts any more, and the topic that each is part of now, or None.
+    """
+    rows = before.sort("created_at", "suggestion_id").to_dicts()
+    subjects = {row["subject"] for row in rows}
+    for row in rows:
+        topic = _topic_of(row)
+        into = gone.get(topic)
+        if row["state"] == OPEN and into is not None and f"topic:{into}" not in subjects:
+            row["subject"] = f"topic:{into}"
+            subjects.add(row["subject"])
+        elif row["state"] == CLOSED and topic not in gone:
+            row["state"] = OPEN
+    return records.frame("suggestions", rows)
+
+
+def changed_with_topic(
+    before: pl.DataFrame,
+    followed: pl.DataFrame,
+    told: Sequence[str],
+    gone: Mapping[int, int | None],
+    line: str,
+    run_id: str,
+    as_of: dt.datetime,
+) -> pl.DataFrame:
+    """Suggestions that this week says nothing of and that changed with their topic, each with a line that says why."""
+    old = {row["suggestion_id"]: row for row in before.iter_rows(named=True)}
+    rows = []
+    for row in followed.filter(~pl.col("suggestion_id").is_in(list(told))).to_dicts():
+        was, topic = old[row["suggestion_id"]], _topic_of(row)
+        why = ""
+        if row["subject"] != was["subject"]:
+            why = f"topic {_topic_of(was)} is part of topic {topic} now"
+        elif row["state"] != was["state"]:
+            why = f"open again, topic {topic} is back"
+        elif row["state"] == OPEN and topic in gone:
+            into = gone[topic]
+            row["state"] = CLOSED
+            why = f"closed, topic {topic} {f'is part of topic {into} now' if into else 'has ended'}"
+        if why:
+            rows.append(row | {"history": [*row["history"], line + why], "updated_at": as_of, "run_id": run_id})
+    return records.frame("suggestions", rows)
+
+
+def _topic_of(suggestion: Mapping[str, Any]) -> int:
+    """The topic a suggestion is about; 0 when it is about something else."""
+    kind, _, subject = suggestion["subject"].partition(":")
+    return int(subject) if kind == "topic" and subject.isdecimal() else 0
 
 
 def _same_subject(made: SuggestionRow, old: dict[str, Any]) -> bool:
