@@ -119,7 +119,7 @@ def _fitted(report: Report, paper: Paper, *, masked: bool = False) -> typst.Comp
     Fonts of the machine are asked only when the bundled one is not enough, so that a report in Latin, Greek or
     Cyrillic letters has the same bytes everywhere.
     """
-    foreign = any(not _covered(c) and not _nameable(c) for c in json.dumps(report, ensure_ascii=False))
+    foreign = any(not _covered(c) and not _nameable(c) for c in set(json.dumps(report, ensure_ascii=False)))
     template: bytes = (TEMPLATES / "signal_report.typ").read_bytes()
 
     def compiler(first: Mapping[str, int], second: Mapping[str, int]) -> typst.Compiler:
@@ -696,7 +696,8 @@ def _masked(voice: dict[str, Any]) -> dict[str, Any]:
 
 def _settable(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.startswith("<svg") else "".join(_named(c) for c in value)
+        plain = value.startswith("<svg") or _inter().issuperset(map(ord, value))
+        return value if plain else "".join(_named(c) for c in value)
     if isinstance(value, Mapping):
         return {k: _settable(v) for k, v in value.items()}
     return [_settable(v) for v in value] if isinstance(value, list | tuple) else value
