@@ -73,9 +73,9 @@ def test_while_it_burns_health_says_so_with_value_target_and_evidence(world):
     assert told["runbook"] == "https://runbooks.example.org/api" and told["severity"] == "SEV-2"
 
 
-def test_watching_every_minute_and_catching_up_once_make_the_same_events(tmp_path):
+def test_watching_every_few_minutes_and_catching_up_once_make_the_same_events(tmp_path):
     worlds = []
-    for name, minutes in [("often", [1440, *range(1445, 1520, 3), 1700]), ("once", [1440, 1700])]:
+    for name, minutes in [("often", [1440, *range(1445, 1520, 6), 1700]), ("once", [1440, 1700])]:
         folder = tmp_path / name
         folder.mkdir()
         write(folder / "metrics.csv", 1700, bad=BURST)

@@ -368,7 +368,7 @@ def test_readers_never_fail_and_never_see_two_batches_while_a_writer_merges(stor
     stop = tmp_path / "stop"
     with worker("read", store.path, stop) as reader:
         states = [line(reader)]
-        for number in range(1, 41):
+        for number in range(1, 31):
             store.upsert("signals", batch(number))
             if number % 15 == 0:
                 assert store.optimize() == ["signals"]
@@ -377,4 +377,4 @@ def test_readers_never_fail_and_never_see_two_batches_while_a_writer_merges(stor
         assert (reader.wait(), reader.stderr.read()) == (0, "")
     for bodies, rows, marks in states:
         assert ([int(b) for b in bodies], rows) == ([marks - 1], 32)
-    assert len({marks for _, _, marks in states}) >= 10
+    assert len({marks for _, _, marks in states}) >= 8
