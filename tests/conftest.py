@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import ipaddress
 import os
 import shutil
@@ -25,10 +24,18 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
+# The files that take more than ten seconds of one core, in the order they start: `weekly_topics` and `watch` need no
+# model, so that two workers that start side by side do not both embed the sample.
+LONG = (
+    "pipeline", "weekly_topics", "watch", "readme", "dashboard", "thunderbird", "benchmarks", "notebooks", "monitor",
+    "pages", "whats_new", "whats_new_browser", "labelling", "store", "runner", "encoders", "review",
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first, the most of them foremost: the last files of a run are short and end together."""
-    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    """Long files first, then notebooks: the last files of a run are short and end together."""
+    place = {f"test_{name}.py": at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG) + (item.path.suffix != ".ipynb")))
 
 
 def _is_here(address) -> bool:
