@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from feedback_lib.analysis import naming
 
-VERSION = "knn-ward.2"
+VERSION = "knn-ward.3"
 
 Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -28,6 +28,7 @@ _MODULARITY, _FINENESS = 0.35, 0.005
 _DIMENSIONS, _SEEN = 128, 64  # of the principal components that groups are made from and judged by
 _STEPS, _ROUNDS = 4, 10  # of averaging with neighbours; of moving texts to the nearest centre
 _FINE = 1_000  # groups that joining starts from, about
+_CHOOSE, _SAMPLES = 2_500, 3  # texts of each sample that says how many topics there are, from twice as many on
 _JUDGED = 4_000  # texts that the components and the silhouettes are taken from
 _COARSE, _LARGEST, _NEARLY = 3, 0.1, 0.08  # so few topics are taken only where smaller ones score that much less
 _NAMED = 50_000  # texts that topics are named from
@@ -185,7 +186,19 @@ def _groups(grid: Vectors, options: TopicOptions) -> Labels:
     """The group of each text, -1 in groups smaller than ``min_size``."""
     seen = _principal(grid)
     graph = _Graph(seen, min(options.neighbours, max(5, len(grid) // 10)))
+    if options.n_topics is None and len(grid) > 2 * _CHOOSE:
+        options = dataclasses.replace(options, n_topics=_count(seen, options))
     return graph.groups(options)
+
+
+def _count(seen: Vectors, options: TopicOptions) -> int:
+    """How many topics samples of the texts fall into, the middle of a few.
+
+    More texts show ever finer groups; how fine topics should be does not depend on how many texts there are.
+    """
+    parts = (seen[_evenly(len(seen), _CHOOSE, (2 * i + 1) / (2 * _SAMPLES))] for i in range(_SAMPLES))
+    found = [_Graph(part, options.neighbours).count(options) for part in parts]
+    return max(sorted(found)[_SAMPLES // 2], 2)
 
 
 def _principal(grid: Vectors) -> Vectors:
@@ -246,6 +259,12 @@ class _Graph:
         if count is None:
             return self._refined(_large(joining.best(options.largest)[fine], min_size), min_size)
         return self._refined(_large(joining.into(count, min_size)[fine], min_size), min_size)
+
+    def count(self, options: TopicOptions) -> int:
+        """How many groups the texts fall into."""
+        fine = self._fine(min(len(self.seen) // 10, _FINE))
+        best = _Joining(self, fine).best(options.largest) if fine.max() > 0 else fine
+        return int(_large(best[fine], options.min_size).max()) + 1
 
     def _smooth(self) -> Vectors:
         """Each text's components, four times averaged with those of its neighbours: noise goes, groups stay."""
