@@ -463,10 +463,11 @@ python -m benchmarks.topics --full                    # all rows, and 100,000 te
 python -m benchmarks.topics --data FILE.parquet --text text --label label --peer bertopic --json
 ```
 
-"Ours" is the default of a weekly run. "BERTopic" is `BERTopic()` {version} as its documentation begins: MiniLM-L6-v2 by
-sentence-transformers, UMAP, HDBSCAN, its own words. Every run is a process of its own and seconds are those of the
-whole process, imports and embedding included; models are on disk, vectors are not. The machine has {cores} cores and no
-GPU; the load before each run was {load}{trust}
+"Ours" is `topics.fit` with its defaults; a weekly run also asks that no topic holds more than a tenth of all texts.
+"BERTopic" is `BERTopic()` {version} as its documentation begins: MiniLM-L6-v2 by sentence-transformers, UMAP, HDBSCAN,
+its own words. Every run is a process of its own and seconds are those of the whole process, imports and embedding
+included; models are on disk, vectors are not. The machine has {cores} cores and no GPU; the load before each run was
+{load}{trust}
 
 - **coverage**: share of texts that have a topic.
 - **NMI**, **ARI**: against the labels, texts without a topic as one group.
