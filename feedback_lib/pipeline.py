@@ -375,6 +375,8 @@ def _analysed(
     with stages.stage("store"):
         looks_back = _looks_back(ready.store, at)
         tables = ("findings",) if looks_back else OUTPUTS
+        if made.report.quality["revised"] is None:
+            tables = tuple(name for name in tables if name != "counts")
         written = {name: ready.store.upsert(name, getattr(made, name)).version for name in tables}
         run = Run(
             run_id=run_id,
@@ -484,7 +486,8 @@ def _analyse(
             suggestions=merged,
             sources=[dataclasses.asdict(g) | {"left_out": _has_gap(g, end)} for g in gathered],
             quality=understood.quality
-            | {"revised": revised.to_dicts(), "notes": [*understood.notes, *ready.given.notes]}
+            # counts without a source are not those of a whole run: they revise nothing and are not kept
+            | {"revised": None if gaps else revised.to_dicts(), "notes": [*understood.notes, *ready.given.notes]}
             | {"proposals": len(understood.proposals)},
             week=week,
             as_of=as_of,

@@ -295,6 +295,7 @@ def test_a_source_left_out_of_a_run_is_named_and_makes_no_fall(after_week_before
     assert not [f for f in shown["findings"] if f["kind"] == "falling"]
     heard = next(n for n in shown["numbers"] if n["label"] == "people heard")
     assert heard["value"] is None or heard["ratio"] is None or heard["ratio"] > 0.4
+    assert shown["quality"]["revised"] is None, "what a source that was not read said is no revision"
 
 
 def test_a_repaired_line_leaves_the_quarantine(tmp_path):
