@@ -374,7 +374,7 @@ def _analysed(
     made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
     with stages.stage("store"):
         looks_back = _looks_back(ready.store, at)
-        tables = ("findings",) if looks_back else OUTPUTS
+        tables: tuple[str, ...] = ("findings",) if looks_back else OUTPUTS
         if made.report.quality["revised"] is None:
             tables = tuple(name for name in tables if name != "counts")
         written = {name: ready.store.upsert(name, getattr(made, name)).version for name in tables}
