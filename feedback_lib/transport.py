@@ -27,6 +27,7 @@ from typing import Any
 
 import httpcore
 import httpx
+import orjson
 import stamina
 
 from feedback_lib.errors import ConfigError, ReadOnlyError, TransportError
@@ -49,6 +50,7 @@ _BROKEN = (
     httpcore.ProxyError,
     httpcore.UnsupportedProtocol,
 )
+_UNREAD = object()
 _ends: contextvars.ContextVar[float | None] = contextvars.ContextVar("ends", default=None)
 
 
@@ -61,20 +63,54 @@ class Reply:
     content: bytes = dataclasses.field(repr=False)
     kind: str
     place: str = ""  # who answered and to which path, for messages
+    _asked: str = dataclasses.field(default="", repr=False)
+    _base: str = dataclasses.field(default="", repr=False)
+    _read: Any = dataclasses.field(default=_UNREAD, repr=False, compare=False)
 
     def json(self) -> Any:
-        """The body as JSON.
+        """The body as JSON, decoded once.
 
         Raises:
             TransportError: it is something else, such as a log-in page with status 200.
         """
+        if self._read is _UNREAD:
+            object.__setattr__(self, "_read", self._decoded())
+        return self._read
+
+    def _decoded(self) -> Any:
+        try:
+            return orjson.loads(self.content)
+        except ValueError:
+            pass  # NaN, a byte order mark and the like, which the standard library reads
         try:
             return json.loads(self.content)
         except (ValueError, RecursionError):
             what = self.headers.get("content-type", "no content type").split(";")[0][:60]
-            message = f"the answer is not JSON ({what}); is this the address of its API?"
-            place = f"{self.place}: " if self.place else ""
-            raise TransportError(self.kind, place + message, status=self.status) from None
+            raise self._error(f"the answer is not JSON ({what}); is this the address of its API?") from None
+
+    def link(self, rel: str = "next") -> str | None:
+        """The target of the ``Link`` header with this ``rel``: path and query below the client's address.
+
+        Raises:
+            TransportError: it points to another host or above the client's address, where its token has no business.
+        """
+        links = httpx.Response(200, headers={"Link": self.headers.get("link", "")}).links.values()
+        target = next((link["url"] for link in links if rel in link.get("rel", "").lower().split()), None)
+        if target is None:
+            return None
+        base = httpx.URL(self._base)
+        try:
+            url = httpx.URL(self._asked).join(target)
+        except httpx.InvalidURL:
+            raise self._error(f"its link rel={rel} is no address") from None
+        prefix = base.raw_path.rstrip(b"/") + b"/"
+        if _origin(url) != _origin(base) or url.userinfo or not url.raw_path.startswith(prefix):
+            raise self._error(f"its link rel={rel} points away from {base.host}{base.path}; it is not followed")
+        return url.raw_path[len(prefix) - 1 :].decode()
+
+    def _error(self, message: str) -> TransportError:
+        place = f"{self.place}: " if self.place else ""
+        return TransportError(self.kind, place + message, status=self.status)
 
 
 class Transport:
@@ -112,6 +148,11 @@ class Transport:
         ca: str | None = None,
         max_bytes: int = 256 * 2**20,
         hidden: tuple[str, ...] = (),
+        proxy: str | None = None,
+        patience_s: float = 0,
+        per_minute: float | None = None,
+        concurrent: int = 8,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         url = _address(kind, base_url)
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
@@ -136,6 +177,23 @@ class Transport:
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
         """Ask for ``path``. Raises TransportError, see `call`."""
         return self.call("GET", path, params=params)
+
+    def ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        body: Any = None,
+        form: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """Ask for JSON: GET, or POST when there is a ``body`` or a ``form``; the reply's `json` will not fail.
+
+        Raises: see `call`.
+        """
+        method = "GET" if body is None and form is None else "POST"
+        reply = self.call(method, path, params=params, body=body, form=form)
+        reply.json()
+        return reply
 
     def call(
         self,
@@ -229,7 +287,8 @@ class Transport:
                 retry_after_s=_retry_after(answer.headers),
             )
             raise _MayPass(told) if status in _RETRIED else told
-        return Reply(status, dict(answer.headers), bytes(content), self.kind, at)
+        base = str(self._client.base_url)
+        return Reply(status, dict(answer.headers), bytes(content), self.kind, at, str(request.url), base)
 
     def _sendable(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in headers.items():
