@@ -1,4 +1,8 @@
-"""From sources into the store: archive each item, understand its shape, quarantine what does not load."""
+"""From sources into the store: archive each item, understand its shape, quarantine what does not load.
+
+Everything is written in batches by key, and a source's cursor after the batch it speaks of: a run that is killed
+loses at most one batch of reading, and reading it again changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,31 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import orjson
 import polars as pl
 
 from feedback_lib import privacy, records
+from feedback_lib.analysis import threads
 from feedback_lib.errors import SourceError
-from feedback_lib.records import Item, Rejected, Signal
+from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal
 from feedback_lib.sources import Source
 from feedback_lib.store import Store
 
 logger = logging.getLogger(__name__)
-BATCH = 20_000
+BATCH = 5_000  # items between two commits
+BATCH_S = 10.0  # and the longest time, for services that are slow to give so many
+_NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceResult:
     """What one source gave in one run.
 
-    ``watermark`` is where it stands after the run, unmoved when it failed or was left out (``not_read``).
+    ``watermark`` is where it stands after the run: of a source that failed it is where it can go on, of one that was
+    left out (``not_read``) where it stood.
     """
 
     name: str
@@ -53,12 +62,12 @@ def gather(
     run_id: str,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[SourceResult]:
-    """Read every source into ``raw``, ``signals`` and ``quarantine``; a broken one does not stop the others.
+    """Read every source into ``raw``, ``signals``, ``replies`` and ``quarantine``; a broken one stops no other.
 
     Args:
         sources: (kind, plug-in) pairs.
         store: where they go; its key pseudonymises people.
-        since: read items from here on; None reads everything a source has.
+        since: read items from here on; None goes on where each source stands, and reads the others whole.
         until: the moment the run pretends is now, exclusive.
         fetched_at: when the items were read.
         run_id: the run that reads.
@@ -70,9 +79,8 @@ def gather(
     key = privacy.load_key(store.path)
     results = []
     for kind, source in sources:
-        started = time.perf_counter()
-        result = _gather_one(kind, source, store, since, until, fetched_at, run_id, key, progress)
-        result = dataclasses.replace(result, seconds=round(time.perf_counter() - started, 2))
+        reading = _Reading(kind, source, store, key, fetched_at, run_id)
+        result = reading.run(since, until, progress)
         logger.log(
             logging.WARNING if result.status == "failed" else logging.INFO,
             "source=%s status=%s fetched=%d new=%d updated=%d rejected=%d seconds=%.1f",
@@ -82,66 +90,17 @@ def gather(
     return results
 
 
-def _gather_one(
-    kind: str,
-    source: Source,
+def reparse(
+    sources: Sequence[tuple[str, Source]],
     store: Store,
-    since: dt.datetime | None,
-    until: dt.datetime,
-    fetched_at: dt.datetime,
+    *,
+    at: dt.datetime,
     run_id: str,
-    key: bytes,
-    progress: Callable[[str], None],
-) -> SourceResult:
-    origin = source.origin
-    name = f"{kind}:{origin}"
-    read = new = updated = rejected = 0
-    watermark = before = store.watermark(name)
-    refused: set[str] = set()
-    try:
-        for batch in _batches(source.fetch(since, until), BATCH):
-            raws, signals, bad = [], [], []
-            for item in batch:
-                if isinstance(item, Rejected):
-                    bad.append((item.where, item.reason))
-                    continue
-                read += 1
-                payload = privacy.scrub(
-                    item.payload, personal=source.personal_fields, plain=source.plain_fields, key=key
-                )
-                try:
-                    signal = source.parse(payload)
-                except ValueError as problem:
-                    bad.append((item.where, str(problem)))
-                    continue
-                signals.append(_signal_row(signal, key, run_id))
-                raws.append(_raw_row(signal, payload, fetched_at, run_id))
-                seen = min(signal.updated_at, until)  # an item may have been updated since
-                watermark = max(watermark or seen, seen)
-            if raws:
-                store.upsert("raw", records.frame("raw", raws))
-                written = store.upsert("signals", records.frame("signals", signals))
-                new, updated = new + written.inserted, updated + written.updated
-            if bad:
-                rejected += len(bad)
-                refused.update(where for where, _ in bad)
-                rows = [_quarantine_row(kind, origin, where, reason, fetched_at, run_id) for where, reason in bad]
-                store.upsert("quarantine", records.frame("quarantine", rows))
-            progress(f"{name}: {read:,} read, {new:,} new, {rejected:,} quarantined")
-    except SourceError as problem:
-        return SourceResult(
-            name=name, kind=kind, origin=origin, status="failed", read=read, new=new, updated=updated,
-            rejected=rejected, error=privacy.redact(str(problem)), watermark=before,
-        )  # fmt: skip
-    if since is None:
-        _resolve(store, kind, origin, refused, fetched_at, run_id)
-    if watermark and watermark != before:
-        row = records.WatermarkRow(source=name, watermark=watermark, rows=read, updated_at=fetched_at, run_id=run_id)
-        store.upsert("watermarks", records.frame("watermarks", [row]))
-    return SourceResult(
-        name=name, kind=kind, origin=origin, status="ok" if read else "empty", read=read, new=new, updated=updated,
-        rejected=rejected, watermark=watermark,
-    )  # fmt: skip
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[SourceResult]:
+    """Rebuild signals and replies from the archive, without asking any service; arguments as `gather`."""
+    key = privacy.load_key(store.path)
+    return [_Reading(kind, source, store, key, at, run_id).again(progress) for kind, source in sources]
 
 
 def left_out(sources: Sequence[tuple[str, Source]], store: Store) -> list[SourceResult]:
@@ -155,62 +114,283 @@ def left_out(sources: Sequence[tuple[str, Source]], store: Store) -> list[Source
     ]  # fmt: skip
 
 
-def _resolve(store: Store, kind: str, origin: str, refused: set[str], at: dt.datetime, run_id: str) -> None:
-    """Mark what stood in quarantine and loads, or is gone, now that the whole source was read."""
-    mine = (pl.col("kind") == kind) & (pl.col("origin") == origin) & pl.col("resolved_at").is_null()
-    done = store.read("quarantine").filter(mine & ~pl.col("where").is_in(list(refused)))
-    if done.height:
-        store.upsert("quarantine", done.with_columns(resolved_at=pl.lit(at), seen_at=pl.lit(at), run_id=pl.lit(run_id)))
+class _Reading:
+    """One source on its way into the store."""
+
+    def __init__(self, kind: str, source: Source, store: Store, key: bytes, at: dt.datetime, run_id: str) -> None:
+        self.kind, self.source, self.store, self.key, self.at, self.run_id = kind, source, store, key, at, run_id
+        self.origin = source.origin
+        self.name = f"{kind}:{self.origin}"
+        self.read = self.new = self.updated = self.rejected = 0
+        self.refused: set[str] = set()
+        self.newest: dt.datetime | None = None
+        self.began = time.perf_counter()
+        mine = (pl.col("kind") == kind) & (pl.col("origin") == self.origin)
+        self.open = store.read("quarantine").filter(mine & pl.col("resolved_at").is_null())
+        self.waiting = set(self.open["where"])
+        self.loaded: set[str] = set()  # of those
+
+    def run(self, since: dt.datetime | None, until: dt.datetime, progress: Callable[[str], None]) -> SourceResult:
+        """Read it to its end, or up to where it breaks."""
+        stood = self.store.standing(self.name) or {}
+        cursor = json.loads(stood["cursor"]) if stood.get("cursor") and since is None else None
+        before: dt.datetime | None = stood.get("watermark")
+        keeps = since is None or not stood.get("cursor")  # reading again from a day moves no cursor
+        mark: Checkpoint | None = None
+        batch: list[Item | Rejected] = []
+        meter = _Meter(self.name, until, progress)
+        problem: SourceError | None = None
+        flushed = time.monotonic()
+        try:
+            for found in self.source.fetch(since, until, cursor):
+                if not isinstance(found, Checkpoint):
+                    batch.append(found)
+                    if len(batch) >= 4 * BATCH or (mark is None and len(batch) >= BATCH):
+                        batch = self._flush(batch)
+                    continue
+                mark = found
+                meter.at(self.read + len(batch), found.watermark)
+                if len(batch) >= BATCH or time.monotonic() - flushed > BATCH_S:
+                    batch = self._flush(batch)
+                    if keeps:
+                        self._stand(stood, mark, "reading", None)
+                    flushed = time.monotonic()
+        except SourceError as error:
+            problem = error
+        except (ValueError, *_NOT_UNDERSTOOD) as error:  # a fault of the plug-in; the other sources go on
+            logger.debug("source=%s broke", self.name, exc_info=True)
+            problem = SourceError(self.kind, self.origin, f"its plug-in broke ({type(error).__name__}); please report")
+        self._flush(batch)
+        if self.new or self.updated or stood.get("status") != "ok":
+            self._rethread()
+        whole = since is None and mark is None and problem is None
+        self._resolve(whole=whole)
+        if mark is None:  # read whole each time
+            mark = Checkpoint({}, before if problem else _later(before, self.newest and min(self.newest, until)))
+        status: Literal["ok", "empty", "failed"] = "failed" if problem else "ok" if self.read else "empty"
+        told = privacy.redact(str(problem)) if problem else None
+        self._stand(stood, mark if keeps else None, status, told)
+        progress(f"{self.name}: {self.read:,} read, {self.new:,} new, {self.rejected:,} quarantined")
+        return self._result(status, told, mark.watermark if keeps else before)
+
+    def again(self, progress: Callable[[str], None]) -> SourceResult:
+        """Parse what the archive holds of it."""
+        for batch in self._archived():
+            self._flush(batch)
+            progress(f"… {self.name}: {self.read:,} read again")
+        self._rethread()
+        self._resolve(whole=False)
+        progress(f"{self.name}: {self.read:,} read again, {self.updated:,} changed, {self.rejected:,} quarantined")
+        return self._result("ok" if self.read else "empty", None, self.store.watermark(self.name))
+
+    def _archived(self) -> Iterator[list[Item | Rejected]]:
+        mine = (pl.col("kind") == self.kind) & (pl.col("origin") == self.origin)
+        archive = self.store.scan("raw").to_native().filter(mine)
+        fields = ("payload", "where", "native_id", "created_at", "updated_at", "parent")
+        for part in archive.select(fields).collect_batches(chunk_size=BATCH, maintain_order=False):
+            yield [Item(orjson.loads(row[0]), row[1] or row[2], *row[2:]) for row in part.iter_rows()]
+
+    def _flush(self, batch: Iterable[Item | Rejected]) -> list[Item | Rejected]:
+        """Write a batch: the archive first, so that what cannot be parsed today is not lost; returns an empty one."""
+        raws: list[dict[str, Any]] = []
+        signals: list[dict[str, Any]] = []
+        replies: list[dict[str, Any]] = []
+        bad: list[tuple[str, str]] = []
+        personal, plain = self.source.personal_fields, self.source.plain_fields
+        for item in batch:
+            where = privacy.redact_address(item.where)
+            if isinstance(item, Rejected):
+                bad.append((where, item.reason))
+                continue
+            self.read += 1
+            payload = privacy.scrub(item.payload, personal=personal, plain=plain, key=self.key)
+            raws.append(self._raw_row(item, where, payload))
+            try:
+                if item.parent is None:
+                    signals.append(self._signal_row(self.source.parse(payload)))
+                else:
+                    replies.append(self._reply_row(self.source.reply(payload)))
+            except ValueError as problem:
+                bad.append((where, str(problem)))
+                continue
+            except _NOT_UNDERSTOOD as problem:
+                bad.append((where, f"was not understood ({type(problem).__name__}: {problem})"))
+                continue
+            if where in self.waiting:
+                self.loaded.add(where)
+            self.newest = _later(self.newest, item.updated_at)
+        self._write(raws, signals, replies, bad)
+        return []
+
+    def _write(
+        self,
+        raws: list[dict[str, Any]],
+        signals: list[dict[str, Any]],
+        replies: list[dict[str, Any]],
+        bad: list[tuple[str, str]],
+    ) -> None:
+        if raws:
+            self.store.upsert("raw", records.frame("raw", raws))
+        if replies:
+            written = self.store.upsert("replies", records.frame("replies", replies))
+            self.new, self.updated = self.new + written.inserted, self.updated + written.updated
+        if signals:
+            frame = records.frame("signals", signals)
+            if self.store.version("replies") is not None:
+                frame = threads.with_replies(frame, self.store.scan("replies").to_native())
+            written = self.store.upsert("signals", frame)
+            self.new, self.updated = self.new + written.inserted, self.updated + written.updated
+        if bad:
+            self.rejected += len(bad)
+            self.refused.update(where for where, _ in bad)
+            rows = [self._quarantine_row(where, reason) for where, reason in bad]
+            self.store.upsert("quarantine", records.frame("quarantine", rows))
+
+    def _rethread(self) -> None:
+        """Bring the signals up to date whose replies came after them."""
+        if self.store.version("replies") is None:
+            return
+        mine = (pl.col("kind") == self.kind) & (pl.col("origin") == self.origin)
+        signals = self.store.scan("signals").to_native().filter(mine)
+        had = signals.select("uid", "author", "month", *threads.FIELDS).collect(engine="streaming")
+        have = threads.with_replies(had, self.store.scan("replies").to_native().filter(mine))
+        other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c}_had")) for c in threads.FIELDS)
+        changed = have.join(had.select("uid", *threads.FIELDS), on="uid", suffix="_had").filter(other)
+        columns = list(records.schema("signals"))
+        for part in changed.partition_by("month"):  # a month at a time bounds the memory
+            rows = signals.filter(pl.col("month") == part["month"][0]).select(columns)
+            rows = rows.join(part.lazy().select("uid"), on="uid", how="semi").collect(engine="streaming")
+            rows = rows.update(part.select("uid", *threads.FIELDS), on="uid").with_columns(run_id=pl.lit(self.run_id))
+            self.store.upsert("signals", rows.select(columns))
+
+    def _resolve(self, *, whole: bool) -> None:
+        """Mark what stood in quarantine and loads now, or is gone now that the ``whole`` source was read."""
+        gone = ~pl.col("where").is_in(list(self.refused)) if whole else pl.col("where").is_in(list(self.loaded))
+        done = self.open.filter(gone)
+        if done.height:
+            row = {"resolved_at": self.at, "seen_at": self.at}
+            done = done.with_columns(run_id=pl.lit(self.run_id), **{c: pl.lit(at) for c, at in row.items()})
+            self.store.upsert("quarantine", done)
+
+    def _stand(self, stood: Mapping[str, Any], mark: Checkpoint | None, status: str, error: str | None) -> None:
+        """Write down where the source stands; without a ``mark`` it stays where it stood."""
+        row = records.WatermarkRow(
+            source=self.name,
+            watermark=mark.watermark if mark else stood.get("watermark"),
+            cursor=(json.dumps(mark.cursor) if mark.cursor else None) if mark else stood.get("cursor"),
+            rows=self.read,
+            status=status,
+            error=error,
+            complete_at=self.at if status in ("ok", "empty") else stood.get("complete_at"),
+            updated_at=max(self.at, stood.get("updated_at") or self.at),
+            run_id=self.run_id,
+        )
+        self.store.upsert("watermarks", records.frame("watermarks", [row]))
+
+    def _result(
+        self, status: Literal["ok", "empty", "failed"], error: str | None, watermark: dt.datetime | None
+    ) -> SourceResult:
+        return SourceResult(
+            name=self.name, kind=self.kind, origin=self.origin, status=status, read=self.read, new=self.new,
+            updated=self.updated, rejected=self.rejected, error=error, watermark=watermark,
+            seconds=round(time.perf_counter() - self.began, 2),
+        )  # fmt: skip
+
+    def _signal_row(self, signal: Signal) -> dict[str, Any]:
+        row = {name: getattr(signal, name) for name in _SIGNAL_FIELDS}
+        row.update(
+            uid=signal.uid,
+            author=privacy.pseudonym(signal.author, self.key) if signal.author else None,  # a no-op on what is one
+            labels=list(signal.labels),
+            month=records.month(signal.created_at),
+            run_id=self.run_id,
+        )
+        return row
+
+    def _reply_row(self, reply: Reply) -> dict[str, Any]:
+        row = {name: getattr(reply, name) for name in _REPLY_FIELDS}
+        row.update(
+            uid=reply.uid,
+            signal=reply.signal,
+            author=privacy.pseudonym(reply.author, self.key) if reply.author else None,
+            month=records.month(reply.created_at),
+            run_id=self.run_id,
+        )
+        return row
+
+    def _raw_row(self, item: Item, where: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        text = _json(payload)
+        return {
+            "uid": records.uid(self.kind, self.origin, item.native_id),
+            "kind": self.kind,
+            "origin": self.origin,
+            "native_id": item.native_id,
+            "parent": item.parent,
+            "where": where,
+            "created_at": item.created_at,
+            "updated_at": item.updated_at,
+            "fetched_at": self.at,
+            "payload": text.decode(),
+            "sha256": hashlib.sha256(text).hexdigest(),
+            "month": records.month(item.created_at),
+            "run_id": self.run_id,
+        }
+
+    def _quarantine_row(self, where: str, reason: str) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "origin": self.origin,
+            "where": where,
+            "reason": privacy.redact(reason),
+            "seen_at": self.at,
+            "resolved_at": None,
+            "run_id": self.run_id,
+        }
 
 
-def _batches(items: Iterator[Item | Rejected], size: int) -> Iterator[list[Item | Rejected]]:
-    batch: list[Item | Rejected] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+_SIGNAL_FIELDS = tuple(f.name for f in dataclasses.fields(Signal))
+_REPLY_FIELDS = tuple(f.name for f in dataclasses.fields(Reply))
 
 
-def _signal_row(signal: Signal, key: bytes, run_id: str) -> dict[str, Any]:
-    row = {f.name: getattr(signal, f.name) for f in dataclasses.fields(signal)}
-    author = row["author"]
-    row.update(
-        uid=signal.uid,
-        author=privacy.pseudonym(author, key) if author else None,  # a no-op on what is one already
-        labels=list(signal.labels),
-        month=records.month(signal.created_at),
-        run_id=run_id,
+class _Meter:
+    """A line that says how fast a source is read, how far it is, and how long it may take."""
+
+    def __init__(self, name: str, until: dt.datetime, progress: Callable[[str], None]) -> None:
+        self.name, self.until, self.progress = name, until, progress
+        self.began = self.told = time.monotonic()
+        self.first: dt.datetime | None = None
+
+    def at(self, read: int, watermark: dt.datetime | None) -> None:
+        now = time.monotonic()
+        self.first = self.first or watermark
+        if now - self.told < 0.5:
+            return
+        self.told = now
+        words = f"… {self.name}: {read:,} read, {read / (now - self.began):,.0f}/s"
+        if watermark and self.first:
+            words += f", up to {watermark:%Y-%m-%d}"
+            done, whole = watermark - self.first, self.until - self.first
+            if done > whole * 0.01:
+                words += f", about {_duration((now - self.began) * (whole / done - 1))} left"
+        self.progress(words)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
     )
-    return row
 
 
-def _raw_row(signal: Signal, payload: Mapping[str, Any], fetched_at: dt.datetime, run_id: str) -> dict[str, Any]:
-    text = json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str)
-    return {
-        "uid": signal.uid,
-        "kind": signal.kind,
-        "origin": signal.origin,
-        "native_id": signal.native_id,
-        "created_at": signal.created_at,
-        "updated_at": signal.updated_at,
-        "fetched_at": fetched_at,
-        "payload": text,
-        "sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "month": records.month(signal.created_at),
-        "run_id": run_id,
-    }
+def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | None:
+    return max((at for at in (one, other) if at), default=None)
 
 
-def _quarantine_row(kind: str, origin: str, where: str, reason: str, at: dt.datetime, run_id: str) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "origin": origin,
-        "where": where,
-        "reason": privacy.redact(reason),
-        "seen_at": at,
-        "resolved_at": None,
-        "run_id": run_id,
-    }
+def _json(payload: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS, default=str)
+    except TypeError:  # whole numbers of more than 64 bits, texts that are not Unicode
+        return json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "backslashreplace")

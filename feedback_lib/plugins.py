@@ -21,9 +21,10 @@ _CLASSES: dict[tuple[str, str], type] = {}
 
 
 def register(family: str, name: str) -> Callable[[T], T]:
-    """Class decorator: make a class known as ``name`` in ``family``."""
+    """Class decorator: make a class known as ``name`` in ``family``; ``kind`` of the class then says so."""
 
     def keep(cls: T) -> T:
+        cls.kind = name  # type: ignore[attr-defined]
         _CLASSES[family, name] = cls
         return cls
 

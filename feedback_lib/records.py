@@ -52,12 +52,34 @@ def moment(us: int) -> dt.datetime:
     return _EPOCH + dt.timedelta(microseconds=us)
 
 
+FIRST_YEAR, LAST_YEAR = 1970, 2199  # outside lie default values and slips, such as 0001-01-01
+
+
+def real_time(at: dt.datetime) -> dt.datetime:
+    """A time as it is.
+
+    Raises:
+        ValueError: it lies outside the years 1970 to 2199, so it tells of no feedback.
+    """
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ValueError(f"is no time of the years {FIRST_YEAR} to {LAST_YEAR}")
+    return at
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Item:
-    """One raw item as a source sent it, and where it stood (``support.jsonl:17`` or an address)."""
+    """One raw item as a source sent it, and where it stood (``support.jsonl:17`` or an address).
+
+    ``native_id`` is its own id within its source and holds no personal data. ``updated_at`` says which of two versions
+    is newer. A reply names in ``parent`` the native id of the signal whose thread it belongs to.
+    """
 
     payload: Mapping[str, Any]
     where: str
+    native_id: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    parent: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,6 +88,17 @@ class Rejected:
 
     where: str
     reason: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A source has given everything up to here; given ``cursor``, it goes on from here.
+
+    ``watermark`` is the greatest value of the service's own ordering field so far, None when nothing was read.
+    """
+
+    cursor: Mapping[str, Any]  # JSON-like, the source's own
+    watermark: dt.datetime | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +142,43 @@ class Signal:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One contribution to the thread of a signal. ``author`` is a pseudonym once stored.
+
+    ``team``: whether it comes from those who answer; None when the service does not say.
+    """
+
+    kind: str
+    origin: str
+    native_id: str
+    parent: str  # native id of the signal
+    body: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    author: str | None = None
+    team: bool | None = None
+
+    @property
+    def uid(self) -> str:
+        """Our stable id, see `uid`."""
+        return uid(self.kind, self.origin, self.native_id)
+
+    @property
+    def signal(self) -> str:
+        """The uid of the signal it belongs to."""
+        return uid(self.kind, self.origin, self.parent)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RawRow:
-    """One item exactly as the service sent it, personal data removed."""
+    """One item exactly as the service sent it, personal data removed, archived before it is parsed."""
 
     uid: str
     kind: str
     origin: str
     native_id: str
+    parent: str | None
+    where: str
     created_at: dt.datetime
     updated_at: dt.datetime
     fetched_at: dt.datetime
@@ -130,6 +193,16 @@ class SignalRow(Signal):
     """A signal as stored: redacted, with its id, partition and the run that made it."""
 
     uid: str  # stored here, derived in Signal
+    month: str
+    run_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRow(Reply):
+    """A reply as stored: redacted, with its id, its signal's, and the run that made it."""
+
+    uid: str  # stored here, derived in Reply
+    signal: str
     month: str
     run_id: str
 
@@ -309,11 +382,15 @@ class QuarantineRow:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WatermarkRow:
-    """Up to where a source has been read."""
+    """Where a source stands: up to where it has been read, how to go on, and how the last reading ended."""
 
     source: str
-    watermark: dt.datetime
-    rows: int
+    watermark: dt.datetime | None  # greatest value of the service's own ordering field
+    cursor: str | None  # JSON, the source's own; None for what is read whole each time
+    rows: int  # items read by the last reading
+    status: str | None  # ok, empty, failed; reading while it goes on
+    error: str | None
+    complete_at: dt.datetime | None  # when it was last read to its end
     updated_at: dt.datetime
     run_id: str
 
@@ -349,6 +426,7 @@ class Table:
 TABLES: dict[str, Table] = {
     "raw": Table(RawRow, ("uid",), partitioned=True),
     "signals": Table(SignalRow, ("uid",), partitioned=True),
+    "replies": Table(ReplyRow, ("uid",), partitioned=True),
     "understanding": Table(UnderstandingRow, ("uid",), version="inferred_at", partitioned=True),
     "topics": Table(TopicRow, ("topic_id",)),
     "findings": Table(FindingRow, ("finding_id",)),
@@ -357,7 +435,7 @@ TABLES: dict[str, Table] = {
     "merges": Table(MergeRow, ("uid", "duplicate_of"), version="decided_at"),
     "suggestions": Table(SuggestionRow, ("suggestion_id",)),
     "quarantine": Table(QuarantineRow, ("kind", "origin", "where"), version="seen_at"),
-    "watermarks": Table(WatermarkRow, ("source",), version="watermark"),
+    "watermarks": Table(WatermarkRow, ("source",)),
     "runs": Table(RunRow, ("run_id",)),
 }
 

@@ -162,10 +162,15 @@ class Store:
         found = {table: self.version(table) for table in TABLES}
         return {table: version for table, version in found.items() if version is not None}
 
+    def standing(self, source: str) -> dict[str, Any] | None:
+        """The row of ``watermarks`` of a source (``kind:origin``); None when it was never read."""
+        rows = self.read("watermarks").filter(pl.col("source") == source)
+        return rows.row(0, named=True) if rows.height else None
+
     def watermark(self, source: str) -> dt.datetime | None:
         """Up to where a source has been read, UTC; None when it never was."""
-        marks = self.read("watermarks").filter(pl.col("source") == source)["watermark"]
-        return marks[0] if len(marks) else None
+        stood = self.standing(source)
+        return stood["watermark"] if stood else None
 
     @contextlib.contextmanager
     def lock(self, timeout_s: float = 60.0) -> Iterator[None]:

@@ -6,21 +6,9 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
-from feedback_lib.records import Item, Rejected, Signal
+from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal
 
-FIRST_YEAR, LAST_YEAR = 1970, 2199  # outside lie default values and slips, such as 0001-01-01
 DEEPEST = 100  # lists in lists; what people export has three or four levels
-
-
-def real_time(at: dt.datetime) -> dt.datetime:
-    """A time as it is.
-
-    Raises:
-        ValueError: it lies outside the years 1970 to 2199, so it tells of no feedback.
-    """
-    if not FIRST_YEAR <= at.year <= LAST_YEAR:
-        raise ValueError(f"is no time of the years {FIRST_YEAR} to {LAST_YEAR}")
-    return at
 
 
 def too_deep(value: Any) -> bool:
@@ -42,7 +30,7 @@ class Source(Protocol):
     ``personal_fields`` are the dotted keys of a payload that name a person: their values become pseudonyms before
     anything is stored. ``plain_fields`` are ids, addresses and times, which redaction leaves as they are, so that a
     source yields them without personal data (`feedback_lib.privacy.redact_id`, ``redact_address``). All other strings
-    of a payload are people's words and are redacted. ``parse`` therefore sees the payload after that.
+    of a payload are people's words and are redacted. ``parse`` and ``reply`` therefore see the payload after that.
     """
 
     personal_fields: ClassVar[tuple[str, ...]]
@@ -53,13 +41,17 @@ class Source(Protocol):
         """Which instance of the kind this is: a site, a repository, a file."""
         ...
 
-    def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Item | Rejected | Checkpoint]:
         """Yield items created or updated in ``[since, until)`` as they were found, and those that could not be read.
 
-        ``since`` None means from the beginning.
+        A source that can go on where it stopped yields a `Checkpoint` after each page; it starts at the ``cursor`` of
+        one when ``since`` is None. Others read everything each time. ``since`` None and no cursor: from the beginning.
 
         Raises:
-            SourceError: the source as a whole could not be read.
+            SourceError: the source could not be read to its end; the message says what is missing. Everything yielded
+                before it counts.
         """
         ...
 
@@ -68,5 +60,17 @@ class Source(Protocol):
 
         Raises:
             ValueError: the item was not understood; the message says why, in words for the person who owns the file.
+        """
+        ...
+
+    def reply(self, payload: Mapping[str, Any]) -> Reply:
+        """Turn the payload of an item that has a parent into a reply; only for sources that yield such. As `parse`."""
+        ...
+
+    def check(self) -> str:
+        """Try the place with one cheap call, and say in a line what is there.
+
+        Raises:
+            SourceError, ConfigError: what is wrong, and what to do.
         """
         ...

@@ -18,8 +18,8 @@ from typing import Any, TypeVar, get_args
 from feedback_lib import privacy
 from feedback_lib.errors import ConfigError, SourceError, nearest
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Rejected, Signal, SignalType
-from feedback_lib.sources import DEEPEST, real_time, too_deep
+from feedback_lib.records import Item, Rejected, Signal, SignalType, real_time
+from feedback_lib.sources import DEEPEST, too_deep
 
 BATCH_ROWS = 5_000
 CSV_FIELD_BYTES = 16 * 2**20  # the standard library stops at 128 KiB, less than a pasted log
@@ -92,7 +92,9 @@ class Files:
         """The columns that hold ids, addresses, times and numbers."""
         return tuple(dict.fromkeys(self._column(field) for field in (*_PLAIN, *_NUMBERS)))
 
-    def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Item | Rejected]:
         """Yield rows created or updated in ``[since, until)``, in the order of the files.
 
         A file may be larger than memory and unsorted, so unlike other sources this one is not oldest first.
@@ -118,7 +120,18 @@ class Files:
                     continue
                 if _within(created, since, until) or _within(updated, since, until):
                     self._clean(row)
-                    yield Item(row, where)
+                    native_id = self._plain(row, "native_id")
+                    if native_id:
+                        yield Item(row, where, native_id, created, updated)
+                    else:
+                        yield Rejected(where, f"native_id is missing (column {self._column('native_id')!r})")
+
+    def check(self) -> str:
+        """How many files there are, and how large; raises SourceError as `fetch` does."""
+        paths = self._paths()
+        self._check_columns(paths)
+        size = sum(path.stat().st_size for path, _ in paths) / 1e6
+        return f"{len(paths)} {'file' if len(paths) == 1 else 'files'}, {size:.3g} MB"
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn one row into a signal.

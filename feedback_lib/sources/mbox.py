@@ -19,8 +19,7 @@ from typing import Any, ClassVar
 
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Rejected, Signal
-from feedback_lib.sources import real_time
+from feedback_lib.records import Item, Rejected, Signal, real_time
 
 # what the standard library raises for headers and bodies that break the rules
 _BROKEN = (ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
@@ -43,7 +42,9 @@ class Mbox:
         """The option ``name``; else the file's name without suffix."""
         return self.name or Path(self.path).stem
 
-    def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Item | Rejected]:
         """Yield messages dated in ``[since, until)``, oldest first; of copies with one Message-ID, the first.
 
         The headers are read first and the bodies one by one, so the file may be larger than memory.
@@ -102,7 +103,12 @@ class Mbox:
                 "subject": head.subject,
                 "body": body,
             }
-            yield Item(payload, head.where)
+            yield Item(payload, head.where, head.key, head.date, head.date)
+
+    def check(self) -> str:
+        """How large the file is; raises SourceError as `fetch` does."""
+        next(self.fetch(None, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)), None)
+        return f"{Path(self.path).expanduser().stat().st_size / 1e6:.3g} MB"
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn one message into a signal; quoted text, the signature and what is forwarded stay out of the body.

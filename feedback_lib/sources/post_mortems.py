@@ -18,8 +18,7 @@ import yaml
 from feedback_lib import privacy
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Rejected, Signal
-from feedback_lib.sources import real_time
+from feedback_lib.records import Item, Rejected, Signal, real_time
 
 _NOT_POST_MORTEMS = re.compile(r"^(?:readme|_?index|contributing|.*template.*)$", re.IGNORECASE)
 
@@ -64,7 +63,9 @@ class PostMortems:
         """The option ``name``; else the folder's name."""
         return self.name or Path(self.folder).name
 
-    def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Item | Rejected]:
         """Yield the post-mortem and its action items, oldest incident first.
 
         One counts when its incident lies in ``[since, until)``, or when it lies before ``until`` and its file was
@@ -73,13 +74,7 @@ class PostMortems:
         Raises:
             SourceError: there is no such folder.
         """
-        folder = Path(self.folder)
-        if not folder.is_dir():
-            raise SourceError(
-                "post_mortems",
-                self.origin,
-                f"{self.folder} is no folder; start in the project's root or set the option 'folder'",
-            )
+        folder = self._folder()
         found: list[tuple[dt.date, str, str, PostMortem]] = []
         for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".md", ".markdown")):
             file = path.relative_to(folder).as_posix()
@@ -107,17 +102,33 @@ class PostMortems:
         for date, file, text, read in sorted(found, key=lambda f: f[:2]):
             native_id = privacy.redact_id(file)
             about = {"native_id": native_id, "file": privacy.redact(file), "date": date.isoformat()}
-            yield Item({**about, "text": text}, file)
+            at = _midnight(date)
+            yield Item({**about, "text": text}, file, native_id, at, at)
             for action in read.actions:
                 digest = hashlib.sha256(action.text.casefold().encode()).hexdigest()[:12]
+                own_id = f"{native_id}#{digest}"
                 payload = {
                     **about,
-                    "native_id": f"{native_id}#{digest}",
+                    "native_id": own_id,
                     "action": action.text,
                     "done": action.done,
                     "post_mortem": read.title,
                 }
-                yield Item(payload, file)
+                yield Item(payload, file, own_id, at, at)
+
+    def _folder(self) -> Path:
+        folder = Path(self.folder)
+        if not folder.is_dir():
+            raise SourceError(
+                "post_mortems",
+                self.origin,
+                f"{self.folder} is no folder; start in the project's root or set the option 'folder'",
+            )
+        return folder
+
+    def check(self) -> str:
+        """How many files there are; raises SourceError as `fetch` does."""
+        return f"{sum(1 for _ in self._folder().rglob('*.md'))} files"
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn a post-mortem, or one of its action items, into a signal of type incident.

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from feedback_lib import privacy
 from feedback_lib.errors import SourceError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Rejected, Signal
-from feedback_lib.sources import real_time, too_deep
+from feedback_lib.records import Item, Rejected, Signal, real_time
+from feedback_lib.sources import too_deep
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,9 @@ class SpecReports:
         """The option ``name``; else the folder's name."""
         return self.name or Path(self.folder).name
 
-    def fetch(self, since: dt.datetime | None, until: dt.datetime) -> Iterator[Item | Rejected]:
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Item | Rejected]:
         """Yield one item for each metric that is not healthy or regressed, oldest report first.
 
         A report counts when its own time lies in ``[since, until)``, or when it lies before ``until`` and its file
@@ -64,13 +66,7 @@ class SpecReports:
         Raises:
             SourceError: there is no such folder.
         """
-        folder = Path(self.folder)
-        if not folder.is_dir():
-            raise SourceError(
-                "spec_reports",
-                self.origin,
-                f"{self.folder} is no folder; start in the project's root or set the option 'folder'",
-            )
+        folder = self._folder()
         found: list[tuple[str, dict[str, Any]]] = []
         healthy = 0
         for path in sorted(folder.rglob("*.json")):
@@ -100,7 +96,22 @@ class SpecReports:
             key = _native_id(item)
             if key not in seen:  # the same run saved under two names
                 seen.add(key)
-                yield Item(item, where)
+                at = dt.datetime.fromisoformat(item["at"])
+                yield Item(item, where, key, at, at)
+
+    def _folder(self) -> Path:
+        folder = Path(self.folder)
+        if not folder.is_dir():
+            raise SourceError(
+                "spec_reports",
+                self.origin,
+                f"{self.folder} is no folder; start in the project's root or set the option 'folder'",
+            )
+        return folder
+
+    def check(self) -> str:
+        """How many files there are; raises SourceError as `fetch` does."""
+        return f"{sum(1 for _ in self._folder().rglob('*.json'))} files"
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn one metric of a report into a signal.

@@ -23,7 +23,7 @@ def gathered(tmp_path, kind, **options):
     refused = dict(store.read("quarantine").select("where", "reason").iter_rows())
     assert result.rejected == len(refused)
     raw = store.read("raw")
-    assert raw["uid"].sort().to_list() == store.read("signals")["uid"].sort().to_list()
+    assert set(store.read("signals")["uid"]) <= set(raw["uid"])
     for payload in raw["payload"]:
         json.loads(payload, parse_constant=pytest.fail)
     return store.read("signals").sort("native_id"), refused

@@ -1,0 +1,39 @@
+"""What the replies to a signal say about it: how many there are, and when somebody else first answered."""
+
+from __future__ import annotations
+
+import polars as pl
+
+FIELDS = ("thread_count", "first_response_at")
+
+
+def with_replies(signals: pl.DataFrame, replies: pl.LazyFrame) -> pl.DataFrame:
+    """Signals with ``thread_count`` and ``first_response_at`` filled in from their replies.
+
+    A first response is the first reply that is not by the signal's own author, and not by somebody known to be no
+    member of the team. What the service itself counted or timed counts too: the greater number, the earlier time.
+
+    Args:
+        signals: at least ``uid``, ``author`` and `FIELDS`.
+        replies: at least ``signal``, ``author``, ``team`` and ``created_at``, of these signals or more.
+    """
+    asked = signals.lazy().select(signal="uid", asked_by="author")
+    answers = pl.col("team").fill_null((pl.col("author") != pl.col("asked_by")).fill_null(value=True))
+    answers &= (pl.col("author") != pl.col("asked_by")).fill_null(value=True)
+    told = (
+        replies.select("signal", "author", "team", "created_at")
+        .join(asked, on="signal")
+        .group_by("signal")
+        .agg(told_count=pl.len().cast(pl.Int64), told_first=pl.col("created_at").filter(answers).min())
+        .collect(engine="streaming")
+    )
+    if told.is_empty():
+        return signals
+    return (
+        signals.join(told, left_on="uid", right_on="signal", how="left", maintain_order="left")
+        .with_columns(
+            thread_count=pl.max_horizontal("thread_count", "told_count"),
+            first_response_at=pl.min_horizontal("first_response_at", "told_first"),
+        )
+        .drop("told_count", "told_first")
+    )
