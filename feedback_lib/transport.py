@@ -1,4 +1,4 @@
-"""Calls to one service over HTTP: reading only unless asked, with retries, a deadline and a log without secrets.
+"""Calls to one service over HTTP: reading only unless asked, with retries, patience and a log without secrets.
 
 What a service may be asked is fixed when the client is made: its own address, GET and HEAD, the POST paths named as
 searches, and writing only with ``writes=True``. The check sits in the lowest layer, so no caller can go around it.
@@ -7,10 +7,8 @@ searches, and writing only with ``writes=True``. The check sits in the lowest la
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import dataclasses
-import datetime as dt
-import email.utils
+import functools
 import http
 import http.cookiejar
 import json
@@ -20,9 +18,10 @@ import os
 import random
 import socket
 import ssl
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpcore
@@ -30,19 +29,20 @@ import httpx
 import orjson
 import stamina
 
-from feedback_lib.errors import ConfigError, ReadOnlyError, TransportError
+from feedback_lib import limits, wire
+from feedback_lib.errors import ConfigError, TransportError
 
 logger = logging.getLogger(__name__)
 
-_RETRIED = frozenset((429, 500, 502, 503, 504))
-_OVERRIDES = frozenset(("x-http-method-override", "x-http-method", "x-method-override"))
+_RETRIED = frozenset((429, 500, 502, 503, 504, 529))
+_REFUSALS = 20  # a service that says "later" this often in a row will not be asked again
+_NO_JSON = 3  # a gateway's page may pass, a log-in page stays
 _HINTS = {
     401: "; are the credentials right?",
     403: "; may these credentials see it?",
     404: "; is the address right?",
     407: "; a proxy stands in between",
 }
-_CHATTY = "httpx httpcore.connection httpcore.http11 httpcore.http2 hpack.hpack hpack.table stamina"
 _BROKEN = (
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -50,8 +50,8 @@ _BROKEN = (
     httpcore.ProxyError,
     httpcore.UnsupportedProtocol,
 )
+_KEYRING = "feedback-workbench"
 _UNREAD = object()
-_ends: contextvars.ContextVar[float | None] = contextvars.ContextVar("ends", default=None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ class Reply:
         except httpx.InvalidURL:
             raise self._error(f"its link rel={rel} is no address") from None
         prefix = base.raw_path.rstrip(b"/") + b"/"
-        if _origin(url) != _origin(base) or url.userinfo or not url.raw_path.startswith(prefix):
-            raise self._error(f"its link rel={rel} points away from {base.host}{base.path}; it is not followed")
+        if wire.origin(url) != wire.origin(base) or url.userinfo or not url.raw_path.startswith(prefix):
+            raise self._error(f"its link rel={rel} leads away from the address of this client; it is not followed")
         return url.raw_path[len(prefix) - 1 :].decode()
 
     def _error(self, message: str) -> TransportError:
@@ -116,8 +116,12 @@ class Reply:
 class Transport:
     """A client of one service, for use from any number of threads.
 
-    A call takes at most ``attempts`` × ``timeout_s`` seconds, pauses included; only looking up the host's name can add
-    what the system allows it. A service that asks for a longer pause is not waited for.
+    A call takes at most ``attempts`` × ``timeout_s`` seconds, pauses included; only waiting for its turn and looking up
+    the host's name can add to that. A service that asks for a longer pause is not waited for.
+
+    With ``patience_s`` each try still ends after ``timeout_s``, but limits (see `limits.limit`) are waited for besides:
+    they count as no try, other calls of this client wait with it, and an answer that was the last one of a budget makes
+    the next call wait first.
 
     Args:
         kind: plug-in name, for messages and logs.
@@ -126,13 +130,19 @@ class Transport:
         searches: paths that may be asked by POST although nothing is written.
         writes: allow every method; for sinks only.
         timeout_s: seconds one try may take, from connecting to the last byte.
-        attempts: tries in all, for what may pass: no connection, 429, 500, 502, 503, 504.
+        attempts: tries in all, for what may pass: no connection, a cut answer, 429, 500, 502, 503, 504, 529.
         ca: a file of certificates to trust instead of the usual ones.
         max_bytes: a longer answer is refused.
         hidden: secrets that stand in the address itself; messages and logs show ``[token]`` in their place.
+        proxy: what to go through, such as ``http://proxy.example:3128``; else HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and
+            NO_PROXY count, though never for this machine itself.
+        patience_s: seconds in all that this client may wait because the service says "later".
+        per_minute: requests to this host in any minute, shared with the clients of this process that name the same.
+        concurrent: requests to this host at a time, those of other clients of this process counted.
+        notify: told, in a line without secrets, whenever a limit is waited for.
 
     Raises:
-        ConfigError: the address, ``timeout_s`` or ``ca`` cannot be used.
+        ConfigError: the address, ``ca``, ``proxy`` or a number cannot be used.
     """
 
     def __init__(
@@ -155,24 +165,30 @@ class Transport:
         notify: Callable[[str], None] | None = None,
     ) -> None:
         url = _address(kind, base_url)
-        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
-            raise ConfigError(f"{kind}: timeout_s = {timeout_s!r}: expected seconds, more than 0")
+        _check_number(kind, "timeout_s", timeout_s, "seconds, more than 0", above=0)
+        _check_number(kind, "patience_s", patience_s, "seconds, 0 or more")
+        _check_number(kind, "per_minute", 1 if per_minute is None else per_minute, "requests, more than 0", above=0)
+        _check_number(kind, "concurrent", concurrent, "requests, 1 or more", least=1)
         self.kind, self.host, self._path = kind, url.host, url.path.rstrip("/")
         self._place = url.netloc.decode()
         self._headers = headers if callable(headers) else lambda: headers or {}
         self._attempts, self._timeout_s, self._max_bytes = attempts, timeout_s, max_bytes
-        self._hidden = hidden
-        context = _certificates(kind, url, ca)
-        guard = _Guard(kind, url, writes=writes, searches=searches, context=context, hidden=hidden)
+        self._hidden, self._notify = hidden, notify
+        self._line = limits.Line(wire.origin(url), concurrent, per_minute, patience_s)
+        between = wire.proxy(kind, url, proxy, ca)
+        self._proxy = f"{between.url.host.decode()}:{between.url.origin.port}" if between else ""
+        context = wire.certificates(kind, url, ca)
         self._client = httpx.Client(
             base_url=url,
-            transport=guard,
+            transport=wire.Guard(
+                kind, url, writes=writes, searches=searches, context=context, hidden=hidden, proxy=between
+            ),
             timeout=timeout_s,
             follow_redirects=False,
             headers={"User-Agent": "feedback-workbench"},
             cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=())),
         )
-        self._close = weakref.finalize(self, self._client.close)
+        self._close = weakref.finalize(self, _close, self._client, self._line.closed)
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Reply:
         """Ask for ``path``. Raises TransportError, see `call`."""
@@ -186,14 +202,16 @@ class Transport:
         body: Any = None,
         form: Mapping[str, Any] | None = None,
     ) -> Reply:
-        """Ask for JSON: GET, or POST when there is a ``body`` or a ``form``; the reply's `json` will not fail.
+        """Ask for JSON: GET, or POST when there is a ``body`` or a ``form``.
+
+        An answer that is not JSON is asked for again, three times in all: a gateway's page may pass, a log-in page
+        stays. The reply's `Reply.json` is decoded already and does not fail.
 
         Raises: see `call`.
         """
         method = "GET" if body is None and form is None else "POST"
-        reply = self.call(method, path, params=params, body=body, form=form)
-        reply.json()
-        return reply
+        make = functools.partial(self._request, method, path, params=params, body=body, form=form, headers={})
+        return self._over_limits(make, decode=True)
 
     def call(
         self,
@@ -218,30 +236,76 @@ class Transport:
         Raises:
             ReadOnlyError: the request would write and this client only reads.
             ConfigError: the path or a header cannot be sent.
-            TransportError: no answer, or a status of 300 and above; ``status`` and ``body`` hold what came.
+            TransportError: no answer, or a status of 300 and above; ``status`` and ``body`` hold what came, and
+                ``retry_after_s`` the seconds it asks to be left alone.
         """
-        ends = time.monotonic() + self._attempts * self._timeout_s
+        make = functools.partial(
+            self._request, method, path, params=params, body=body, form=form, headers=headers or {}
+        )
+        return self._over_limits(make, decode=False)
+
+    def _over_limits(self, make: Callable[[], httpx.Request], *, decode: bool) -> Reply:
+        """The answer, after as many waits as patience allows."""
+        told: TransportError | None = None
+        for nth in range(1, _REFUSALS + 1):
+            asked = self._line.hold(functools.partial(self._tell, told))
+            if asked:
+                told = told or TransportError(self.kind, self._place, retry_after_s=asked)
+                raise _more(told, f": it asks to wait {limits.span(asked)}, more than patience_s leaves", asked)
+            try:
+                return self._over_failures(make, decode=decode)
+            except _MayPass as last:
+                told = last.told
+                if last.limit is None or not self._line.patient:
+                    raise told from None
+                self._line.refuse(last.limit.wait_s(nth))
+        assert told is not None
+        raise _more(told, f" {_REFUSALS} times in a row", told.retry_after_s)
+
+    def _tell(self, told: TransportError | None, seconds: float) -> None:
+        busy = told is not None and told.status is not None and told.status >= 500
+        why = f"{self.kind} is busy" if busy else f"{self.kind}'s rate limit"
+        logger.info("kind=%s host=%s waits=%.0f", self.kind, self._place, seconds)
+        if self._notify:
+            self._notify(f"waits {limits.span(seconds)}: {why}")
+
+    def _over_failures(self, make: Callable[[], httpx.Request], *, decode: bool) -> Reply:
+        """The answer, after as many tries as there are; each begins when it is its turn.
+
+        Raises:
+            _MayPass: the last try failed too, or there is a limit.
+        """
+        patient = self._line.patient
+        longest = 30.0 if patient else 10.0  # seconds between two tries
+        ends = time.monotonic() + self._attempts * (self._timeout_s + (longest if patient else 0))
         tried = 0
 
         def pause(error: Exception) -> bool | float:
             nonlocal tried
-            if not isinstance(error, _MayPass):
-                return False
             tried += 1
-            wait = min(10.0, 0.2 * 2 ** (tried - 1)) + random.uniform(0, 0.2)
-            wait = max(wait, error.told.retry_after_s or 0)
+            if not isinstance(error, _MayPass) or tried >= error.tries or (error.limit and patient):
+                return False
+            wait = min(longest, 0.2 * 2 ** (tried - 1)) * random.uniform(1, 1.5)
+            wait = max(wait, error.least_s)
             return wait if time.monotonic() + wait < ends else False
 
-        with _until(ends):
-            try:
-                for attempt in stamina.retry_context(on=pause, attempts=self._attempts, timeout=None):
-                    with attempt, _until(min(ends, time.monotonic() + self._timeout_s)):
-                        return self._once(method, path, params=params, body=body, form=form, headers=headers)
-            except _MayPass as last:
-                raise last.told from None
+        with wire.until(math.inf):
+            for attempt in stamina.retry_context(on=pause, attempts=self._attempts, timeout=None):
+                with attempt:
+                    request, queued = make(), time.monotonic()
+                    with self._line.turn():
+                        if self._line.closed.is_set():
+                            raise TransportError(self.kind, f"{self._place}: this client was closed")
+                        began = time.monotonic()
+                        ends += began - queued
+                        with wire.until(min(ends, began + self._timeout_s)):
+                            reply = self._once(request)
+                    if decode:
+                        _check_json(reply)
+                    return reply
         raise AssertionError("stamina leaves by returning or raising")
 
-    def _once(
+    def _request(
         self,
         method: str,
         path: str,
@@ -249,15 +313,17 @@ class Transport:
         params: Mapping[str, Any] | None,
         body: Any,
         form: Mapping[str, Any] | None,
-        headers: Mapping[str, str] | None,
-    ) -> Reply:
-        began = time.monotonic()
-        sent = self._sendable({**self._headers(), **(headers or {})})
+        headers: Mapping[str, str],
+    ) -> httpx.Request:
+        sent = self._sendable({**self._headers(), **headers})
         try:
-            request = self._client.build_request(method, path, params=params, json=body, data=form, headers=sent)
+            return self._client.build_request(method, path, params=params, json=body, data=form, headers=sent)
         except httpx.InvalidURL:
             shown = self._shown(path.partition("?")[0])
             raise ConfigError(f"{self.kind}: {shown!r} is no path on {self._place}") from None
+
+    def _once(self, request: httpx.Request) -> Reply:
+        began = time.monotonic()
         at = f"{self._place} {self._shown(request.url.path)}"
         status, content = 0, bytearray()
         try:
@@ -279,16 +345,22 @@ class Transport:
                 time.monotonic() - began,
             )  # fmt: skip
         if status >= 300:
-            told = TransportError(
-                self.kind,
-                f"{at} answered {_said(status)}{_points_to(answer)}",
-                status=status,
-                body=bytes(content[:65536]),
-                retry_after_s=_retry_after(answer.headers),
-            )
-            raise _MayPass(told) if status in _RETRIED else told
+            raise self._refusal(at, answer, bytes(content[:65536]))
+        self._line.heed(answer.headers)
         base = str(self._client.base_url)
         return Reply(status, dict(answer.headers), bytes(content), self.kind, at, str(request.url), base)
+
+    def _refusal(self, at: str, answer: httpx.Response, body: bytes) -> Exception:
+        """What to raise for a status of 300 and above."""
+        status, limit = answer.status_code, limits.limit(answer.status_code, answer.headers, body)
+        asked = limit.told_s if limit else None
+        words = _points_to(answer) if limit is None else "; a rate limit" if status in (400, 403) else ""
+        if asked and not self._line.patient:
+            words += f"; it asks to wait {limits.span(asked)}"
+        message = f"{at} answered {_said(status)}{words}"
+        told = TransportError(self.kind, message, status=status, body=body, retry_after_s=asked)
+        passes = status in _RETRIED or (limit and (self._line.patient or asked is not None))
+        return _MayPass(told, limit) if passes else told
 
     def _sendable(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in headers.items():
@@ -314,19 +386,31 @@ class Transport:
             return TransportError(self.kind, f"{what}; is the host's name right, and does it need a file in 'ca'?")
         if isinstance(cause, ssl.SSLError):
             return TransportError(self.kind, f"{at}: no TLS connection ({cause.reason}); does it speak https?")
+        if isinstance(error, httpcore.ProxyError):
+            return self._proxy_failure(at, str(cause))
         if isinstance(cause, socket.gaierror):
-            return self._may_pass(f"{at}: the name of the host is not known here")
+            whom = f"its proxy {self._proxy}" if self._proxy else "the host"
+            return self._may_pass(f"{at}: the name of {whom} is not known here")
+        if isinstance(error, httpcore.ConnectError) and self._proxy:
+            return self._may_pass(f"{at}: no connection to its proxy {self._proxy}; is it running?")
         if isinstance(error, httpcore.ConnectError):
             return self._may_pass(f"{at}: no connection; is it running, and is the address right?")
         if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
             return self._may_pass(f"{at}: the connection broke {'in the middle of' if status else 'before'} its answer")
         return TransportError(self.kind, f"{at}: {type(error).__name__}; is this the address of its API?")
 
+    def _proxy_failure(self, at: str, said: str) -> Exception:
+        """What to raise when the proxy makes no connection; what it said may hold anything, so only its status."""
+        status = int(said[:3]) if said[:3].isdecimal() else None
+        why = "wants other credentials" if status == 407 else f"refused ({_said(status) if status else 'SOCKS'})"
+        told = TransportError(self.kind, f"{at}: its proxy {self._proxy} {why}", status=status)
+        return _MayPass(told) if status in _RETRIED else told
+
     def _may_pass(self, message: str) -> Exception:
         return _MayPass(TransportError(self.kind, message))
 
     def _shown(self, text: str) -> str:
-        return _without(text, self._hidden)
+        return wire.without(text, self._hidden)
 
     def close(self) -> None:
         """Close its connections. It is also done when nothing refers to this client any more."""
@@ -334,164 +418,66 @@ class Transport:
 
 
 class _MayPass(Exception):  # a mark, not an error of its own
-    """Around a TransportError that another try may not meet."""
+    """Around a TransportError that another try may not meet; ``tries`` of it are enough."""
 
-    def __init__(self, told: TransportError) -> None:
+    def __init__(self, told: TransportError, limit: limits.Limit | None = None, tries: float = math.inf) -> None:
         super().__init__(str(told))
-        self.told = told
+        self.told, self.limit, self.tries = told, limit, tries
+        self.least_s = told.retry_after_s or 0
 
 
-class _Guard(httpx.BaseTransport):
-    """Lets out only what the client was made for, and ends each try at its deadline."""
-
-    def __init__(
-        self,
-        kind: str,
-        base: httpx.URL,
-        *,
-        writes: bool,
-        searches: tuple[str, ...],
-        context: ssl.SSLContext | None,
-        hidden: tuple[str, ...],
-    ) -> None:
-        path = base.path.rstrip("/")
-        self._hidden = hidden
-        self._kind, self._writes, self._origin = kind, writes, _origin(base)
-        self._searches = frozenset((path + search).encode() for search in searches)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=context,
-            max_connections=100,
-            max_keepalive_connections=20,
-            keepalive_expiry=5,
-            http2=context is not None,
-            network_backend=_Network(),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._check(request)
-        url = request.url
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        assert isinstance(request.stream, httpx.SyncByteStream)
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                target,
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
-
-    def _check(self, request: httpx.Request) -> None:
-        if _origin(request.url) != self._origin:
-            raise ReadOnlyError(f"{self._kind}: {request.url.host} is not the service this client was made for")
-        search = request.method == "POST" and request.url.raw_path.partition(b"?")[0] in self._searches
-        asks = request.method in ("GET", "HEAD") or search
-        if not self._writes and (not asks or not _OVERRIDES.isdisjoint(request.headers)):
-            path = _without(request.url.path, self._hidden)
-            raise ReadOnlyError(f"{self._kind}: {request.method} {path} would write; this client only reads")
-
-    def close(self) -> None:
-        self._pool.close()
+def _more(told: TransportError, words: str, retry_after_s: float | None) -> TransportError:
+    message = str(told).removeprefix(f"{told.kind}: ") + words
+    return TransportError(told.kind, message, status=told.status, body=told.body, retry_after_s=retry_after_s)
 
 
-class _Body(httpx.SyncByteStream):
-    """The bytes of an answer as they come."""
-
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._answer.iter_stream()
-
-    def close(self) -> None:
-        self._answer.close()
-
-
-class _Network(httpcore.SyncBackend):
-    """Connections on which nothing waits longer than the calling thread's try may still take.
-
-    A plain timeout starts anew with each byte, so a service that drips could hold a thread for ever.
-    """
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(super().connect_tcp(host, port, left, local_address, socket_options))
-
-
-class _Stream(httpcore.NetworkStream):
-    def __init__(self, real: httpcore.NetworkStream) -> None:
-        self._real = real
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._real.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._real.write(buffer, _left(timeout, httpcore.WriteTimeout))
-
-    def close(self) -> None:
-        self._real.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(timeout, httpcore.ConnectTimeout)
-        return _Stream(self._real.start_tls(ssl_context, server_hostname, left))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._real.get_extra_info(info)
-
-
-class _Quiet(logging.Filter):
-    """Keeps what libraries say about our calls out of every log: they write addresses and headers whole."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return _ends.get() is None
-
-
-for _name in _CHATTY.split():
-    logging.getLogger(_name).addFilter(_Quiet())
-
-
-@contextlib.contextmanager
-def _until(ends: float) -> Iterator[None]:
-    """The deadline of what this thread does inside."""
-    mark = _ends.set(ends)
+def _check_json(reply: Reply) -> None:
     try:
-        yield
-    finally:
-        _ends.reset(mark)
+        reply.json()
+    except TransportError as told:
+        raise _MayPass(told, tries=_NO_JSON) from None
 
 
-def _left(timeout: float | None, late: type[Exception]) -> float | None:
-    """Seconds that may still be waited; raises ``late`` when there are none."""
-    ends = _ends.get()
-    if ends is None:
-        return timeout
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise late
-    return left if timeout is None else min(left, timeout)
+def _close(client: httpx.Client, closed: threading.Event) -> None:
+    closed.set()
+    client.close()
 
 
 def secret(name: str, kind: str) -> str:
-    """The value of an environment variable that holds a secret, read at the moment of use, without its line end.
+    """A secret, read at the moment of use: an environment variable, else an entry of the system's keyring.
+
+    The keyring's entry is the one of service "feedback-workbench" with the variable's name as the user; it is looked
+    for when the package keyring is installed (the extra ``keyring``). A line end after the secret is dropped.
 
     Raises:
-        ConfigError: it is not set.
+        ConfigError: neither holds it.
     """
-    value = os.environ.get(name, "").strip("\r\n")
+    value = (os.environ.get(name) or _kept(name)).strip("\r\n")
     if not value:
-        raise ConfigError(f"{kind}: environment variable {name} is not set; it should hold the credentials")
+        raise ConfigError(
+            f"{kind}: environment variable {name} is not set; it should hold the credentials, or keep them in the "
+            f"system's keyring: keyring set {_KEYRING} {name}"
+        )
     return value
+
+
+def _kept(name: str) -> str:
+    """What the system's keyring holds; nothing when there is none that works here."""
+    try:
+        import keyring
+        import keyring.errors
+    except ImportError:  # also of a backend that its settings name
+        return ""
+    try:
+        return keyring.get_password(_KEYRING, name) or ""
+    except keyring.errors.KeyringError:
+        return ""
+
+
+def _check_number(kind: str, name: str, value: Any, wanted: str, *, least: float = 0, above: float = -1) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value < math.inf or value <= above:
+        raise ConfigError(f"{kind}: {name} = {value!r}: expected {wanted}")
 
 
 def _address(kind: str, text: str) -> httpx.URL:
@@ -508,28 +494,6 @@ def _address(kind: str, text: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ConfigError(f"{kind}: {shown} is no address; write one such as http://prometheus:9090")
     return url
-
-
-def _certificates(kind: str, url: httpx.URL, ca: str | None) -> ssl.SSLContext | None:
-    """Whom to trust; None without TLS, which saves the 20 ms that reading them takes."""
-    if url.scheme != "https":
-        return None
-    if ca is None:
-        return httpx.create_ssl_context()
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError):
-        raise ConfigError(f"{kind}: ca = {ca!r} is no file of certificates (PEM)") from None
-
-
-def _without(text: str, hidden: tuple[str, ...]) -> str:
-    for secret_text in filter(None, hidden):
-        text = text.replace(secret_text, "[token]")
-    return text
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
 
 
 def _said(status: int) -> str:
@@ -549,19 +513,3 @@ def _points_to(answer: httpx.Response) -> str:
     except httpx.InvalidURL:
         host = ""
     return f" and points to {host or 'nowhere'}; a redirect is not followed, write the address it should use"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: a number of them or an HTTP date, or when the limit of a rate starts anew."""
-    text = headers.get("retry-after") or headers.get("x-ratelimit-reset") or ""
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            at = email.utils.parsedate_to_datetime(text)
-            seconds = (at.replace(tzinfo=at.tzinfo or dt.UTC) - dt.datetime.now(dt.UTC)).total_seconds()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-    if seconds > 1e9:  # a moment, not a duration
-        seconds -= time.time()
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -25,7 +25,7 @@ import pytest
 import stamina
 from conftest import needed
 
-from feedback_lib import transport
+from feedback_lib import transport, wire
 from feedback_lib.errors import ConfigError, FeedbackError, ReadOnlyError, TransportError
 from feedback_lib.transport import Transport
 
@@ -552,7 +552,7 @@ def written():
     handler.setFormatter(Everything("%(name)s %(message)s"))
     here = threading.get_ident()
     handler.addFilter(lambda record: record.thread == here)  # not what the servers above write
-    names = [None, *transport._CHATTY.split(), "httpcore", "hpack", "h2"]
+    names = [None, *wire.CHATTY.split(), "httpcore", "hpack", "h2"]
     levels = [(logger := logging.getLogger(name), logger.level) for name in names]
     for logger, _ in levels:
         logger.setLevel(logging.DEBUG)
