@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedback_lib import plugins
-from feedback_lib.errors import SourceError
+from feedback_lib.errors import ConfigError, SourceError
 from feedback_lib.records import Item, Rejected
-from feedback_lib.sources.mbox import own_words
 
 END = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 LINE = b"From x Mon Mar  2 09:00:00 2026\n"
@@ -22,11 +21,12 @@ def mail(body=b"Hello", **headers):
     return LINE + b"\n".join(lines) + b"\n\n" + body + b"\n\n"
 
 
-def read(tmp_path, *mails):
+def read(tmp_path, *mails, **options):
     (tmp_path / "a.mbox").write_bytes(b"".join(mails))
-    source = plugins.build("sources", {"kind": "mbox", "path": str(tmp_path / "a.mbox")})
+    source = plugins.build("sources", {"kind": "mbox", "path": str(tmp_path / "a.mbox"), **options})
     found = list(source.fetch(None, END))
-    signals = [source.parse(item.payload) for item in found if isinstance(item, Item)]
+    items = [item for item in found if isinstance(item, Item)]
+    signals = [(source.reply if item.parent else source.parse)(item.payload) for item in items]
     return signals, [item for item in found if isinstance(item, Rejected)]
 
 
@@ -76,6 +76,26 @@ def test_messages_that_answer_each_other_in_a_circle_end(tmp_path):
         tmp_path, mail(Message_ID="<1@x>", In_Reply_To="<2@x>"), mail(Message_ID="<2@x>", In_Reply_To="<1@x>")
     )
     assert len(signals) == 2
+
+
+def test_what_the_team_answers_belongs_to_the_first_message_of_its_thread(tmp_path):
+    asked = mail(Message_ID="<1@x>", From="Jane <jane@example.net>")
+    answer = mail(b"Try 4.2.\n> Hi", Message_ID="<2@x>", In_Reply_To="<1@x>", Date="Mon, 02 Mar 2026 10:00:00 +0100")
+    again = mail(Message_ID="<3@x>", References="<1@x> <2@x>", From="jane@example.net", Date="3 Mar 2026 10:00 +0100")
+    solved = mail(Message_ID="<4@x>", References="<1@x> <2@x> <3@x>", From="Sam@Help.example.org")
+    news = mail(b"We have news.", Message_ID="<5@x>", From="news@example.org")
+    (first, reply, later), _ = read(tmp_path, asked, answer, again, news, team=["example.org"])
+    assert reply.parent == first.native_id
+    assert (reply.body, reply.team, reply.author) == ("Try 4.2.", True, "jane@example.org")
+    assert later.labels == first.labels
+    (_, by_address, _), _ = read(tmp_path, asked, again, solved, team=["sam@help.example.org"])
+    assert (by_address.team, by_address.parent) == (True, first.native_id)
+
+
+@pytest.mark.parametrize("entry", ["support", "a@b@c.org", "", 3])
+def test_a_team_is_addresses_and_domains(tmp_path, entry):
+    with pytest.raises(ConfigError, match=r"sources mbox: team = .*: expected an address or a domain"):
+        plugins.build("sources", {"kind": "mbox", "path": "a.mbox", "team": [entry]})
 
 
 @pytest.mark.parametrize(
@@ -134,26 +154,6 @@ def test_the_plain_part_wins_and_attachments_are_left_out(tmp_path):
     )
     ((signal,), _) = read(tmp_path, mail(parts, Content_Type='multipart/mixed; boundary="B"'))
     assert signal.body == "plain"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Mine.\n\nOn Mon, 2 Mar 2026 at 09:00, Sam\n<sam@x.org> wrote:\n> old\n> older", "Mine."),
-        ("Am 02.03.2026 schrieb Sam:\n> alt\n\nStimmt nicht.", "Stimmt nicht."),
-        ("> one\nYes.\n> two\nNo.", "Yes.\n\nNo."),
-        ("Mine.\n-- \nJane Doe\n+49 30 5550 1234", "Mine."),
-        ("Mine.\n\n-----Original Message-----\nFrom: Sam\n\nold", "Mine."),
-        ("Mine.\n\nFrom: Sam\nSent: Monday\nTo: Jane\nSubject: x\n\nold", "Mine."),
-        ("Mine.\n\nSent from my phone", "Mine."),
-        (
-            "a > b is fine\n\nOn Monday I wrote a test:\nit passed",
-            "a > b is fine\n\nOn Monday I wrote a test:\nit passed",
-        ),
-    ],
-)
-def test_only_the_senders_own_words_are_kept(text, expected):
-    assert own_words(text) == expected
 
 
 def test_a_body_line_that_begins_with_from_does_not_split_the_message(tmp_path):
