@@ -26,6 +26,7 @@ import stamina
 _RESET = re.compile(r"(?:x-)?rate-?limit-(?:.+-)?reset(?:-after)?")
 _WORDS = re.compile(rb"rate limit|abuse detection", re.IGNORECASE)
 _BUSY = frozenset((500, 502, 503, 504))
+_ON_THE_WAY_S = 0.5  # the last request may have been longer on its way than the next one will be
 
 _lock = threading.Lock()
 _skipped = 0.0  # seconds that tests did not wait
@@ -172,7 +173,7 @@ class Host:
             sent = self._sent.setdefault(per_minute, collections.deque(maxlen=many))
             at = now()
             if len(sent) == many:
-                at = max(at, sent[0] + 60 * many / per_minute)
+                at = max(at, sent[0] + 60 * many / per_minute + _ON_THE_WAY_S)
             sent.append(at)
         return at
 
