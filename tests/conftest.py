@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = Path(os.environ.get("FEEDBACK_REFERENCE_DATA") or ROOT / "../shared/reference").resolve()
 
 collect_ignore = ["data"]
+pytest.register_assert_rewrite("feedback_lib.testing")
 
 if sys.dont_write_bytecode:
     # where Python is told to keep no bytecode (many containers), every process a test starts would compile all its

@@ -1,0 +1,327 @@
+"""What sources of live services share: their options, one client, and walks that lose nothing.
+
+A service is read oldest change first. After each page the next one is asked for from the last time seen, not by its
+number, because items that change during a walk move between numbered pages. What that reads twice is known by its id.
+"""
+
+from __future__ import annotations
+
+import abc
+import concurrent.futures
+import dataclasses
+import datetime as dt
+import functools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from feedback_lib import config
+from feedback_lib.errors import ConfigError, SourceError, TransportError
+from feedback_lib.records import Checkpoint, Item, Rejected, real_time
+from feedback_lib.transport import Transport, secret
+
+logger = logging.getLogger(__name__)
+Found = Item | Rejected | Checkpoint
+Row = Mapping[str, Any]
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+_EXPIRED = (400, 404, 410, 422)  # what services answer to a cursor they no longer know
+T = TypeVar("T")
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Page:
+    """What one request gave.
+
+    ``next`` asks for what follows it (a page's number, a cursor); None when it is the last. ``resume`` is a cursor that
+    the service honours in later runs too, so that it is kept.
+    """
+
+    rows: Sequence[Row]
+    next: Any = None
+    resume: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Service(abc.ABC):
+    """A source read over HTTP. A subclass says where, with which headers, and which streams of rows there are.
+
+    Options:
+        name: what it is called instead of its address.
+        token_env: environment variable, or entry of the system's keyring, that holds the token.
+        start: the first day to read; everything when left out.
+        timeout_s: seconds one answer may take.
+        patience_s: seconds in all that limits of the service may make a run wait.
+        ca: file of certificates to trust instead of the system's.
+        proxy: address of a proxy instead of that of the environment.
+    """
+
+    name: str = ""
+    token_env: str = ""
+    start: str = ""
+    timeout_s: float = 30
+    patience_s: float = 900
+    ca: str = ""
+    proxy: str = ""
+
+    kind: ClassVar[str]  # set by plugins.register
+    lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=1)  # how late the service may show a change
+    per_minute: ClassVar[float | None] = None  # requests it allows
+    searches: ClassVar[tuple[str, ...]] = ()  # paths asked by POST
+
+    def __post_init__(self) -> None:
+        _ = self._first  # a wrong day or address is said now, not at the first request
+        _ = self.client
+
+    @property
+    @abc.abstractmethod
+    def origin(self) -> str:
+        """Which instance of the kind this is; the option ``name`` when there is one."""
+
+    @property
+    @abc.abstractmethod
+    def address(self) -> str:
+        """Where the service's paths start."""
+
+    @abc.abstractmethod
+    def headers(self) -> Mapping[str, str]:
+        """Sent with each request; called for each, so that the token is read when it is used."""
+
+    @abc.abstractmethod
+    def streams(self, walk: Walk) -> Iterator[Found]:
+        """Yield what the service has, stream by stream, through ``walk``."""
+
+    @functools.cached_property
+    def client(self) -> Transport:
+        """The one client of this source; it only reads."""
+        return Transport(
+            self.kind,
+            self.address,
+            headers=self.headers,
+            searches=self.searches,
+            timeout_s=self.timeout_s,
+            attempts=8,
+            ca=self.ca or None,
+            proxy=self.proxy or None,
+            patience_s=self.patience_s,
+            per_minute=self.per_minute,
+            notify=logger.warning,
+        )
+
+    def token(self) -> str:
+        """The token, read now. Raises ConfigError when there is none."""
+        return secret(self.token_env, self.kind)
+
+    @functools.cached_property
+    def _first(self) -> dt.datetime | None:
+        try:
+            return config.parse_time(self.start) if self.start else None
+        except ConfigError as problem:
+            raise ConfigError(f"sources {self.kind}: start = {problem}") from None
+
+    def fetch(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None
+    ) -> Iterator[Found]:
+        """Yield what changed in ``[since, until)``, each stream oldest first, with a `Checkpoint` after each page.
+
+        ``since`` None goes on at ``cursor``, moved back by what the service may show late; without a cursor it starts
+        at the option ``start``, or at the beginning.
+
+        Raises:
+            SourceError: a request failed for good; it says what is missing.
+        """
+        walk = Walk(self, since or (None if cursor else self._first), until, cursor or {})
+        try:
+            yield from self.streams(walk)
+        except TransportError as problem:
+            raise SourceError(self.kind, self.origin, walk.told(self._words(problem))) from None
+        except ConfigError as problem:  # no token: the other sources can still be read
+            raise SourceError(self.kind, self.origin, self._words(problem)) from None
+
+    def _words(self, problem: Exception) -> str:
+        return str(problem).removeprefix(f"{self.kind}: ")
+
+    def check(self) -> str:
+        """Make one cheap call and say what is there.
+
+        Raises:
+            SourceError: what is wrong, and what to do.
+        """
+        try:
+            return self.look()
+        except (TransportError, ConfigError) as problem:
+            raise SourceError(self.kind, self.origin, self._words(problem)) from None
+        except MALFORMED as problem:
+            message = f"{self.address} gave an answer of another shape ({type(problem).__name__}); is it this service?"
+            raise SourceError(self.kind, self.origin, message) from None
+
+    @abc.abstractmethod
+    def look(self) -> str:
+        """The call of `check`, and its answer in a line."""
+
+    def each(self, ask: Callable[[T], S], rows: Iterable[T]) -> list[S]:
+        """What ``ask`` gives for each row, several requests at a time, in the order of the rows."""
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            return list(pool.map(ask, rows))
+
+
+class Walk:
+    """One reading of a service: where each stream starts, where it stands, and what was seen."""
+
+    def __init__(
+        self, service: Service, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any]
+    ) -> None:
+        self.service, self.since, self.until = service, since, until
+        self.cursor: dict[str, Any] = dict(cursor)  # by stream, JSON-like
+        self.newest: dt.datetime | None = None  # of all streams
+        self.stream = ""
+        marks = [instant(mark["at"]) for mark in self.cursor.values() if mark.get("at")]
+        if marks:
+            self.newest = max(marks)
+
+    def begin(self, stream: str) -> dt.datetime | None:
+        """Where to start reading a stream: the lag before its mark, or ``since``; None for its beginning."""
+        self.stream = stream
+        mark = self.mark(stream).get("at")
+        return instant(mark) - self.service.lag if mark else self.since
+
+    def mark(self, stream: str) -> Mapping[str, Any]:
+        """What was kept of a stream by its last checkpoint."""
+        return self.cursor.get(stream) or {}
+
+    def checkpoint(self, stream: str, at: dt.datetime | None, **more: Any) -> Checkpoint:
+        """Keep that a stream was read up to ``at``, and what else its next reading needs."""
+        mark = dict(self.mark(stream))
+        if at is not None:
+            before = mark.get("at")
+            mark["at"] = max(at, instant(before)).isoformat() if before else at.isoformat()
+            self.newest = max(at, self.newest) if self.newest else at
+        self.cursor = {**self.cursor, stream: {**mark, **more}}
+        return Checkpoint(self.cursor, self.newest)
+
+    def told(self, problem: str) -> str:
+        """A problem with what is missing because of it."""
+        mark = self.mark(self.stream).get("at")
+        missing = f"its {self.stream} from {mark[:16].replace('T', ' ')} UTC on" if mark else f"its {self.stream}"
+        stop = "" if problem.endswith((".", "?", "!")) else "."
+        return f"{problem}{stop} Not read: {missing}; the next run goes on there"
+
+    def pages(
+        self,
+        stream: str,
+        ask: Callable[[dt.datetime | None, Any], Page],
+        read: Callable[[Row], Iterable[Item | Rejected]],
+        *,
+        at: Callable[[Row], dt.datetime],
+        key: Callable[[Row], Any] = lambda row: row["id"],
+        anchored: bool = True,
+    ) -> Iterator[Found]:
+        """Yield a stream page by page, each followed by a checkpoint.
+
+        Args:
+            stream: its name, in the cursor and in messages.
+            ask: (from when on, inclusive; ``Page.next`` of the page before or None) to a page, oldest change first.
+            read: a row to what it holds: nothing, an item, an item and its replies.
+            at: the service's own ordering field of a row.
+            key: what tells rows apart.
+            anchored: ask for the next page from the last time seen on; ``Page.next`` is followed only where more rows
+                than a page share one time. Without, ``Page.next`` alone leads on.
+
+        Raises:
+            TransportError: a request failed for good.
+        """
+        lower = anchor = newest = self.begin(stream)
+        following = self.mark(stream).get("next")
+        seen: set[tuple[dt.datetime, Any]] = set()  # of the times we stand at: the next page begins with them
+        followed: set[str] = set()
+        again = verified = False
+        expired = 0
+        while True:
+            try:
+                page = self._page(ask, anchor if anchored else newest, following)
+            except TransportError as problem:
+                if following is None or problem.status not in _EXPIRED or expired > 2:
+                    raise
+                following, expired = None, expired + 1  # a cursor is no more; what it stood for is asked for by time
+                followed.clear()
+                continue
+            rows, odd, over = self._timed(page.rows, at)
+            keys = {(when, key(row)) for when, row in rows}
+            if anchored and seen and following is None and not again and seen.isdisjoint(keys):
+                again = True  # what we had is not there: it has just changed, or a page was left out
+                continue
+            again = False
+            yield from odd
+            for when, row in rows:
+                if (lower is None or when >= lower) and (when, key(row)) not in seen:
+                    yield from self._read(read, row)
+                    newest = when if newest is None or when > newest else newest
+            seen |= keys
+            yield self.checkpoint(stream, newest, **({"next": page.resume} if page.resume else {}))
+            moved, ended = newest != anchor, over or page.next is None
+            if anchored and following is not None and (moved or ended) and not verified:
+                # rows of one time were walked by number; if one of them changed meanwhile, the others moved up
+                following, verified = None, True
+                followed.clear()
+            elif ended:
+                return
+            elif anchored and moved:
+                anchor, following, verified = newest, None, False
+                seen = {(when, which) for when, which in seen if when == newest}
+                followed.clear()
+            else:
+                following = page.next
+                if repr(following) in followed:
+                    raise TransportError(self.service.kind, f"{self.service.address} sent the same page twice")
+                followed.add(repr(following))
+
+    def _page(self, ask: Callable[[dt.datetime | None, Any], Page], start: dt.datetime | None, following: Any) -> Page:
+        try:
+            return ask(start, following)
+        except MALFORMED as problem:
+            words = f"{self.service.address} gave a page of another shape ({type(problem).__name__})"
+            raise TransportError(self.service.kind, words) from None
+
+    def _timed(
+        self, rows: Sequence[Row], at: Callable[[Row], dt.datetime]
+    ) -> tuple[list[tuple[dt.datetime, Row]], list[Rejected], bool]:
+        """The rows before ``until`` with their times, those without a time, and whether there are later ones."""
+        timed, odd, over = [], [], False
+        for row in rows:
+            try:
+                when = at(row)
+            except MALFORMED as problem:
+                odd.append(Rejected(self._where(row), f"has no time that can be read ({problem})"))
+                continue
+            if when < self.until:
+                timed.append((when, row))
+            else:
+                over = True
+        return timed, odd, over
+
+    def _read(self, read: Callable[[Row], Iterable[Item | Rejected]], row: Row) -> Iterable[Item | Rejected]:
+        try:
+            return list(read(row))
+        except MALFORMED as problem:
+            return [Rejected(self._where(row), f"was not understood ({type(problem).__name__}: {problem})")]
+
+    def _where(self, row: Any) -> str:
+        known = str(row.get("id") or row.get("key") or "?") if isinstance(row, Mapping) else "?"
+        return f"{self.service.origin} {self.stream} {known}"
+
+
+def instant(value: Any) -> dt.datetime:
+    """A time as services write it, aware, in UTC: ISO 8601 (without a zone it is UTC), or seconds since 1970.
+
+    Raises:
+        ValueError: it is none, or outside the years 1970 to 2199.
+
+    >>> instant("2026-11-16T07:00:00.000+0100").isoformat(), instant(1763280000).isoformat()
+    ('2026-11-16T06:00:00+00:00', '2025-11-16T08:00:00+00:00')
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return real_time(dt.datetime.fromtimestamp(value, dt.UTC))
+    if not isinstance(value, str):
+        raise ValueError(f"is no time: {type(value).__name__}")
+    at = dt.datetime.fromisoformat(value)
+    return real_time(at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC))
