@@ -1,14 +1,17 @@
 """Calls over HTTP against real servers on loopback that misbehave, and a search for secrets in all that is written."""
 
+import base64
 import concurrent.futures
 import contextlib
 import datetime as dt
 import email.utils
 import gc
 import gzip
+import importlib.util
 import io
 import json
 import logging
+import math
 import re
 import socket
 import ssl
@@ -25,12 +28,13 @@ import pytest
 import stamina
 from conftest import needed
 
-from feedback_lib import transport, wire
+from feedback_lib import limits, transport, wire
 from feedback_lib.errors import ConfigError, FeedbackError, ReadOnlyError, TransportError
-from feedback_lib.transport import Transport
+from feedback_lib.transport import Reply, Transport
 
 KEY = "planted-key-7f3a9c"
 FINE = b'{"fine": true}'
+SECONDARY = b'{"message": "You have exceeded a secondary rate limit."}'
 
 
 def said(status, body=b"", *, length=None, **headers):
@@ -329,9 +333,13 @@ def test_a_failure_that_stays_is_raised_with_its_status_after_as_many_tries(serv
     assert (caught.value.status, caught.value.body, len(there.requests)) == (status, b"why", tries)
 
 
-def test_a_cut_answer_is_asked_for_again(service, client, no_pauses):
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [said(200, b'{"fine"', length=14), CHUNKED + b"7\r\n" + FINE[:7], CHUNKED])
+def test_a_cut_answer_is_asked_for_again(service, client, no_pauses, start):
     def cut(link, _):
-        link.sendall(said(200, b'{"fine"', length=14))
+        link.sendall(start)
 
     there = service(cut, said(200, FINE))
     assert client(there.url).get("/").json() == {"fine": True}
@@ -420,6 +428,369 @@ def test_all_tries_together_end_in_time(service, client):
     assert 2 <= len(there.requests) <= 3
 
 
+# limits, with a clock that tests move (see limits.wait_until)
+
+
+@pytest.fixture
+def clock():
+    """Nothing is slept; called, it says how many seconds would have been."""
+    with stamina.set_testing(True, attempts=8, cap=True):
+        began = limits.now()
+        yield lambda: limits.now() - began
+
+
+def patient(client, there, **options):
+    return client(there.url, **{"patience_s": 3600} | options)
+
+
+def test_a_limit_is_waited_for_told_and_counts_as_no_try(service, client, clock):
+    there, lines = service(said(429, Retry_After=43), said(403, SECONDARY), said(529), said(200, FINE)), []
+    reader = patient(client, there, attempts=1, notify=lines.append)
+    assert reader.ask("/x", {"key": KEY}).json() == {"fine": True}
+    assert 43 + 120 + 4 <= clock() < 43 + 120 + 4 + 4
+    assert lines == ["waits 43 s: probe's rate limit", "waits 2 min: probe's rate limit", "waits 4 s: probe is busy"]
+    assert len(there.requests) == 4
+
+
+def test_failures_in_a_row_are_survived_by_as_many_tries_as_there_are(service, client, clock):
+    there = service(*[said(status) for status in (500, 502, 500, 504, 503, 500)], said(200, FINE))
+    assert patient(client, there, attempts=8).ask("/").json() == {"fine": True}
+    with pytest.raises(TransportError, match=r"500 Internal Server Error$"):
+        patient(client, service(said(500)), attempts=6).ask("/")
+    assert clock() < 1, "and are no limit"
+
+
+def test_a_limit_longer_than_patience_is_an_error_that_says_how_long_and_holds_until_it_is_over(service, client, clock):
+    there = service(said(429, b"why", Retry_After=2800), said(200, FINE))
+    reader = patient(client, there, patience_s=600)
+    with pytest.raises(TransportError) as caught:
+        reader.get("/x")
+    asks = "it asks to wait 47 min, more than patience_s leaves"
+    assert str(caught.value) == f"probe: 127.0.0.1:{there.port} /x answered 429 Too Many Requests: {asks}"
+    assert caught.value.retry_after_s == pytest.approx(2800, abs=1)
+    assert (caught.value.status, caught.value.body) == (429, b"why")
+    with pytest.raises(TransportError, match=f"127.0.0.1:{there.port}: {asks}"):
+        reader.get("/y")
+    assert len(there.requests) == 1
+    limits.wait_until(limits.now() + 2801, threading.Event())
+    assert reader.get("/y").json() == {"fine": True}
+
+
+def test_patience_is_for_the_life_of_a_client(service, client, clock):
+    reader = patient(
+        client, service(said(429, Retry_After=40), said(200, FINE), said(429, Retry_After=40)), patience_s=60
+    )
+    reader.get("/")
+    with pytest.raises(TransportError, match="asks to wait 40 s, more than patience_s leaves"):
+        reader.get("/")
+
+
+def test_a_service_that_always_says_at_once_is_not_asked_for_ever(service, client, clock):
+    there = service(said(429, Retry_After=0))
+    with pytest.raises(TransportError, match="answered 429 Too Many Requests 20 times in a row"):
+        patient(client, there).get("/")
+    assert len(there.requests) == 20
+
+
+def test_linears_limit_is_a_status_400_with_a_code(service, client, clock):
+    body = b'{"errors": [{"extensions": {"code": "RATELIMITED"}}]}'
+    told = {"X_RateLimit_Complexity_Remaining": 0, "X_RateLimit_Complexity_Reset": int(time.time() * 1000) + 90_000}
+    there = service(said(400, body, **told), said(200, FINE))
+    assert patient(client, there, searches=("/graphql",)).ask("/graphql", body={"query": "{}"}).json()
+    assert 85 < clock() < 92
+    with pytest.raises(TransportError, match="400 Bad Request; a rate limit; it asks to wait 90 s"):
+        client(service(said(400, body, **told)).url).get("/")
+
+
+def test_after_the_last_request_of_a_budget_the_next_one_waits_first(service, client, clock):
+    last = said(200, FINE, X_RateLimit_Remaining=0, X_RateLimit_Reset=int(time.time()) + 100)
+    there = service(last, said(200, FINE))
+    reader = patient(client, there)
+    reader.get("/")
+    assert clock() < 1
+    reader.get("/")
+    assert 95 < clock() < 102
+    for impatient in (client(service(last).url), patient(client, service(last), patience_s=50)):
+        for _ in range(2):
+            impatient.get("/")
+    assert clock() < 102, "nobody refused them"
+
+
+def test_a_budget_is_shared_by_the_clients_of_a_host(service, client, clock):
+    there = service(said(200, FINE))
+    one, two, other = (client(there.url, per_minute=many) for many in (10, 10, 1000))
+    for _ in range(12):
+        one.get("/")
+        two.get("/")
+        other.get("/")
+    assert 120 <= clock() < 122
+
+
+def test_no_more_requests_are_under_way_at_a_host_than_the_clients_allow(service, client):
+    both, under_way, most = threading.Barrier(2, timeout=5), [], []
+
+    def answer(*_):
+        under_way.append(1)
+        most.append(len(under_way))
+        both.wait()
+        under_way.pop()
+        return said(200, FINE)
+
+    there = service(answer)
+    readers = [client(there.url, concurrent=2) for _ in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        assert len(list(pool.map(lambda n: readers[n % 3].get("/"), range(12)))) == 12
+    assert max(most) == 2
+
+
+def test_waiting_for_a_turn_is_no_part_of_a_tries_time(service, client):
+    def late(*_):
+        threading.Event().wait(0.15)
+        return said(200, FINE)
+
+    reader = client(service(late).url, concurrent=1, timeout_s=0.3, attempts=1)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(lambda _: reader.get("/"), range(4)))) == 4
+
+
+def test_closing_a_client_ends_what_waits(service, client):
+    waiting = threading.Event()
+    there = service(said(429, Retry_After=3000))
+    reader = patient(client, there, notify=lambda _: waiting.set())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(reader.get, "/")
+        assert waiting.wait(5)
+        reader.close()
+        with pytest.raises(TransportError, match="this client was closed"):
+            answer.result(5)
+    assert len(there.requests) == 1
+
+
+# JSON and links
+
+
+@pytest.mark.parametrize("page", [b"<html>Bad gateway</html>", FINE + b"<html>", b""])
+def test_what_is_not_json_is_asked_for_again_a_few_times(service, client, clock, page):
+    there = service(said(200, page, Content_Type="text/html"), said(200, page), said(200, FINE))
+    reply = client(there.url, attempts=8).ask("/")
+    assert reply.json() is reply.json()
+    assert reply.json() == {"fine": True}
+    there = service(said(200, page, Content_Type="text/html"))
+    with pytest.raises(TransportError, match=r"/x: the answer is not JSON \(text/html\)"):
+        client(there.url, attempts=8).ask("/x")
+    assert len(there.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "read"), [(b'{"a": Infinity}', {"a": math.inf}), (b"\xef\xbb\xbf[]", []), (b'"\\ud83d"', "\ud83d")]
+)
+def test_json_that_only_the_standard_library_reads_is_read(service, client, body, read):
+    assert client(service(said(200, body)).url).ask("/").json() == read
+
+
+def test_asking_with_a_body_or_a_form_is_a_search(service, client):
+    there = service(said(200, FINE))
+    reader = client(there.url, searches=("/search",))
+    reader.ask("/search", {"a": 1}, body={})
+    reader.ask("/search", form={"q": "x"})
+    assert there.requests[0].startswith(b"POST /search?a=1 ")
+    assert [request[-3:] for request in there.requests] == [b"\n{}", b"q=x"]
+    with pytest.raises(ReadOnlyError):
+        reader.ask("/other", body={})
+
+
+def test_a_next_link_is_followed_below_the_clients_address(service, client):
+    links = '<{}/api/v4/issues?page=1>; rel="first", <{}/api/v4/issues?page=3&q=a%2Fb>; rel="next"'
+    there = service(lambda *_: said(200, FINE, Link=links.replace("{}", there.url)), said(200, FINE))
+    reader = client(f"{there.url}/api/v4")
+    path = reader.ask("/issues", {"page": 2}).link()
+    assert path == "/issues?page=3&q=a%2Fb"
+    last = reader.ask(path)
+    assert there.requests[1].startswith(b"GET /api/v4/issues?page=3&q=a%2Fb ")
+    assert last.link() is last.link("prev") is None
+    assert Reply(200, {}, b"", "probe").link() is None
+
+
+@pytest.mark.parametrize(
+    ("link", "path"),
+    [
+        ("<?page=2>; rel=next", "/issues?page=2"),
+        ('</api/others>; rel="last Next"', "/others"),
+        ("<https://127.0.0.1/api/x>; rel=next", None),
+        (f"<http://evil.example/api/{KEY}>; rel=next", None),
+        (f"<http://{KEY}@127.0.0.1:PORT/api/x>; rel=next", None),
+        ("<//evil.example/api/x>; rel=next", None),
+        ("</admin>; rel=next", None),
+        ("</api/../admin>; rel=next", None),
+        ("<http://[/>; rel=next", None),
+    ],
+)
+def test_a_link_that_leads_elsewhere_is_an_error(service, client, link, path):
+    there = service(lambda *_: said(200, FINE, Link=link.replace("PORT", str(there.port))))
+    reply = client(f"{there.url}/api").get("/issues")
+    if path:
+        assert reply.link() == path
+    else:
+        with pytest.raises(TransportError, match="/api/issues: its link rel=next ") as caught:
+            reply.link()
+        assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+# proxies
+
+
+class Proxy(Service):
+    """A proxy that lets a request with the right credentials through, and answers the others 407."""
+
+    def __init__(self, *answers, credentials=f"me:{KEY}", **options):
+        self._asks = f"proxy-authorization: basic {base64.b64encode(credentials.encode()).decode()}".lower().encode()
+        super().__init__(*answers or (self._pass,), **options)
+
+    def _pass(self, link, request):
+        method, target, _ = request.split(b" ", 2)
+        if self._asks not in request.lower():
+            return said(407, KEY.encode(), Proxy_Authenticate=f"Basic realm={KEY}")
+        if method != b"CONNECT":
+            return said(200, target)
+        name, _, port = target.decode().partition(":")
+        with socket.create_connection((name, int(port)), 5) as other:
+            link.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=pump, args=(other, link), daemon=True)
+            back.start()
+            pump(link, other)
+            back.join(5)
+        return None
+
+
+def pump(one, other):
+    with contextlib.suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+    for end in (one, other):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy():
+    with contextlib.ExitStack() as stack:
+
+        def start(*answers, **options):
+            made = Proxy(*answers, **options)
+            stack.callback(made.close)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{name}_proxy", raising=False)
+        monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
+    return monkeypatch
+
+
+def test_a_request_with_tls_goes_through_a_tunnel_of_the_proxy(service, client, certificate, proxy):
+    there, between = service(said(200, FINE), context=tls(certificate)), proxy()
+    address = f"http://me:{KEY}@127.0.0.1:{between.port}"
+    reader = client(f"https://localhost:{there.port}", ca=f"{certificate}.crt", proxy=address, headers={"X-Key": "k"})
+    assert reader.ask("/x").json() == {"fine": True}
+    assert between.requests[0].startswith(f"CONNECT localhost:{there.port} ".encode())
+    assert b"X-Key" not in between.requests[0]
+    assert b"X-Key: k" in there.requests[0]
+    assert b"roxy" not in there.requests[0]
+
+
+def test_a_request_without_tls_is_forwarded_by_the_proxy_that_the_environment_names(client, proxy, no_proxies):
+    between = proxy(credentials="me:né/")
+    no_proxies.setenv("HTTP_PROXY", f"http://me:n%C3%A9%2F@127.0.0.1:{between.port}")
+    assert client("http://service.example/base").get("/x").content == b"http://service.example/base/x"
+
+
+def test_this_machine_is_reached_directly_unless_the_option_says_otherwise(service, client, proxy, no_proxies):
+    there, between = service(said(200, FINE)), proxy()
+    address = f"http://me:{KEY}@127.0.0.1:{between.port}"
+    no_proxies.setenv("ALL_PROXY", address)
+    assert client(there.url).get("/").json() == {"fine": True}
+    assert between.requests == []
+    assert client(there.url, proxy=address).get("/").content == f"{there.url}/".encode()
+    assert len(there.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "goes"),
+    [
+        ("http://service.example", {}, False),
+        ("http://service.example", {"HTTP_PROXY": "proxy.example:3128"}, True),
+        ("https://service.example", {"HTTP_PROXY": "http://proxy.example"}, False),
+        ("https://service.example", {"HTTPS_PROXY": "http://proxy.example"}, True),
+        ("https://service.example", {"all_proxy": "http://proxy.example"}, True),
+        *(
+            (address, {"ALL_PROXY": "http://proxy.example", "NO_PROXY": entry}, False)
+            for address, entry in [
+                ("http://service.example", "service.example"),
+                ("http://api.service.example", "other.example, .service.example"),
+                ("http://service.example", "*"),
+                ("http://service.example:81", "service.example:81"),
+                ("http://10.1.2.3:80", "10.0.0.0/8"),
+                ("http://[fd00::1]", "fd00::/8"),
+                ("http://10.1.2.3", "10.1.2.3"),
+            ]
+        ),
+        ("http://myservice.example", {"ALL_PROXY": "http://proxy.example", "NO_PROXY": "service.example"}, True),
+        ("http://11.1.2.3", {"ALL_PROXY": "http://proxy.example", "NO_PROXY": "10.0.0.0/8, x"}, True),
+        *(
+            (f"http://{name}", {"ALL_PROXY": "http://proxy.example"}, False)
+            for name in ("localhost:1", "127.0.0.9", "[::1]:80")
+        ),
+    ],
+)
+def test_the_usual_variables_say_what_goes_through_a_proxy(no_proxies, address, environment, goes):
+    for name, value in environment.items():
+        no_proxies.setenv(name, value)
+    assert (wire.proxy("probe", httpx.URL(address), None, None) is not None) == goes
+
+
+@pytest.mark.parametrize("address", [f"ftp://me:{KEY}@x", f"http://me:{KEY}@", f"http://{KEY}@[::1", 5, "http://"])
+def test_a_proxy_that_is_no_address_is_a_configuration_error_without_its_password(address):
+    with pytest.raises(ConfigError, match="proxy is no address") as caught:
+        Transport("probe", "http://127.0.0.1", proxy=address)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("socksio") is not None, reason="the package for SOCKS is installed")
+def test_a_proxy_that_needs_a_package_names_it(no_proxies):
+    no_proxies.setenv("ALL_PROXY", f"socks5://me:{KEY}@127.0.0.1:1080")
+    with pytest.raises(ConfigError, match=r"the environment names speaks SOCKS.*pip install 'httpx\[socks\]'$"):
+        Transport("probe", "https://service.example")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "tries"),
+    [
+        (None, "its proxy 127.0.0.1:PORT wants other credentials$", 1),
+        (said(503), r"its proxy 127.0.0.1:PORT refused \(503 Service Unavailable\)$", 3),
+        (said(599), r"its proxy 127.0.0.1:PORT refused \(599\)$", 1),
+        (lambda *_: None, "the connection broke before its answer", 3),
+    ],
+)
+def test_a_proxy_that_makes_no_tunnel_is_told_from_the_service(client, proxy, no_pauses, answer, words, tries):
+    between = proxy(*filter(None, [answer]))
+    reader = client("https://service.example", proxy=f"http://other:{KEY}x@127.0.0.1:{between.port}")
+    with pytest.raises(TransportError, match=words.replace("PORT", str(between.port))) as caught:
+        reader.get("/")
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+    assert len(between.requests) == tries
+
+
+def test_a_proxy_that_does_not_run_is_told_from_the_service(client, no_pauses):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(TransportError, match=f"no connection to its proxy 127.0.0.1:{port}; is it running"):
+        client("https://service.example", proxy=f"http://127.0.0.1:{port}").get("/")
+
+
 # connections
 
 
@@ -500,6 +871,20 @@ def test_an_address_that_cannot_be_used_or_holds_a_secret_is_a_configuration_err
 def test_a_timeout_that_is_no_time_is_a_configuration_error(seconds):
     with pytest.raises(ConfigError, match="timeout_s"):
         Transport("probe", "http://127.0.0.1", timeout_s=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("patience_s", [-1, "10", None, True, math.nan, math.inf]),
+        ("per_minute", [0, -1, "10", True, math.nan, math.inf]),
+        ("concurrent", [0, 0.5, "8", None, True, math.inf]),
+    ],
+)
+def test_a_number_that_cannot_be_used_is_a_configuration_error(name, values):
+    for value in values:
+        with pytest.raises(ConfigError, match=f"{name} = .*: expected"):
+            Transport("probe", "http://127.0.0.1", **{name: value})
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -593,7 +978,9 @@ def http2(certificate):
     thread.join(5)
 
 
-def test_no_secret_is_written_whatever_happens(service, client, certificate, http2, written, monkeypatch, no_pauses):
+def test_no_secret_is_written_whatever_happens(
+    service, client, proxy, certificate, http2, written, monkeypatch, no_pauses
+):
     monkeypatch.setenv("PROBE_KEY", KEY)
     headers = {"Authorization": f"Bearer {KEY}", "X-Key": KEY}
     plain = [
@@ -601,6 +988,9 @@ def test_no_secret_is_written_whatever_happens(service, client, certificate, htt
         service(said(302, Location=f"http://localhost/{KEY}?{KEY}")),
         service(said(401, KEY.encode(), WWW_Authenticate=KEY)),
         service(said(500, KEY.encode())),
+        service(said(429, KEY.encode(), Retry_After=9, RateLimit_Policy=KEY)),
+        service(said(403, SECONDARY + KEY.encode(), Retry_After=KEY)),
+        service(said(200, FINE, Link=f"<http://{KEY}.example/{KEY}>; rel=next")),
         service(said(200, KEY.encode(), Content_Type=f"text/html; {KEY}")),
         service(lambda link, _: link.sendall(f"{KEY}\r\n\r\n".encode())),
         service(said(200, b"nonsense", Content_Encoding="gzip", X_Key=KEY)),
@@ -611,9 +1001,18 @@ def test_no_secret_is_written_whatever_happens(service, client, certificate, htt
         addresses.append(f"http://127.0.0.1:{taken.getsockname()[1]}")  # closed below: refused
     failed = []
     for address in addresses:
-        reader = client(address, headers=lambda: headers, timeout_s=0.3, searches=("/search",), hidden=(KEY,))
+        reader = client(
+            address,
+            headers=lambda: headers,
+            timeout_s=0.05 if address == plain[-1].url else 0.3,
+            searches=("/search",),
+            hidden=(KEY,),
+            patience_s=60,
+            notify=lambda line: print(line, file=written),
+        )
         for ask in (
             lambda reader: reader.get(f"/hooks/{KEY}", {"token": KEY}).json(),
+            lambda reader: reader.ask("/search", {"token": KEY}, body={"token": KEY}).link(),
             lambda reader: reader.call("POST", "/search", form={"token": KEY}, body=None).json(),
             lambda reader: reader.call("PUT", f"/hooks/{KEY}", body={"token": KEY}),
         ):
@@ -624,13 +1023,22 @@ def test_no_secret_is_written_whatever_happens(service, client, certificate, htt
                 print("".join(traceback.format_exception(error)), repr(error), error.__dict__.keys(), file=written)
                 logging.getLogger("probe").exception("failed")
     assert {type(error) for error in failed} == {TransportError, ReadOnlyError}
-    reply = client(http2, headers=headers, ca=f"{certificate}.crt").get("/", {"token": KEY})
+    through = f"http://me:{KEY}@127.0.0.1:"
+    for between in (proxy(), proxy(said(407, KEY.encode())), proxy(lambda link, _: link.sendall(KEY.encode()))):
+        reader = client(http2, headers=headers, ca=f"{certificate}.crt", proxy=f"{through}{between.port}")
+        try:
+            reply = reader.get("/", {"token": KEY})
+        except TransportError as error:
+            print("".join(traceback.format_exception(error)), error.__dict__.keys(), repr(reader), file=written)
+            logging.getLogger("probe").exception("failed")
     print(repr(reply), file=written)
     assert reply.json() == {"fine": True}
     assert reply.headers["set-cookie"] == KEY, "it was HTTP/2 and the key was there to be written"
     text = written.getvalue()
     assert "kind=probe method=GET host=127.0.0.1:" in text
     assert "path=/hooks/[token] status=200" in text
+    assert "waits 9 s: probe's rate limit" in text
+    assert "wants other credentials" in text
     assert KEY not in text
 
 
