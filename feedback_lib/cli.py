@@ -13,6 +13,7 @@ import click
 from feedback_lib import __version__, privacy
 from feedback_lib.commands import AS_JSON, PARAMS, ROOT, SET, SPEC, leave, print_json, progress, table
 from feedback_lib.commands.duplicates import duplicates
+from feedback_lib.commands.export import export as export_tables
 from feedback_lib.commands.label import label
 from feedback_lib.commands.topics import topics
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
@@ -52,7 +53,7 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     _log(verbose=verbose, quiet=quiet)
 
 
-for group in (topics, label, duplicates):
+for group in (topics, label, duplicates, export_tables):
     feedback.add_command(group)
 
 
