@@ -34,7 +34,7 @@ from feedback_lib.errors import ConfigError, TransportError
 
 logger = logging.getLogger(__name__)
 
-_RETRIED = frozenset((429, 500, 502, 503, 504, 529))
+_RETRIED = frozenset((408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529))  # 52x: a gateway's own
 _REFUSALS = 20  # a service that says "later" this often in a row will not be asked again
 _NO_JSON = 3  # a gateway's page may pass, a log-in page stays
 _HINTS = {
@@ -130,7 +130,7 @@ class Transport:
         searches: paths that may be asked by POST although nothing is written.
         writes: allow every method; for sinks only.
         timeout_s: seconds one try may take, from connecting to the last byte.
-        attempts: tries in all, for what may pass: no connection, a cut answer, 429, 500, 502, 503, 504, 529.
+        attempts: tries in all, for what may pass: no connection, a cut answer, 408, 429, 529, and most of 5xx.
         ca: a file of certificates to trust instead of the usual ones.
         max_bytes: a longer answer is refused.
         hidden: secrets that stand in the address itself; messages and logs show ``[token]`` in their place.
@@ -169,7 +169,7 @@ class Transport:
         _check_number(kind, "patience_s", patience_s, "seconds, 0 or more")
         _check_number(kind, "per_minute", 1 if per_minute is None else per_minute, "requests, more than 0", above=0)
         _check_number(kind, "concurrent", concurrent, "requests, 1 or more", least=1)
-        self.kind, self.host, self._path = kind, url.host, url.path.rstrip("/")
+        self.kind, self.host = kind, url.host
         self._place = url.netloc.decode()
         self._headers = headers if callable(headers) else lambda: headers or {}
         self._attempts, self._timeout_s, self._max_bytes = attempts, timeout_s, max_bytes
@@ -384,7 +384,7 @@ class Transport:
         if isinstance(cause, ssl.SSLCertVerificationError):
             what = f"{at}: its certificate is not accepted ({cause.verify_message.rstrip('.')})"
             return TransportError(self.kind, f"{what}; is the host's name right, and does it need a file in 'ca'?")
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not status and not isinstance(cause, ssl.SSLEOFError):
             return TransportError(self.kind, f"{at}: no TLS connection ({cause.reason}); does it speak https?")
         if isinstance(error, httpcore.ProxyError):
             return self._proxy_failure(at, str(cause))

@@ -51,7 +51,7 @@ class Guard(httpx.BaseTransport):
             ssl_context=context,
             max_connections=100,
             max_keepalive_connections=20,
-            keepalive_expiry=30,
+            keepalive_expiry=5,
             http2=context is not None,
             network_backend=_Network(),
             proxy=proxy,
