@@ -45,7 +45,11 @@ class PayloadError(SourceError):
 
 
 class TransportError(FeedbackError):
-    """A service gave no usable answer. ``body`` is what it said, for the caller to read; it is not in the message."""
+    """A service gave no usable answer.
+
+    ``body`` is what it said, for the caller to read; it is not in the message. ``retry_after_s`` are the seconds it asks
+    to be left alone, None when it names none.
+    """
 
     def __init__(
         self,
