@@ -47,7 +47,7 @@ class PayloadError(SourceError):
 class TransportError(FeedbackError):
     """A service gave no usable answer.
 
-    ``body`` is what it said, for the caller to read; it is not in the message. ``retry_after_s`` are the seconds it asks
+    ``body`` is what it said, for the caller to read; it is not in the message. ``retry_after_s`` is how long it asks
     to be left alone, None when it names none.
     """
 
