@@ -14,8 +14,10 @@ from imap_server import ARRIVED, USER, WORD, Fault, ImapServer, dovecot, message
 
 from feedback_lib import plugins
 from feedback_lib.errors import ConfigError, SourceError
+from feedback_lib.ingest import gather
 from feedback_lib.records import Checkpoint, Rejected
 from feedback_lib.sources.imap import BATCH, PART
+from feedback_lib.store import Store
 
 END = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -469,3 +471,24 @@ def test_a_password_with_a_line_break_is_not_sent(monkeypatch):
         with pytest.raises(ConfigError, match="control character"):
             Read(source(server))
         assert server.commands == ["CAPABILITY"]
+
+
+def test_a_support_mailbox_in_the_store(tmp_path):
+    """Answers of the team are counted at what they answer, also when they come a run later."""
+    asked, also = message(1), message(2)
+    answer = message(3, "Try 4.2.", From="help@example.org", References="<1@example.org>")
+    store = Store(tmp_path / "store")
+    with ImapServer(INBOX=[asked, also], Sent=[]) as server:
+        account = source(server, folders=["INBOX", "Sent"], team=["example.org"])
+
+        def run(at):
+            (told,) = gather([("imap", account)], store, since=None, until=END, fetched_at=at, run_id="r")
+            return told.status, told.new
+
+        assert run(ARRIVED) == ("ok", 2)
+        server.folders["Sent"].add(answer, ARRIVED + 3 * HOUR)
+        assert run(ARRIVED + HOUR) == ("ok", 1)
+        assert run(ARRIVED + HOUR) == ("empty", 0)
+    signals = store.read("signals").sort("created_at").select("title", "thread_count", "first_response_at").rows()
+    assert signals == [("Question 1", 1, ARRIVED + 3 * HOUR), ("Question 2", None, None)]
+    assert store.read("replies")["body"].to_list() == ["Try 4.2."]
