@@ -196,14 +196,18 @@ class _Reading:
         signals: list[dict[str, Any]] = []
         replies: list[dict[str, Any]] = []
         bad: list[tuple[str, str]] = []
-        personal, plain = self.source.personal_fields, self.source.plain_fields
-        for item in batch:
-            where = privacy.redact_address(item.where)
-            if isinstance(item, Rejected):
-                bad.append((where, item.reason))
-                continue
-            self.read += 1
-            payload = privacy.scrub(item.payload, personal=personal, plain=plain, key=self.key)
+        batch = list(batch)
+        places = privacy.redact_all([found.where for found in batch])
+        items = [(where, item) for where, item in zip(places, batch, strict=True) if isinstance(item, Item)]
+        bad += ((where, bad.reason) for where, bad in zip(places, batch, strict=True) if isinstance(bad, Rejected))
+        self.read += len(items)
+        payloads = privacy.scrub_all(
+            (item.payload for _, item in items),
+            personal=self.source.personal_fields,
+            plain=self.source.plain_fields,
+            key=self.key,
+        )
+        for (where, item), payload in zip(items, payloads, strict=True):
             raws.append(self._raw_row(item, where, payload))
             try:
                 if item.parent is None:

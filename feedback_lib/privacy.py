@@ -10,7 +10,7 @@ import re
 import secrets
 import unicodedata
 import urllib.parse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,8 @@ _HOME_WINDOWS = re.compile(
     re.IGNORECASE,
 )
 
+_HEX_PAIRS = re.compile(r"[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]")
+_HEX_GROUPS = re.compile(r"::[0-9A-Fa-f]|(?<=[0-9A-Fa-f])::|:(?:[0-9A-Fa-f]{1,4}:){4}")
 _IPV4 = re.compile(
     r"(?<![\w.])(?<![A-Za-z]-)(?:(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})\.){3}(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]{1,2})"
     r"(?!\w|\.\w|-[A-Za-z])"
@@ -139,30 +141,47 @@ _CARD = re.compile(
     r"(?![\w-]|\.[0-9])"
 )
 _CARD_ISSUER = re.compile(r"4(?:.{12}|.{15}|.{18})|(?:5[1-5]|2[2-7]|6[045]).{14}|3[47].{13}|3[068].{12}")
-_PHONES = [
+_CARD_DIGITS = re.compile(r"[0-9](?:[ -]?[0-9]){12}")
+_FOUR_NUMBERS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_PHONES = [  # what must be there, the number
     # +49 30 1234567, +1 (212) 555-0100
-    re.compile(r"(?<![\w+])\+[1-9][0-9]{0,2}(?:[ .\-/]{0,2}\(?[0-9]{1,5}\)?){1,6}(?![\w(])"),
+    (r"\+[1-9]", re.compile(r"(?<![\w+])\+[1-9][0-9]{0,2}(?:[ .\-/]{0,2}\(?[0-9]{1,5}\)?){1,6}(?![\w(])")),
     # 212-555-0100, 212.555.0100, 1-800-555-0100, (212) 555 0100; a version has no such numbers
-    re.compile(
-        r"(?<![\w.+/-])(?:1[-. ])?(?:\([0-9]{3}\)[ -]?[0-9]{3}[-. ]|[0-9]{3}-[0-9]{3}-|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)"
-        r"[0-9]{4}(?!\w|[-./:][0-9])"
+    (
+        r"[0-9]{3}[-. ][0-9]{4}",
+        re.compile(
+            r"(?<![\w.+/-])(?:1[-. ])?(?:\([0-9]{3}\)[ -]?[0-9]{3}[-. ]|[0-9]{3}-[0-9]{3}-|"
+            r"[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4}(?!\w|[-./:][0-9])"
+        ),
     ),
     # 06 12 34 56 78
-    re.compile(r"(?<![\w.+/:-])(?<![0-9] )0[1-9]([ .-])[0-9]{2}(?:\1[0-9]{2}){3}(?!\w|[ .:/-]?[0-9])"),
+    (
+        r"0[1-9][ .-][0-9]{2}[ .-]",
+        re.compile(r"(?<![\w.+/:-])(?<![0-9] )0[1-9]([ .-])[0-9]{2}(?:\1[0-9]{2}){3}(?!\w|[ .:/-]?[0-9])"),
+    ),
     # 030 1234567, 0171/2345678, 020 7946 0958
-    re.compile(
-        r"(?<![\w.+/:-])(?<![0-9] )\(?0[1-9][0-9]{1,3}\)?[ /-][0-9]{3,8}(?:[ -][0-9]{2,5}){0,2}(?!\w|[ .:/,-]?[0-9])"
+    (
+        r"0[1-9][0-9]{1,3}\)?[ /-][0-9]{3}",
+        re.compile(
+            r"(?<![\w.+/:-])(?<![0-9] )\(?0[1-9][0-9]{1,3}\)?[ /-][0-9]{3,8}(?:[ -][0-9]{2,5}){0,2}"
+            r"(?!\w|[ .:/,-]?[0-9])"
+        ),
     ),
     # 0049 30 1234567
-    re.compile(r"(?<![\w.+/:-])00[1-9][0-9]{0,2}(?:[ .\-/]\(?[0-9]{1,5}\)?){2,6}(?!\w|[.:-]?[0-9]|-\w)"),
-    # phone: 1234567, call me at 212 555 0100
-    re.compile(
-        r"(?<![A-Za-z])(?:(?:tele)?phone|telefon|tel|fax|whatsapp|mobile|cell|handy|call me|text me|reach me|call)"
-        r"(?:\.|:|#|[ \t]|\b(?:number|no|nr|is|at|on|us)\b){1,8}"
-        r"(?![0-9]{4}-[0-9]{2}-[0-9]{2})\(?[0-9][0-9 ()./-]{5,18}[0-9](?!\w|[-./:][0-9])",
-        re.IGNORECASE,
+    (
+        r"00[1-9][0-9]{0,2}[ .\-/]",
+        re.compile(r"(?<![\w.+/:-])00[1-9][0-9]{0,2}(?:[ .\-/]\(?[0-9]{1,5}\)?){2,6}(?!\w|[.:-]?[0-9]|-\w)"),
     ),
 ]
+# phone: 1234567, call me at 212 555 0100
+_PHONE_WORDS = ("phone", "tel", "fax", "whatsapp", "mobile", "cell", "handy", "call", "text me", "reach me")
+_WORDED = re.compile(r"[ \t.:#(][0-9][0-9 ()./-]{5,18}[0-9]")
+_WORDED_PHONE = re.compile(
+    r"(?<![A-Za-z])(?:(?:tele)?phone|telefon|tel|fax|whatsapp|mobile|cell|handy|call me|text me|reach me|call)"
+    r"(?:\.|:|#|[ \t]|\b(?:number|no|nr|is|at|on|us)\b){1,8}"
+    r"(?![0-9]{4}-[0-9]{2}-[0-9]{2})\(?[0-9][0-9 ()./-]{5,18}[0-9](?!\w|[-./:][0-9])",
+    re.IGNORECASE,
+)
 _DATE = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9])")
 
 
@@ -201,23 +220,35 @@ def _redact_once(text: str, *, queries: bool = True) -> str:
             text = shape.sub("[token]", text)
     lower = text.lower()
     if _may_tell_a_secret(lower):
-        for rule in _SECRETS:
-            text = rule.sub(r"\1[token]", text)
+        text = "\n".join(map(_without_secrets, text.split("\n")))
     if "@" in text:
         text = _EMAIL.sub(_email, text)
-    if "/home/" in text or "users" in lower:
+    if "/home/" in text or "users/" in lower or "users\\" in lower:
         text = _HOME_WINDOWS.sub("[path]", text)
         text = _HOME_NIX.sub("[path]", text)
-    if text.count(":") >= 2 or text.count("-") >= 5:
+    if _HEX_PAIRS.search(text):
         text = _MAC.sub(_mac, text)
+    if ("::" in text or text.count(":") >= 7) and _HEX_GROUPS.search(text):
         text = _IPV6.sub(_ipv6, text)
-    if text.count(".") >= 3:
+    if _FOUR_NUMBERS.search(text):
         text = _IPV4.sub(_ipv4, text)
     if _MANY_DIGITS.search(text):
-        text = _CARD.sub(_card, text)
-        for shape in _PHONES:
-            text = shape.sub(_phone, text)
+        if _CARD_DIGITS.search(text):
+            text = _CARD.sub(_card, text)
+        for hint, shape in _PHONES:
+            if re.search(hint, text):
+                text = shape.sub(_phone, text)
+        if any(word in lower for word in _PHONE_WORDS) and _WORDED.search(text):
+            text = _WORDED_PHONE.sub(_phone, text)
     return text
+
+
+def _without_secrets(line: str) -> str:
+    """A line without what stands after the name of a secret."""
+    if _may_tell_a_secret(line.lower()):
+        for rule in _SECRETS:
+            line = rule.sub(r"\1[token]", line)
+    return line
 
 
 # Part by part: what stands between the marks of an address, and a name with its value.
@@ -422,48 +453,143 @@ def scrub(
     Returns:
         A new dict. All other strings are redacted, keys included.
     """
-    return _scrub_dict(payload, "", *_rules(tuple(personal), tuple(plain)), key)
+    return scrub_all([payload], personal=personal, plain=plain, key=key)[0]
 
 
-@functools.lru_cache(maxsize=64)
-def _rules(personal: tuple[str, ...], plain: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    named = frozenset(personal)
-    return named, frozenset(n[2:] for n in named if n.startswith("*.")), frozenset(plain)
-
-
-def _scrub_dict(
-    payload: Mapping[str, Any],
-    prefix: str,
-    named: frozenset[str],
-    anywhere: frozenset[str],
-    plain: frozenset[str],
-    key: bytes,
-) -> dict[str, Any]:
-    clean: dict[str, Any] = {}
-    for name, value in payload.items():
-        name = str(name)
-        path = prefix + name
-        if path in named:
-            clean[name] = _pseudonyms(value, path, frozenset(), key)
-        elif path in plain:
-            clean[name] = value
-        elif name in anywhere:
-            clean[name] = _pseudonyms(value, path, plain, key)
-        else:
-            clean[_redact_key(name)] = _scrub_value(value, path, named, anywhere, plain, key)
+def scrub_all(
+    payloads: Iterable[Mapping[str, Any]], *, personal: Collection[str], plain: Collection[str], key: bytes
+) -> list[dict[str, Any]]:
+    """`scrub` of many payloads, in much less time: texts in which nothing can be found are told by one search."""
+    rules = _rules(tuple(personal), tuple(plain))
+    texts: list[tuple[Any, Any, str]] = []
+    clean = [_scrub_dict(payload, rules, "", key, texts) for payload in payloads]
+    for holder, place, text in _redacted(texts):
+        holder[place] = text
     return clean
 
 
-def _scrub_value(
-    value: Any, path: str, named: frozenset[str], anywhere: frozenset[str], plain: frozenset[str], key: bytes
-) -> Any:
-    if isinstance(value, str):
-        return redact(value)
+def redact_all(texts: Sequence[str]) -> list[str]:
+    """`redact` of many texts."""
+    done = list(texts)
+    for _, place, text in _redacted([(done, place, text) for place, text in enumerate(texts)]):
+        done[place] = text
+    return done
+
+
+def _redacted(texts: list[tuple[Any, Any, str]]) -> Iterator[tuple[Any, Any, str]]:
+    """Of (holder, place, text) those with a text that redaction changes, with the new text."""
+    if len(texts) < 50:
+        suspects: Iterable[int] = range(len(texts))
+    else:
+        import polars as pl
+
+        try:
+            suspects = pl.Series([t for _, _, t in texts], dtype=pl.String).str.contains(_SUSPECT).arg_true()
+        except UnicodeEncodeError:  # half a surrogate pair
+            suspects = range(len(texts))
+    known: dict[str, str] = {}
+    for number in suspects:
+        holder, place, text = texts[number]
+        clean = known.get(text)
+        if clean is None:
+            clean = known[text] = redact(text)
+        if clean != text:
+            yield holder, place, clean
+
+
+# Holds of every text that a rule of `_redact_once` changes; in the dialect of Polars, without looking around.
+_SUSPECT = "|".join(
+    (
+        "-----BEGIN",
+        r"://[^\s<>\"']*[?#@]",
+        *(re.escape(hint) for hint in _TOKEN_SHAPES),
+        rf"(?i:{'|'.join(_SECRET_HINTS)})(?s:.{{0,40}})(?i:[=:]| is | was )",
+        rf"(?i:{'|'.join(_SECRET_SCHEMES)})",
+        r"[^\s@]@[\w-]",
+        r"/home/|(?i:users[\\/])",
+        r"[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]",
+        r"[0-9A-Fa-f]::|::[0-9A-Fa-f]|(?:[0-9A-Fa-f]{1,4}:){6}",
+        r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
+        _MANY_DIGITS.pattern,
+    )
+)
+
+
+class _Rules:
+    """What becomes of each key, found once for each place of a payload and then looked up."""
+
+    def __init__(self, personal: tuple[str, ...], plain: tuple[str, ...]) -> None:
+        self.named, self.plain = frozenset(personal), frozenset(plain)
+        self.anywhere = frozenset(n[2:] for n in self.named if n.startswith("*."))
+        self.known: dict[str, dict[Any, tuple[str, str, str]]] = {}
+
+    def at(self, prefix: str) -> dict[Any, tuple[str, str, str]]:
+        """By key below a prefix: what to do, the key as it is kept, its whole path."""
+        if len(self.known) > 10_000:  # keys that are data
+            self.known.clear()
+        return self.known.setdefault(prefix, {})
+
+    def of(self, name: Any, prefix: str) -> tuple[str, str, str]:
+        """What to do at one key."""
+        name = str(name)
+        path = prefix + name
+        if path in self.named:
+            return "personal", name, path
+        if path in self.plain:
+            return "plain", name, path
+        if name in self.anywhere:
+            return "anywhere", name, path
+        return "", _redact_key(name), path
+
+
+_rules = functools.lru_cache(maxsize=64)(_Rules)
+
+
+def _scrub_dict(
+    payload: Mapping[str, Any], rules: _Rules, prefix: str, key: bytes, texts: list[tuple[Any, Any, str]]
+) -> dict[str, Any]:
+    """A copy without personal data; texts that have to be redacted are left in it and named in ``texts``."""
+    clean: dict[str, Any] = {}
+    known = rules.at(prefix)
+    for name, value in payload.items():
+        found = known.get(name)
+        if found is None:
+            found = rules.of(name, prefix)
+            if len(known) < 10_000:
+                known[name] = found
+        what, kept, path = found
+        if not what:
+            kind = type(value)
+            if kind is str:
+                clean[kept] = value
+                texts.append((clean, kept, value))
+            elif kind in _NUMBERS:
+                clean[kept] = value
+            else:
+                clean[kept] = _scrub_value(value, rules, path, key, texts)
+        elif what == "plain":
+            clean[kept] = value
+        else:
+            clean[kept] = _pseudonyms(value, path, rules.plain if what == "anywhere" else frozenset(), key)
+    return clean
+
+
+_NUMBERS = frozenset((int, float, bool, type(None)))
+
+
+def _scrub_value(value: Any, rules: _Rules, path: str, key: bytes, texts: list[tuple[Any, Any, str]]) -> Any:
     if isinstance(value, Mapping):
-        return _scrub_dict(value, path + ".", named, anywhere, plain, key)
-    if isinstance(value, list | tuple):
-        return [_scrub_value(v, path, named, anywhere, plain, key) for v in value]
-    return value
+        return _scrub_dict(value, rules, path + ".", key, texts)
+    if not isinstance(value, list | tuple):
+        return redact(value) if isinstance(value, str) else value
+    clean: list[Any] = []
+    for one in value:
+        if type(one) is str:
+            texts.append((clean, len(clean), one))
+            clean.append(one)
+        else:
+            clean.append(_scrub_value(one, rules, path, key, texts))
+    return clean
 
 
 def _pseudonyms(value: Any, path: str, plain: frozenset[str], key: bytes) -> Any:

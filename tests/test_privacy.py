@@ -114,6 +114,21 @@ PIECES = st.one_of(
 )
 
 
+@given(st.lists(st.lists(PIECES, max_size=4).map("".join), min_size=50, max_size=60))
+def test_many_texts_are_redacted_as_each_of_them_is(texts):
+    """What the search over all of them passes over holds nothing that a rule finds."""
+    assert privacy.redact_all(texts) == [privacy.redact(text) for text in texts]
+
+
+def test_each_known_case_is_found_among_many():
+    for text in [*REMOVED, *KEPT]:
+        assert privacy.redact_all([text, *["nothing here"] * 60]) == [privacy.redact(text), *["nothing here"] * 60]
+
+
+def test_half_a_surrogate_pair_among_many_texts_costs_nothing():
+    assert privacy.redact_all(["\ud800 jane@example.org", *["x"] * 60])[0] == "\ud800 [email]"
+
+
 @given(st.lists(PIECES, max_size=8).map("".join))
 def test_redacting_twice_equals_redacting_once(text):
     once = redact(text)
