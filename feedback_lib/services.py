@@ -247,8 +247,9 @@ class Walk:
                 continue
             rows, odd, over = self._timed(page.rows, at)
             keys = {(when, key(row)) for when, row in rows}
-            if anchored and seen and following is None and not again and seen.isdisjoint(keys):
-                again = True  # what we had is not there: it has just changed, or a page was left out
+            strange = anchored and seen.isdisjoint(keys) if following is None else keys <= seen
+            if seen and strange and not again:
+                again = True  # what we had is not there: it has just changed, or a page was left out or sent twice
                 continue
             again = False
             yield from odd
