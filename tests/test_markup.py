@@ -65,20 +65,20 @@ def test_what_follows_the_line_outlook_draws_is_dropped_as_asked(line):
 
 
 HOSTILE = {
-    "deep": "<div>" * 100_000 + "x",
-    "deep quotes": "<blockquote>" * 100_000 + "x",
-    "only begins": "<" * 200_000 + ">",
+    "deep": "<div>" * 50_000 + "x",
+    "deep quotes": "<blockquote>" * 50_000 + "x",
+    "only begins": "<" * 100_000 + ">",
     "begins of tags": "<a " * 100_000 + ">",
     "quotes": '<a =">" ' * 100_000,
     "two kinds of quotes": "<a ='\">\"'" * 50_000 + "<a =\"'>" * 50_000,
-    "equals": "<a " + "= " * 200_000 + ">",
+    "equals": "<a " + "= " * 100_000 + ">",
     "comments": "<!--" * 100_000,
-    "declarations": "<!" * 200_000,
+    "declarations": "<!" * 100_000,
     "scripts": "<script>" * 100_000,
     "ends of scripts": "<script>" + "</script " * 100_000,
-    "entities": "&" * 200_000 + "&#" + "9" * 200_000 + ";" + "&#x" + "f" * 100_000,
-    "spaces": "<pre>" + " " * 200_000 + "x" + " " * 200_000,
-    "breaks": "<br>" * 200_000 + "x" + "\n" * 200_000,
+    "entities": "&" * 100_000 + "&#" + "9" * 100_000 + ";" + "&#x" + "f" * 100_000,
+    "spaces": "<pre>" + " " * 100_000 + "x" + " " * 100_000,
+    "breaks": "<br>" * 100_000 + "x" + "\n" * 100_000,
 }
 
 
@@ -92,7 +92,7 @@ def test_hostile_pages_take_linear_time(page):
 @given(
     st.lists(st.sampled_from(["<", ">", "</", "p", "pre", "head", "script", "<!--", "-->", "=", '"', "'", "&#", " "]))
 )
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_text_becomes_text_with_no_more_than_one_empty_line(pieces):
     for quotes in (True, False):
         text = html_text("".join(pieces), quotes=quotes)

