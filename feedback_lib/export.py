@@ -103,7 +103,7 @@ def write(
     try:
         return WRITERS[to](_Picture(store, tuple(dict.fromkeys(tables or DEFAULT))), target, tell)
     except (OSError, pl.exceptions.PolarsError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else _first_line(fault)
+        why = getattr(fault, "strerror", None) or _first_line(fault)
         raise DeliveryError(
             f"export to {to}", where, f"reading the store or writing {where} failed ({why}). Check space and rights."
         ) from None
@@ -300,6 +300,8 @@ def _quoted(path: Path) -> str:
 
 def _warehouse(picture: _Picture, target: Target, tell: _Tell) -> Exported:
     """Merge what changed since the last load into a dataset, by key; each table arrives whole or not at all."""
+    if target.out is not None:
+        raise ConfigError("--out is for files; a warehouse takes --destination and --dataset.")
     address = transport.secret(target.credentials_env, target.destination) if target.credentials_env else None
     rows: dict[str, int] = {}
     try:

@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from postgres_server import Postgres
 
 from feedback_lib import export, privacy, records
 from feedback_lib.commands.export import TO
+from feedback_lib.errors import DeliveryError
 from feedback_lib.store import Store
 
 AT = dt.datetime(2026, 1, 10, 8, 30, 0, 123456, tzinfo=dt.UTC)
@@ -159,11 +161,12 @@ def test_a_cell_that_a_spreadsheet_would_run_begins_with_an_apostrophe(tmp_path)
 
 
 def test_all_tables_are_of_one_moment(store, tmp_path):
-    def later(_):
-        store.upsert("topics", rows("topics"))
+    def later(line):
+        if line.startswith("signals"):
+            store.upsert("topics", rows("topics"))
 
-    assert put(store, "parquet", tmp_path / "out", tell=later).rows["topics"] == 0
-    assert put(store, "parquet", tmp_path / "out").rows["topics"] == 3
+    assert put(store, "csv", tmp_path / "out", "signals", "topics", tell=later).rows["topics"] == 0
+    assert put(store, "csv", tmp_path / "out", "signals", "topics").rows["topics"] == 3
 
 
 # What leaves
@@ -233,21 +236,19 @@ def test_a_folder_or_file_of_somebody_else_is_left_alone(run, tmp_path):
 
 def test_a_killed_export_leaves_the_old_one(store, tmp_path):
     """Killed when the first table is written: what a reader finds is the old export, whole."""
-    folder, file = tmp_path / "out", tmp_path / "out.duckdb"
-    put(store, "parquet", folder)
-    put(store, "duckdb", file)
+    out = tmp_path / "out"
+    put(store, "parquet", out)
+    before = {path: path.read_bytes() for path in out.iterdir()}
     store.upsert("signals", signals("c"))
     code = (
         "import os, signal, sys; from pathlib import Path; from feedback_lib import export; "
         "from feedback_lib.store import Store; end = lambda line: os.kill(os.getpid(), signal.SIGKILL); "
-        "export.write(Store(sys.argv[1]), sys.argv[2], export.Target(out=Path(sys.argv[3])), tell=end)"
+        "export.write(Store(sys.argv[1]), 'parquet', export.Target(out=Path(sys.argv[2])), tell=end)"
     )
-    for to, out in (("parquet", folder), ("duckdb", file)):
-        before = {path: path.read_bytes() for path in (*folder.iterdir(), file)}
-        ended = subprocess.run([sys.executable, "-c", code, store.path, to, out], check=False)
-        assert ended.returncode == -signal.SIGKILL
-        assert {path: path.read_bytes() for path in (*folder.iterdir(), file)} == before
-        assert put(store, to, out).rows["signals"] == 3
+    ended = subprocess.run([sys.executable, "-c", code, store.path, out], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert put(store, "parquet", out).rows["signals"] == 3
 
 
 def test_a_database_keeps_the_tables_of_others_and_changes_whole_or_not_at_all(run, store, tmp_path):
@@ -289,6 +290,7 @@ def test_wrong_use_is_said(run, tmp_path):
         (["--to", "warehouse", "--destination", "postgrez"], "did you mean 'postgres'"),
         (["--to", "warehouse", "--credentials-env", "NOWHERE_SET"], "NOWHERE_SET is not set"),
         (["--to", "warehouse"], VARIABLE),
+        (["--to", "warehouse", "--out", tmp_path / "out"], "--dataset"),
     ):
         done = run(*arguments)
         assert (done.returncode, done.stdout) == (2, "")
@@ -351,7 +353,7 @@ def test_every_table_comes_back_from_postgres(full, postgres, dataset):
         assert read == wanted(full, table).rows()
 
 
-def test_only_what_changed_is_loaded_again(store, postgres, dataset):
+def test_only_what_changed_is_loaded_again(store, postgres, dataset, tmp_path):
     stored = f"select uid, title, xmin::text from {dataset}.signals order by uid"
     assert load(store, dataset, "signals", "topics") == {"signals": 2, "topics": 0}
     first = ask(postgres, stored)
@@ -363,8 +365,27 @@ def test_only_what_changed_is_loaded_again(store, postgres, dataset):
     second = ask(postgres, stored)
     assert [row[:2] for row in second] == [("a", "x"), ("b", "new"), ("c", "new")]
     assert second[0] == first[0]
+    backup = shutil.copytree(store.path, tmp_path / "backup")
+    store.upsert("signals", signals("d"))
+    assert load(store, dataset, "signals") == {"signals": 1}
+    shutil.rmtree(store.path)
+    backup.rename(store.path)  # now nobody can say what was loaded
+    assert load(store, dataset, "signals") == {"signals": 3}
     ask(postgres, f"drop schema {dataset} cascade")
     assert load(store, dataset, "signals") == {"signals": 3}
+
+
+def test_what_a_failed_load_did_not_bring_comes_with_the_next(store, postgres, dataset):
+    load(store, dataset, "signals")
+    ask(postgres, f"alter table {dataset}.signals add constraint no_c check (uid <> 'c')")
+    store.upsert("signals", signals("c", body="words of a person", updated_at=AT + dt.timedelta(1)))
+    with pytest.raises(DeliveryError, match=r"violates check constraint .* then run again\.$") as told:
+        load(store, dataset, "signals")
+    assert "words" not in str(told.value)
+    assert ask(postgres, f"select count(*) from {dataset}.signals") == [(2,)]
+    ask(postgres, f"alter table {dataset}.signals drop constraint no_c")
+    assert load(store, dataset, "signals") == {"signals": 1}
+    assert ask(postgres, f"select count(*) from {dataset}.signals") == [(3,)]
 
 
 def test_another_store_is_loaded_whole_beside_the_first(store, postgres, dataset, tmp_path):
