@@ -54,7 +54,8 @@ def limit(status: int, headers: Mapping[str, str], body: bytes) -> Limit | None:
     """What an answer asks for, if it is a limit and no failure.
 
     A limit is 429 and 529; 403 with ``Retry-After``, with nothing remaining, or whose body names a rate limit (GitHub);
-    400 with the code RATELIMITED (Linear); and 500, 502, 503 or 504 with a ``Retry-After`` that can be read.
+    200 and 400 with an error of the code RATELIMITED (Linear); and 500, 502, 503 or 504 with a ``Retry-After`` that can
+    be read.
     """
     headers = {name.lower(): text for name, text in headers.items()}
     now = _their_now(headers)
@@ -65,7 +66,7 @@ def limit(status: int, headers: Mapping[str, str], body: bytes) -> Limit | None:
         told = max((wait for wait, remaining in _resets(headers, now) if remaining in (None, 0)), default=None)
     if status == 429:
         return Limit(told, 60 if b"secondary rate limit" in body.lower() else 1)
-    if status == 529 or (status == 400 and _rate_limited(body)):
+    if status == 529 or (status in (200, 400) and _rate_limited(body)):
         return Limit(told)
     if status == 403 and ("retry-after" in headers or _spent(headers, now) is not None or _WORDS.search(body)):
         return Limit(told, 60)

@@ -436,6 +436,9 @@ def _check_json(reply: Reply) -> None:
         reply.json()
     except TransportError as told:
         raise _MayPass(told, tries=_NO_JSON) from None
+    if b'"RATELIMITED"' in reply.content and (limit := limits.limit(reply.status, reply.headers, reply.content)):
+        message = f"{reply.place} answered {_said(reply.status)} with errors; a rate limit"
+        raise _MayPass(TransportError(reply.kind, message, status=reply.status, retry_after_s=limit.told_s), limit)
 
 
 def _close(client: httpx.Client, closed: threading.Event) -> None:

@@ -62,6 +62,7 @@ def test_a_limit_is_told_by_what_the_answer_says(status, headers, body, limit):
     ("status", "headers", "body"),
     [
         (200, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, b"rate limit"),
+        (200, {}, b'{"data": {"issues": [{"extensions": {"code": "RATELIMITED"}}]}}'),
         (400, {}, b'{"errors": [{"extensions": {"code": "INVALID_INPUT"}}]}'),
         *((400, {}, body) for body in (b"RATELIMITED", b"[]", b'{"errors": 1}', b'{"errors": ["RATELIMITED"]}')),
         (401, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "9"}, b""),

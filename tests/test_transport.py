@@ -502,6 +502,18 @@ def test_linears_limit_is_a_status_400_with_a_code(service, client, clock):
         client(service(said(400, body, **told)).url).get("/")
 
 
+def test_a_limit_told_in_an_answer_with_status_200_is_waited_for_too(service, client, clock):
+    """GraphQL puts its errors there; what a service merely tells about the word is no limit."""
+    body = b'{"data": null, "errors": [{"extensions": {"code": "RATELIMITED"}}]}'
+    there = service(said(200, body, X_RateLimit_Requests_Reset=int(time.time() * 1000) + 90_000), said(200, FINE))
+    assert patient(client, there, searches=("/graphql",)).ask("/graphql", body={"query": "{}"}).json() == {"fine": True}
+    assert 85 < clock() < 92
+    talk = b'{"data": {"title": "What is \\"RATELIMITED\\"?", "code": "RATELIMITED"}}'
+    assert patient(client, service(said(200, talk))).ask("/").json()["data"]["code"] == "RATELIMITED"
+    with pytest.raises(TransportError, match="answered 200 OK with errors; a rate limit 20 times in a row"):
+        patient(client, service(*[said(200, body)] * 20)).ask("/")
+
+
 def test_after_the_last_request_of_a_budget_the_next_one_waits_first(service, client, clock):
     last = said(200, FINE, X_RateLimit_Remaining=0, X_RateLimit_Reset=int(time.time()) + 100)
     there = service(last, said(200, FINE))
