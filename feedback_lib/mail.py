@@ -20,9 +20,20 @@ from feedback_lib.records import Item, Reply, Signal, real_time
 
 PERSONAL_FIELDS = ("from", "from_name")  # of the payload that `item` makes
 PLAIN_FIELDS = ("key", "thread", "date")
+_LONGEST = 16_384  # characters of a header; the references of a thread of 250 messages
+_MULTIPART = re.compile(rb"^content-type:\s*+multipart/", re.IGNORECASE | re.MULTILINE)
+_MOST = 500  # of these in one message
 TOO_DEEP = "has parts too deep in each other"
 # what the standard library raises for headers and bodies that break the rules
 _BROKEN = (ValueError, LookupError, AttributeError, TypeError, AssertionError, RecursionError)
+
+
+class _Policy(email.policy.EmailPolicy):
+    """The standard library's, without what only hostile headers have: reading a long one takes it minutes."""
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        return name, value[: _LONGEST if name.lower() == "references" else _LONGEST // 4]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,9 +49,15 @@ class Head:
 
 
 def parsed(content: bytes, *, head_only: bool = False) -> EmailMessage:
-    """A message as the standard library understands it; raises RecursionError."""
+    """A message as the standard library understands it.
+
+    Raises:
+        RecursionError: it has parts too deep in each other, or hundreds that could be.
+    """
+    if not head_only and len(_MULTIPART.findall(content)) > _MOST:
+        raise RecursionError(TOO_DEEP)
     parser = email.parser.BytesHeaderParser if head_only else email.parser.BytesParser
-    message = parser(policy=email.policy.default).parsebytes(content)
+    message = parser(policy=_Policy()).parsebytes(content)
     assert isinstance(message, EmailMessage)  # what that policy makes
     return message
 

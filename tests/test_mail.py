@@ -1,5 +1,8 @@
 """What the sender of a mail wrote, and what was quoted, signed or forwarded."""
 
+import datetime as dt
+import time
+
 import pytest
 
 from feedback_lib import mail
@@ -33,3 +36,33 @@ def test_a_mail_with_more_broken_parts_than_whole_ones_has_a_text():
 def test_html_in_a_mail_loses_what_was_quoted_by_programs():
     page = b"Content-Type: text/html\n\n<p>Mine.</p><div id=divRplyFwdMsg>From: Sam</div>old"
     assert mail.text(mail.parsed(page)) == "Mine."
+
+
+HOSTILE = {
+    "quotes in From": b"From: " + b'"' * 200_000,
+    "encoded words in From": b"From: " + b"=?utf-8?q?a?= " * 20_000,
+    "parameters": b"Content-Type: text/plain; " + b";" * 100_000,
+    "multiparts in multiparts": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" * 20_000,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_mails_are_read_or_refused_in_little_time(content):
+    began = time.process_time()
+    try:
+        message = mail.parsed(content + b"\r\n\r\nHello")
+        mail.text(message)
+        mail.head(message, "a.mbox", str, dt.datetime(2026, 3, 2, tzinfo=dt.UTC))
+    except RecursionError:
+        pass
+    assert time.process_time() - began < 2  # it took minutes
+
+
+def test_a_thread_of_many_messages_has_its_first():
+    ids = " ".join(f"<{n}.0123456789abcdef@mail.example.org>" for n in range(1000))
+    message = mail.parsed(
+        f"Message-ID: <x@y>\r\nDate: Mon, 2 Mar 2026 10:00:00 +0100\r\nReferences: {ids}\r\n".encode()
+    )
+    first = mail.parsed(b"Message-ID: <0.0123456789abcdef@mail.example.org>\r\nDate: 2 Mar 2026 09:00 +0000")
+    answer, asked = (mail.head(one, "", str) for one in (message, first))
+    assert mail.threads([answer]) == {answer.key: asked.key}
