@@ -25,7 +25,6 @@ def ms(when):
 class Gitlab(FakeService):
     kind = "gitlab"
     unauthorised = (401, {"message": "401 Unauthorized"})
-    quiet_extra = 1  # the notes of the one issue in the lag that has some
 
     def options(self):
         return {"url": self.url, "project": PROJECT, "token_env": "FAKE_TOKEN"}
@@ -38,10 +37,10 @@ class Gitlab(FakeService):
         return [self._issue(i) for i in range(count)]
 
     def _issue(self, i):
-        n, when = i + 1, ms(at(i) + dt.timedelta(milliseconds=81))
+        n, discussed, when = i + 1, i % 40 == 8 or (i < 100 and i % 5 == 3), ms(at(i) + dt.timedelta(milliseconds=81))
         closed = i % 3 == 0
         self.notes[n] = [self._note(n, 0, when, system=True), self._note(n, 1, when, internal=True)]
-        if i % 10 == 8:
+        if discussed:
             self.notes[n] += [self._note(n, nth, when) for nth in range(2, 123 if i == 8 else 3)]
         return {
             "id": 9_000_000 + n, "iid": n, "project_id": 7, "title": f"Build {n} is slow",
@@ -50,7 +49,7 @@ class Gitlab(FakeService):
             "closed_at": when if closed else None, "closed_by": person("maintainer") if closed else None,
             "labels": ["bug", "priority::high"], "milestone": None, "assignees": [], "assignee": None,
             "author": None if i == 11 else person(f"user-{i % 17}"), "type": "ISSUE", "issue_type": "issue",
-            "user_notes_count": len(self.notes[n]) - 1 if i % 10 == 8 else 0, "merge_requests_count": 0,
+            "user_notes_count": len(self.notes[n]) - 1 if discussed else 0, "merge_requests_count": 0,
             "upvotes": i % 5, "downvotes": 0, "due_date": None, "confidential": i % 23 == 5,
             "discussion_locked": None, "severity": "UNKNOWN", "moved_to_id": None, "imported": False,
             "web_url": f"{WEB}/issues/{n}", "service_desk_reply_to": None,
