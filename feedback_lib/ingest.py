@@ -222,7 +222,8 @@ class _Reading:
                 continue
             if where in self.waiting:
                 self.loaded.add(where)
-            self.newest = _later(self.newest, item.updated_at)
+            if self.newest is None or item.updated_at > self.newest:
+                self.newest = item.updated_at
         self._write(raws, signals, replies, bad)
         return []
 

@@ -477,7 +477,7 @@ def frame(table: str, rows: typing.Iterable[Any]) -> pl.DataFrame:
 
     columns = schema(table)
     dicts = [r if isinstance(r, Mapping) else {c: getattr(r, c) for c in columns} for r in rows]
-    return pl.DataFrame({c: [row.get(c) for row in dicts] for c in columns}, schema=columns)
+    return pl.DataFrame(dicts, schema=columns, orient="row")
 
 
 def month(at: dt.datetime) -> str:

@@ -162,7 +162,11 @@ class Service(abc.ABC):
     def each(self, ask: Callable[[T], S], rows: Iterable[T]) -> list[S]:
         """What ``ask`` gives for each row, several requests at a time, in the order of the rows."""
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            return list(pool.map(ask, rows))
+            try:
+                return list(pool.map(ask, rows))
+            except KeyboardInterrupt:
+                self.client.close()  # wakes what waits for a limit
+                raise
 
 
 class Walk:

@@ -1,0 +1,291 @@
+"""From a source into the store: archived first, resumed at a checkpoint, threads kept up to date, nothing twice."""
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import polars as pl
+import pytest
+from fake_services import FAULTS, TOKEN, UNTIL, patient
+from fake_services.github import Github, person, z
+from http_receiver import until as wait_until
+
+from feedback_lib import ingest, records
+from feedback_lib.errors import SourceError
+from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal
+from feedback_lib.store import Store
+
+DAY = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch):
+    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
+    with patient():
+        yield
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def gather(store, source, kind="github", since=None, until=UNTIL, at=DAY, run="r1", progress=lambda _: None):
+    (result,) = ingest.gather(
+        [(kind, source)], store, since=since, until=until, fetched_at=at, run_id=run, progress=progress
+    )
+    return result
+
+
+class Told:
+    """A source that yields what it is told to: what a plug-in may do, without a service."""
+
+    kind = "told"
+    origin = "here"
+    personal_fields = ("author",)
+    plain_fields = ("id", "at")
+
+    def __init__(self, *found, words="said"):
+        self.found, self.words, self.cursors = found, words, []
+
+    def fetch(self, since, until, cursor=None):
+        self.cursors.append(cursor)
+        for found in self.found:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+    def parse(self, payload: Mapping):
+        if payload.get("breaks"):
+            raise KeyError("title")
+        if "text" not in payload:
+            raise ValueError("has no text")
+        at = dt.datetime.fromisoformat(payload["at"])
+        return Signal(
+            kind="told", origin="here", native_id=payload["id"], type="ticket", title=self.words, body=payload["text"],
+            created_at=at, updated_at=at, author=payload.get("author"),
+        )  # fmt: skip
+
+    def reply(self, payload: Mapping):
+        at = dt.datetime.fromisoformat(payload["at"])
+        return Reply(
+            kind="told", origin="here", native_id=payload["id"], parent=payload["to"], body="yes", created_at=at,
+            updated_at=at, author=payload.get("author"), team=payload.get("team"),
+        )  # fmt: skip
+
+
+def item(n, day=1, **more):
+    at = dt.datetime(2026, 3, day, tzinfo=dt.UTC)
+    payload = {"id": str(n), "at": at.isoformat(), "text": f"number {n}", **more}
+    return Item(payload, f"place {n}", str(n), at, at)
+
+
+def reply(n, to, day, **more):
+    at = dt.datetime(2026, 3, day, tzinfo=dt.UTC)
+    payload = {"id": f"{to}#{n}", "at": at.isoformat(), "to": str(to), **more}
+    return Item(payload, f"reply {n}", f"{to}#{n}", at, at, parent=str(to))
+
+
+def mark(n, day=1):
+    return Checkpoint({"stream": {"page": n}}, dt.datetime(2026, 3, day, tzinfo=dt.UTC))
+
+
+def test_a_service_is_read_once_and_then_only_what_changed(store):
+    with Github() as there:
+        source = there.source()
+        first = gather(store, source)
+        assert (first.status, first.rejected) == ("ok", 0)
+        assert first.new == len(there.expected())
+        assert store.read("raw").height == first.new
+        again = gather(store, source, at=DAY + dt.timedelta(hours=1), run="r2")
+        assert (again.new, again.updated) == (0, 0)
+        there.touch(there.items[5 + 1], UNTIL - dt.timedelta(days=1))
+        there.items[6]["title"] = "Now it is slower"
+        changed = gather(store, source, at=DAY + dt.timedelta(hours=2), run="r3")
+        assert (changed.new, changed.updated) == (0, 1)
+        assert "Now it is slower" in set(store.read("signals")["title"])
+        assert changed.watermark == UNTIL - dt.timedelta(days=1)
+
+
+def test_a_reading_that_fails_keeps_what_it_had_and_goes_on_there(store):
+    fault = FAULTS["token revoked"]()
+    with Github(fault=fault) as there:
+        source = there.source()
+        broken = gather(store, source)
+        assert broken.status == "failed"
+        assert "401" in broken.error
+        assert "Not read: its issues from 2026-01-" in broken.error
+        assert broken.watermark == store.watermark("github:octo/hello")
+        assert 0 < store.read("signals").height < len(there.items)
+        fault.left, asked = 0, len(there.requests)
+        assert gather(store, source, run="r2").status == "ok"
+        assert set(store.read("signals")["native_id"]) | set(store.read("replies")["native_id"]) == set(
+            there.expected()
+        )
+        assert there.requests[asked].query["since"] > "2026-01-04"
+        stood = store.standing("github:octo/hello")
+        assert (stood["status"], stood["error"], stood["complete_at"]) == ("ok", None, DAY)
+
+
+def test_a_variable_without_a_token_fails_this_source_only(store, monkeypatch):
+    monkeypatch.delenv("FAKE_TOKEN")
+    with Github() as there:
+        results = ingest.gather(
+            [("github", there.source()), ("told", Told(item(1)))],
+            store, since=None, until=UNTIL, fetched_at=DAY, run_id="r",
+        )  # fmt: skip
+    assert [r.status for r in results] == ["failed", "ok"]
+    assert "FAKE_TOKEN" in results[0].error
+
+
+def test_threads_count_replies_and_know_the_first_answer(store):
+    with Github() as there:
+        gather(store, there.source())
+        rows = {r["native_id"]: r for r in store.read("signals").iter_rows(named=True)}
+        assert rows["1"]["thread_count"] == 1
+        assert rows["1"]["first_response_at"] == rows["1"]["created_at"]
+        assert (rows["2"]["thread_count"], rows["2"]["first_response_at"]) == (0, None)
+        late = UNTIL - dt.timedelta(days=2)
+        there.comments.append(there.comments[0] | {
+            "id": 1, "issue_url": there.items[1]["url"], "html_url": f"{there.items[1]['html_url']}#issuecomment-1",
+            "created_at": z(late), "updated_at": z(late), "user": person("maintainer"),
+        })  # fmt: skip
+        told = gather(store, there.source(), run="r2", at=DAY + dt.timedelta(hours=1))
+        assert told.new == 1
+        (row,) = store.read("signals").filter(pl.col("native_id") == "2").iter_rows(named=True)
+        assert (row["thread_count"], row["first_response_at"], row["run_id"]) == (1, late, "r2")
+
+
+def test_the_first_answer_is_not_by_the_author_nor_by_a_robot(store):
+    source = Told(
+        item(1, author="jane"), reply(1, 1, 2, author="jane"), reply(2, 1, 3, author="bot", team=False),
+        reply(3, 1, 5, author="sam"), reply(4, 1, 4, author="lee", team=True),
+    )  # fmt: skip
+    gather(store, source, "told")
+    (row,) = store.read("signals").iter_rows(named=True)
+    assert (row["thread_count"], row["first_response_at"].day) == (4, 4)
+
+
+def test_an_item_that_is_not_understood_is_archived_and_loads_when_it_is(store):
+    source = Told(item(1), item(2, breaks=True), Rejected("place 3", "no JSON"))
+    result = gather(store, source, "told")
+    assert (result.read, result.new, result.rejected) == (2, 1, 2)
+    assert set(store.read("raw")["native_id"]) == {"1", "2"}
+    reasons = dict(store.read("quarantine").select("where", "reason").iter_rows())
+    assert reasons == {"place 2": "was not understood (KeyError: 'title')", "place 3": "no JSON"}
+    mended = Told()
+    mended.parse = lambda payload: Told.parse(source, {k: v for k, v in payload.items() if k != "breaks"})
+    (again,) = ingest.reparse([("told", mended)], store, at=DAY, run_id="r2")
+    assert again.new == 1
+    assert set(store.read("signals")["native_id"]) == {"1", "2"}
+    left = store.read("quarantine").filter(pl.col("resolved_at").is_null())
+    assert left["where"].to_list() == ["place 3"]
+
+
+def test_signals_are_rebuilt_from_the_archive_without_asking(store):
+    with Github() as there:
+        gather(store, there.source())
+        asked = len(there.requests)
+        before = store.read("signals")
+        (again,) = ingest.reparse([("github", there.source())], store, at=DAY, run_id="r2")
+        assert len(there.requests) == asked
+    assert (again.read, again.new, again.updated) == (store.read("raw").height, 0, 0)
+    assert store.read("signals").equals(before)
+    lost = store.path / "signals"
+    lost.rename(store.path / "gone")
+    with Github() as there:
+        ingest.reparse([("github", there.source())], store, at=DAY, run_id="r1")
+    assert store.read("signals").equals(before)
+
+
+def test_a_changed_parser_changes_what_is_stored(store):
+    gather(store, Told(item(1), item(2)), "told")
+    (again,) = ingest.reparse([("told", Told(words="shouted"))], store, at=DAY, run_id="r2")
+    assert (again.read, again.updated) == (2, 2)
+    assert set(store.read("signals")["title"]) == {"shouted"}
+
+
+def test_a_cursor_is_kept_only_with_what_it_stands_behind(store, monkeypatch):
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    broken = SourceError("told", "here", "it went away")
+    source = Told(item(1), item(2), mark(1), item(3), mark(2, day=2), item(4), broken)
+    result = gather(store, source, "told")
+    assert (result.status, result.watermark.day) == ("failed", 2)
+    assert set(store.read("signals")["native_id"]) == {"1", "2", "3", "4"}
+    assert json.loads(store.standing("told:here")["cursor"]) == {"stream": {"page": 2}}
+    gather(store, source, "told")
+    assert source.cursors == [None, {"stream": {"page": 2}}]
+
+
+def test_reading_again_from_a_day_moves_no_cursor(store):
+    source = Told(item(1), mark(7, day=20))
+    gather(store, source, "told")
+    back = Told(item(1), item(2), mark(3, day=3))
+    result = gather(store, back, "told", since=dt.datetime(2026, 3, 1, tzinfo=dt.UTC), run="r2")
+    assert (result.new, back.cursors) == (1, [None])
+    assert json.loads(store.standing("told:here")["cursor"]) == {"stream": {"page": 7}}
+    assert result.watermark.day == 20
+
+
+def test_a_plug_in_that_breaks_stops_no_other(store):
+    results = ingest.gather(
+        [("told", Told(item(1), KeyError("x"))), ("told", Told(item(2)))],
+        store, since=None, until=UNTIL, fetched_at=DAY, run_id="r",
+    )  # fmt: skip
+    assert [r.status for r in results] == ["failed", "ok"]
+    assert "KeyError" in results[0].error
+    assert set(store.read("signals")["native_id"]) == {"1", "2"}
+
+
+def test_progress_says_rate_place_and_time_left(store, monkeypatch):
+    lines = []
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr(ingest.time, "monotonic", lambda: float(next(clock)))
+    found = [f for n in range(5) for f in (item(n, day=n + 1), mark(n, day=n + 1))]
+    gather(store, Told(*found), "told", until=dt.datetime(2026, 3, 31, tzinfo=dt.UTC), progress=lines.append)
+    assert any("/s, up to 2026-03-03, about " in line and line.startswith("… told:here: ") for line in lines)
+    assert lines[-1] == "told:here: 5 read, 5 new, 0 quarantined"
+
+
+def test_a_token_is_nowhere_after_a_run_that_failed(store, tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    with Github(fault=FAULTS["token revoked"]()) as there:
+        source = there.source()
+        gather(store, source)
+        assert TOKEN not in repr(source)
+    assert TOKEN not in caplog.text
+    for path in store.path.rglob("*"):
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+
+
+KILLED = """
+import datetime as dt, sys
+from feedback_lib import ingest, plugins
+from feedback_lib.store import Store
+ingest.BATCH = 50
+options = {"kind": "github", "repo": "octo/hello", "url": sys.argv[1], "token_env": "FAKE_TOKEN"}
+source = plugins.build("sources", options)
+at = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+until = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
+(r,) = ingest.gather([("github", source)], Store(sys.argv[2]), since=None, until=until, fetched_at=at, run_id="r")
+assert r.status in ("ok", "empty"), r.error
+"""
+
+
+def test_killed_while_it_reads_it_loses_and_doubles_nothing(store):
+    """A smaller sibling of `benchmarks.sources_kill`."""
+    with Github(1500) as there:
+        command = [sys.executable, "-c", KILLED, there.url, str(store.path)]
+        environment = {**os.environ, "FAKE_TOKEN": TOKEN, "PYTHONPATH": str(records.__file__).rsplit("/", 2)[0]}
+        for asked in (4, 11, 17):
+            with subprocess.Popen(command, env=environment) as process:
+                wait_until(lambda asked=asked: len(there.requests) >= asked, 30)
+                process.send_signal(signal.SIGKILL)
+        subprocess.run(command, env=environment, check=True, timeout=60)
+        arrived = [*store.read("signals")["native_id"], *store.read("replies")["native_id"]]
+        assert sorted(arrived) == sorted(there.expected())
+        assert store.read("raw").height == len(arrived)
