@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import polars as pl
 
+from feedback_lib import logs
 from feedback_lib.errors import ConfigError
 from feedback_lib.metrics import Answer, Query, asked, basic, frame, on_grid, reading
 from feedback_lib.plugins import register
@@ -62,7 +62,8 @@ class Elasticsearch:
         if bool(self.user) != bool(self.password_env) or (self.user and self.api_key_env):
             raise ConfigError("metrics elasticsearch: give api_key_env, or user and password_env, or none of them")
         if self.index:
-            _ = self._transport(_index(self.index))  # a wrong address is said now, not at the first query
+            index = logs.elastic_index(self.index, "metrics")
+            _ = self._transport(index)  # a wrong address is said now, not at the first query
 
     def now(self, query: Query, at: dt.datetime) -> Answer:
         """The value of the last ``lookback_s`` seconds."""
@@ -80,7 +81,7 @@ class Elasticsearch:
             body["post_filter"] = wanted.filter  # the total counts what matches, the aggregation sees everything
         with self._reading(wanted.index):
             reply = self._search(wanted.index, body)
-            partial = _partial(reply)
+            partial = logs.elastic_partial(reply)
             if value:
                 number = _number(reply["aggregations"]["v"])
             else:
@@ -127,7 +128,7 @@ class Elasticsearch:
                 found = bucket["matching"]
                 number = _number(found["v"]) if value else float(found["doc_count"])
                 points.append(("", round(bucket["key"] * 1000), number))
-            return frame(points), _partial(reply)
+            return frame(points), logs.elastic_partial(reply)
 
     def _search(self, index: str, body: Mapping[str, Any]) -> Any:
         path = f"/{index}/_search"
@@ -187,7 +188,7 @@ def _parts(query: Query, backend: Elasticsearch) -> _Wanted:
         text = {"query_string": {"query": text}}
     if not isinstance(text, Mapping):
         raise ConfigError(f"metrics elasticsearch: filter = {text!r}; write {_EXAMPLE}")
-    index = _index(str(given.get("index") or backend.index))
+    index = logs.elastic_index(str(given.get("index") or backend.index), "metrics")
     return _Wanted(index, text, str(given.get("time_field") or backend.time_field), _aggregation(given.get("value")))
 
 
@@ -203,26 +204,7 @@ def _aggregation(value: Any) -> Mapping[str, Any] | None:
     raise ConfigError(f"metrics elasticsearch: value = {value!r}; write {_EXAMPLE}")
 
 
-def _index(name: str) -> str:
-    """An index as part of a path: nothing in it may lead to another call."""
-    if not re.fullmatch(r"[a-z0-9*.][a-z0-9*._,:+-]*", name) or set(name) == {"."}:
-        raise ConfigError(f"metrics elasticsearch: index = {name!r}; write one such as logs-*, in small letters")
-    return name
-
-
 def _number(aggregate: Mapping[str, Any]) -> float | None:
     """The value of a metric aggregation; of no documents it is null, or NaN in older versions."""
     value = aggregate["values"][0]["value"] if "values" in aggregate else aggregate["value"]
     return None if value is None else float(value)
-
-
-def _partial(reply: Mapping[str, Any]) -> str | None:
-    """Why an answer with status 200 is incomplete."""
-    shards = reply.get("_shards") or {}
-    if reply.get("timed_out"):
-        return "the search ran out of time; raise timeout_s or ask for less"
-    if shards.get("failed"):
-        return f"{shards['failed']} of {shards.get('total', '?')} shards failed"
-    if reply.get("terminated_early") or (reply.get("_clusters") or {}).get("skipped"):
-        return "the search left out a part of the data"
-    return None

@@ -5,37 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import polars as pl
 
+from feedback_lib import logs
 from feedback_lib.errors import ConfigError, MetricsError
 from feedback_lib.metrics import Answer, Query, basic, clean, frame, labels, on_grid, reading
 from feedback_lib.plugins import register
 from feedback_lib.records import micros
-from feedback_lib.transport import Reply, Transport, secret
+from feedback_lib.transport import Transport, secret
 
 _PATH = "/services/search/v2/jobs/export"
 _RIGHTS = "the user behind the token needs the capability search and the index of the query"
 _EXAMPLE = "index=web | timechart span=60s perc99(duration) AS p99"
-# commands that only read and compute; a command that is not here is refused by its name
-_COMMANDS = """
-    abstract accum addcoltotals addinfo addtotals analyzefields anomalies anomalousvalue anomalydetection append
-    appendcols appendpipe arules associate autoregress bin bucket bucketdir chart cluster cofilter concurrency
-    contingency convert correlate datamodel dbinspect dedup delta diff erex eval eventcount eventstats extract
-    fieldformat fields fieldsummary filldown fillnull findtypes foreach format gauge gentimes geom geomfilter
-    geostats head highlight history iconify inputcsv inputlookup iplocation join kmeans kv loadjob localize localop
-    lookup makecontinuous makejson makemv makeresults mcatalog metadata metasearch mpreview msearch mstats multikv
-    multisearch mvcombine mvexpand nomv outlier overlap pivot predict rangemap rare regex relevancy reltime rename
-    replace require rest return reverse rex rtorder scrub search searchtxn selfjoin set setfields sichart sirare
-    sistats sitimechart sitop sort spath stats strcat streamstats table tags tail timechart timewrap tojson top
-    transaction transpose trendline tstats typeahead typer union uniq untable walklex where
-    x11 xmlkv xmlunescape xpath xyseries
-"""
-_TEXT = re.compile(r'"(?:\\.|[^"\\])*"|```.*?```', re.DOTALL)
 
 
 @register("metrics", "splunk")
@@ -95,7 +79,7 @@ class Splunk:
         }
         host = self._transport.host
         with reading("splunk", host, credentials=self._headers, rights=_RIGHTS):
-            rows, messages, whole = parse(self._transport.call("POST", _PATH, form=form))
+            rows, messages, whole = logs.splunk_rows(self._transport.call("POST", _PATH, form=form))
             points = list(_points(rows, micros(end) if step_s is None else None))
             spans = {row["_span"] for row in rows if row.get("_span")} - {str(step_s)}
         failed = [text for kind, text in messages if kind in ("FATAL", "ERROR")]
@@ -122,37 +106,6 @@ class Splunk:
             timeout_s=self.timeout_s,
             ca=self.ca or None,
         )
-
-
-def parse(reply: Reply) -> tuple[list[Mapping[str, Any]], list[tuple[str, str]], bool]:
-    """Rows, messages as (type, text), and whether the answer came to its end.
-
-    An export is one JSON object a line; preview rows are repeated later and left out. The other calls answer with one
-    object that holds ``results``, or in old versions with a list of rows.
-    """
-    text = reply.content.decode("utf-8-sig").strip()
-    rows: list[Mapping[str, Any]] = []
-    messages: list[tuple[str, str]] = []
-    whole = False
-    try:
-        parts = [json.loads(text)]
-    except ValueError:
-        try:
-            parts = [json.loads(line) for line in text.split("\n") if line.strip()]
-        except ValueError:
-            if text.startswith("{"):
-                return [], [], False  # cut in the middle of a line
-            parts = reply.json()  # raises: it is something else
-    for part in parts:
-        if isinstance(part, list):
-            part, whole = {"results": part}, True
-        messages += [(str(one["type"]).upper(), str(one["text"])) for one in part.get("messages") or ()]
-        if part.get("preview"):
-            continue
-        rows += part.get("results") or ()
-        rows += [part["result"]] if part.get("result") else []
-        whole = whole or "results" in part or bool(part.get("lastrow"))
-    return rows, messages, whole
 
 
 def _points(rows: list[Mapping[str, Any]], at: int | None) -> Iterator[tuple[str, int, float | None]]:
@@ -193,15 +146,4 @@ def _search(query: Query) -> str:
     """The SPL to send, after every command in it was found to only read."""
     if not isinstance(query, str) or not query.strip():
         raise ConfigError(f"metrics splunk: {query!r} is no query; write SPL such as {_EXAMPLE}")
-    text = query.strip()
-    if not text.startswith("|") and not re.match(r"search\s", text, re.IGNORECASE):
-        text = f"search {text}"
-    plain = _TEXT.sub(" ", text)
-    if "`" in plain:
-        raise ConfigError("metrics splunk: the query uses a macro, which may hide a command that writes; write it out")
-    for part in re.split(r"[|\[]", plain):
-        command = re.match(r"\s*([^\s\]]*)", part)
-        name = command[1].lower() if command else ""
-        if name and name not in _COMMANDS.split():
-            raise ConfigError(f"metrics splunk: the query uses {name!r}, which is not known to only read; leave it out")
-    return text
+    return logs.spl(query, "metrics")
