@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import importlib.util
 import json
 import os
 import random
@@ -37,6 +38,7 @@ REPO = "octo/hello"
 BEGIN = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 UNTIL = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 PAGE = 100
+EACH = dt.timedelta(minutes=1)  # between two issues
 
 
 def issue(n: int, rng: random.Random) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def issue(n: int, rng: random.Random) -> dict[str, Any]:
     body = " ".join(rng.choice(_WORDS) for _ in range(rng.randrange(30, 250)))
     if n % 2:  # of real issues 65 % hold something that might be personal, such as an address, and 20 % do
         body += f"\nSee https://docs.example.org/upload?page={n} since 4.2.{n % 9}.1, ask jo{n}@example.org"
-    created = BEGIN + dt.timedelta(seconds=600 * n)
+    created = BEGIN + EACH * n
     updated = f"{created:%Y-%m-%dT%H:%M:%SZ}"
     names = rng.sample(("bug", "priority: high", "upload", "docs", "good first issue"), rng.randrange(3))
     return {
@@ -77,11 +79,12 @@ def issue(n: int, rng: random.Random) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_WORDS = (
+_TEXT = (
     "the upload of a large file stops after some minutes with error 500 since version 4.2 and we cannot see why it is "
     "slow when many people build at once please add a setting for the timeout or tell us where the log is found "
-    "it worked in March but the new release broke it for our whole team\n"
-).split(" ")
+    "it worked in March but the new release broke it for our whole team"
+)
+_WORDS = _TEXT.split()
 
 
 class Pages:
@@ -99,7 +102,7 @@ class Pages:
             return b"[]", None
         first = 0
         if since := asked.get("since"):
-            first = -(-(dt.datetime.fromisoformat(since) - BEGIN) // dt.timedelta(seconds=600)) - 1
+            first = -(-(dt.datetime.fromisoformat(since) - BEGIN) // EACH) - 1
         number = int(asked.get("page", 1))
         start = max(0, first) + PAGE * (number - 1)
         body = b"[" + b",".join(self.items[start : start + PAGE]) + b"]"
@@ -230,8 +233,11 @@ def run(count: int, ways: tuple[str, ...], folder: Path) -> Iterator[dict[str, A
     with server(count) as url:
         results = []
         for way in ways:
+            if way == "dlt" and not importlib.util.find_spec("dlt"):
+                print("dlt is not installed (pip install 'feedback_lib[warehouse]')", file=sys.stderr)
+                continue
             place = folder / ("ours" if way == "again" else way)
-            place.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True, parents=True)
             results.append(measured(way, url, place))
         base = next((r["cpu_s"] for r in results if r["way"] == "bare"), None)
         for result in results:
@@ -251,7 +257,8 @@ def main() -> None:
     if given.serve:
         serve(given.items)
     elif given.way:
-        rows = {"ours": ours, "again": ours, "fetch": fetch, "bare": bare, "dlt": dlt}[given.way](given.url, Path(given.folder))
+        way = {"ours": ours, "again": ours, "fetch": fetch, "bare": bare, "dlt": dlt}[given.way]
+        rows = way(given.url, Path(given.folder))
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu = used.ru_utime + used.ru_stime
         print(json.dumps({"way": given.way, "items": rows, "cpu_s": round(cpu, 2), "peak_mb": used.ru_maxrss // 1024}))

@@ -143,6 +143,17 @@ def test_duplicates_are_measured_on_a_folder_given(tmp_path):
     assert found["score >= 0.5"]["pairs"] <= found["score >= 0.02"]["pairs"]
 
 
+def test_reading_a_service_is_measured_beside_a_bare_loop():
+    found = {r["way"]: r for r in results("sources", "--items", "400", "--ways", "bare", "ours", "again")}
+    assert {way: r["items"] for way, r in found.items()} == {"bare": 400, "ours": 400, "again": 2}
+    assert found["ours"]["cpu_over_bare"] > 1
+
+
+def test_a_load_that_is_killed_loses_and_doubles_nothing():
+    (found,) = results("sources_kill", "--items", "2000", "--kills", "2")
+    assert [found[f"{table}_{what}"] for table in ("raw", "signals") for what in ("lost", "doubled")] == [0] * 4
+
+
 def test_the_store_is_measured_beside_a_plain_merge():
     found = results("store", "--rows", "2000", "--batch", "100")
     assert [(r["inserted"], r["updated"]) for r in found] == [(20, 80), (0, 0), (20, 80)]
