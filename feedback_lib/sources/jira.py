@@ -1,0 +1,325 @@
+"""Jira: issues and requests with their comments, of Jira Cloud or Data Center."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import json
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from feedback_lib.errors import ConfigError, TransportError
+from feedback_lib.markup import adf_text
+from feedback_lib.plugins import register
+from feedback_lib.records import Item, Rejected, Reply, Signal
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.transport import Reply as Answer
+from feedback_lib.transport import secret
+
+_APIS = {"cloud": ("/rest/api/3", "/search/jql"), "datacenter": ("/rest/api/2", "/search")}
+_COUNT = "/rest/api/3/search/approximate-count"
+_FIELDS = (
+    "summary", "description", "issuetype", "project", "reporter", "creator", "status", "statuscategorychangedate",
+    "resolution", "resolutiondate", "priority", "labels", "components", "versions", "created", "updated", "votes",
+    "comment",
+)  # fmt: skip
+_DROPPED = ("self", "iconUrl", "avatarUrls", "expand", "properties")
+_MENTION = re.compile(r"\[~[^\]\n]{1,200}\]")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_HINTS = {
+    401: " On Cloud a token goes with its owner's e-mail (user or user_env) and expires after a year at most; one with"
+    " scopes needs read:jira-work and url: https://api.atlassian.com/ex/jira/CLOUD-ID.",
+    403: " Its owner needs the permission to browse the project.",
+    404: " deployment is cloud or datacenter.",
+    410: " This is Jira Cloud: write deployment: cloud.",
+}
+
+
+@register("sources", "jira")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Jira(Service):
+    """Issues of one project, or of all that the account sees, and the comments on them.
+
+    Options:
+        url: the site, such as ``https://acme.atlassian.net``.
+        deployment: ``cloud`` or ``datacenter``.
+        project: its key.
+        jql: a further condition, such as ``issuetype = Bug AND level is EMPTY``.
+        user: the e-mail of the API token's owner; without it the token is sent as a bearer token.
+        user_env: environment variable, or entry of the keyring, that holds it.
+        satisfaction_field: the id of the field Satisfaction, such as ``customfield_10045``.
+        site: where people open issues, when that is not ``url``.
+    """
+
+    url: str
+    deployment: str = "cloud"
+    project: str = ""
+    jql: str = ""
+    user: str = ""
+    user_env: str = ""
+    satisfaction_field: str = ""
+    site: str = ""
+    token_env: str = "JIRA_TOKEN"
+
+    lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=15)  # a search shows a change later than it happened
+    searches: ClassVar[tuple[str, ...]] = (_COUNT,)
+    personal_fields: ClassVar[tuple[str, ...]] = (
+        "*.accountId", "fields.reporter.key", "fields.reporter.name", "fields.creator.key", "fields.creator.name",
+        "author.key", "author.name", "updateAuthor.key", "updateAuthor.name",
+    )  # fmt: skip
+    plain_fields: ClassVar[tuple[str, ...]] = (
+        "id", "key", "created", "updated", "issueId", "author.accountType", "updateAuthor.accountType",
+        "fields.created", "fields.updated", "fields.resolutiondate", "fields.statuscategorychangedate",
+        "fields.status.name", "fields.priority.name", "fields.versions.name", "fields.project.key",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.deployment not in _APIS:
+            raise ConfigError(f"sources jira: deployment = {self.deployment!r}; write cloud or datacenter")
+        if re.search(r"\border\s+by\b", _QUOTED.sub("", self.jql), re.IGNORECASE):
+            raise ConfigError("sources jira: jql says ORDER BY; leave that out, issues are read oldest change first")
+        super().__post_init__()
+
+    @property
+    def origin(self) -> str:
+        """The option ``name``; else the host, and the project where one is named."""
+        host = urllib.parse.urlsplit(self.site or self.url).hostname or self.url
+        return self.name or "/".join(filter(None, (host, self.project)))
+
+    @property
+    def address(self) -> str:
+        """The option ``url``."""
+        return self.url
+
+    def headers(self) -> Mapping[str, str]:
+        """Basic with e-mail and API token, or a bearer token, unless ``token_env`` is empty."""
+        if not self.token_env:
+            return {}
+        user = self.user or (secret(self.user_env, self.kind) if self.user_env else "")
+        basic = base64.b64encode(f"{user}:{self.token()}".encode()).decode()
+        return {"Authorization": f"Basic {basic}" if user else f"Bearer {self.token()}"}
+
+    def _words(self, problem: Exception) -> str:
+        status, body = getattr(problem, "status", None) or 0, getattr(problem, "body", b"")
+        told = f" Jira says: {' '.join(_messages(body))}." if status == 400 and _messages(body) else ""
+        return f"{super()._words(problem)}{told}{_HINTS.get(status, '')}"
+
+    def _ask(self, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
+        reply: Answer = self.client.ask(path, params, body=body)
+        reason = reply.headers.get("x-seraph-loginreason", "")
+        if "FAILED" in reason or "DENIED" in reason:  # it goes on as nobody, who sees no issue
+            raise TransportError(self.kind, f"{reply.place} did not accept the credentials", status=401)
+        return reply.json()
+
+    def streams(self, walk: Walk) -> Iterator[Found]:
+        """The issues; a comment changes the time of its issue, so there is no stream of comments."""
+        yield from walk.pages("issues", self._issues, self._issue, at=_updated)
+
+    def _jql(self, since: dt.datetime | None) -> str:
+        """The condition; a number is milliseconds since 1970, while a day would be read in the account's time zone.
+
+        Data Center keeps and orders times by the second, so a search begins with the whole second.
+        """
+        own = [f"project = {json.dumps(self.project)}"] if self.project else []
+        own += [f"({self.jql})"] if self.jql else []
+        return " AND ".join((*own, f"updated >= {int(since.timestamp()) * 1000 if since else 0}"))
+
+    def _issues(self, since: dt.datetime | None, following: Any) -> Page:
+        base, path = _APIS[self.deployment]
+        fields = ",".join((*_FIELDS, *filter(None, (self.satisfaction_field,))))
+        asked = {"jql": f"{self._jql(since)} ORDER BY updated ASC, key ASC", "fields": fields, "maxResults": "100"}
+        if following is not None:
+            asked["nextPageToken" if self.deployment == "cloud" else "startAt"] = str(following)
+        answer = self._ask(base + path, asked)
+        rows = self.each(self._with_comments, answer["issues"])
+        if self.deployment == "cloud":
+            return Page(rows, None if answer.get("isLast") else answer.get("nextPageToken"))
+        return Page(rows, _following(answer, len(rows)))
+
+    def _with_comments(self, row: Any) -> Any:
+        """A row with all its comments under ``comments``, each with what says whether it is internal."""
+        fields = row.get("fields") if isinstance(row, Mapping) else None
+        if not isinstance(fields, Mapping) or not fields.get("comment"):
+            return row
+        listed = fields["comment"].get("comments") if _whole(fields) else list(self._comments(str(row.get("id"))))
+        return {**row, "comments": listed}
+
+    def _comments(self, issue: str) -> Iterator[Any]:
+        asked, at = {"orderBy": "created", "maxResults": "100", "expand": "properties"}, 0
+        while True:
+            try:
+                answer = self._ask(f"{_APIS[self.deployment][0]}/issue/{issue}/comment", {**asked, "startAt": str(at)})
+            except TransportError as problem:
+                if problem.status != 404:
+                    raise
+                return  # the issue has just been deleted
+            yield from answer["comments"]
+            at += len(answer["comments"])
+            if not answer["comments"] or at >= answer["total"]:
+                return
+
+    def _issue(self, row: Row) -> Iterator[Item | Rejected]:
+        url = self._url(row)
+        comments = [one for one in row.get("comments") or () if not _hidden(one)]
+        created = _time(row["fields"], "created")
+        yield Item(_kept(row, len(comments)), url, str(row["id"]), created, _updated(row))
+        for one in comments:
+            try:
+                kept, at = (
+                    {**_slim(one), "body": _words(one.get("body")), "issueId": str(row["id"])},
+                    _time(one, "created"),
+                )
+                where, native = f"{url}?focusedCommentId={one['id']}", f"{row['id']}#{one['id']}"
+                yield Item(kept, where, native, at, _time(one, "updated"), parent=str(row["id"]))
+            except MALFORMED as problem:
+                yield Rejected(url, f"has a comment that was not understood ({type(problem).__name__}: {problem})")
+
+    def _url(self, row: Row) -> str:
+        return f"{(self.site or self.url).rstrip('/')}/browse/{row['key']}"
+
+    def parse(self, payload: Mapping[str, Any]) -> Signal:
+        """Turn an issue into a signal, a request of a service project into a ticket."""
+        fields = payload.get("fields")
+        if not isinstance(fields, Mapping):
+            raise ValueError("is no issue: it has no fields")
+        status = fields.get("status") or {}
+        done = (status.get("statusCategory") or {}).get("key") == "done"
+        closed = fields.get("resolutiondate") or (fields.get("statuscategorychangedate") if done else None)
+        return Signal(
+            kind="jira",
+            origin=self.origin,
+            native_id=str(payload["id"]),
+            type="ticket" if _desk(fields) else "issue",
+            title=fields.get("summary") or "",
+            body=_words(fields.get("description")),
+            created_at=_time(fields, "created"),
+            updated_at=_updated(payload),
+            url=self._url(payload),
+            author=_id(fields.get("reporter")) or _id(fields.get("creator")),
+            state=status.get("name"),
+            labels=tuple(fields.get("labels") or ()),
+            product_area=_first(fields.get("components")),
+            version=_first(fields.get("versions")),
+            severity=(fields.get("priority") or {}).get("name"),
+            rating=_rating(fields.get(self.satisfaction_field)) if self.satisfaction_field else None,
+            reactions=(fields.get("votes") or {}).get("votes"),
+            thread_count=(fields.get("comment") or {}).get("total"),
+            closed_at=instant(closed) if closed else None,
+        )
+
+    def reply(self, payload: Mapping[str, Any]) -> Reply:
+        """Turn a comment into a reply; customers are not the team, of others Jira does not say."""
+        return Reply(
+            kind="jira",
+            origin=self.origin,
+            native_id=f"{payload['issueId']}#{payload['id']}",
+            parent=payload["issueId"],
+            body=_words(payload.get("body")),
+            created_at=_time(payload, "created"),
+            updated_at=_time(payload, "updated"),
+            author=_id(payload.get("author")),
+            team=False if (payload.get("author") or {}).get("accountType") == "customer" else None,
+        )
+
+    def look(self) -> str:
+        """How many issues there are."""
+        if self.deployment == "cloud":
+            count = self._ask(_COUNT, body={"jql": self._jql(None)})["count"]
+        else:
+            count = self._ask("/rest/api/2/search", {"jql": self._jql(None), "maxResults": "0"})["total"]
+        return f"{self.origin}: {count:,} issues" + ("" if count else "; may this account browse the project?")
+
+
+def _following(answer: Mapping[str, Any], rows: int) -> int | None:
+    end = int(answer["startAt"]) + rows
+    return end if rows and end < answer["total"] else None
+
+
+def _messages(body: bytes) -> list[str]:
+    try:
+        return [str(one).rstrip(".") for one in json.loads(body)["errorMessages"]]
+    except MALFORMED:
+        return []
+
+
+def _desk(fields: Mapping[str, Any]) -> bool:
+    """Whether it stands in a service project, where comments may be internal."""
+    return (fields.get("project") or {}).get("projectTypeKey") == "service_desk"
+
+
+def _whole(fields: Mapping[str, Any]) -> bool:
+    """Whether a search gave all comments of an issue, and what says which are internal."""
+    try:
+        comments, total = fields["comment"]["comments"], fields["comment"]["total"]
+        return len(comments) >= total and (not _desk(fields) or all("jsdPublic" in one for one in comments))
+    except MALFORMED:
+        return False
+
+
+def _hidden(comment: Any) -> bool:
+    """Whether only some people of the team may read it, or an app wrote it."""
+    if not isinstance(comment, Mapping):
+        return False
+    properties = comment.get("properties") or ()
+    internal = any(one.get("key") == "sd.public.comment" and one["value"].get("internal") for one in properties)
+    robot = (comment.get("author") or {}).get("accountType") == "app"
+    return bool(comment.get("jsdPublic") is False or comment.get("visibility") or internal or robot)
+
+
+def _kept(row: Row, comments: int) -> dict[str, Any]:
+    """An issue without links of the API, what they repeat of every person, and its comments."""
+    fields = _slim(row["fields"])
+    fields = {**fields, "description": _words(fields.get("description")), "comment": {"total": comments}}
+    return {**{k: v for k, v in row.items() if k not in (*_DROPPED, "comments")}, "fields": fields}
+
+
+def _slim(row: Row) -> dict[str, Any]:
+    """An object whose parts have no links; of a person, what tells people apart."""
+    return {name: _part(value) for name, value in row.items() if name not in _DROPPED}
+
+
+def _part(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_part(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "displayName" in value or "accountId" in value:
+        return {k: v for k in ("accountId", "accountType", "key", "name") if (v := value.get(k))}
+    return {k: v for k, v in value.items() if k not in _DROPPED}
+
+
+def _words(text: Any) -> str:
+    """The words of a text or a document without the names of those it mentions.
+
+    They are archived so too: redaction sees a document's parts one by one, and a number may begin in one part.
+    """
+    return _MENTION.sub("@someone", adf_text(text))
+
+
+def _id(person: Any) -> str | None:
+    """What tells people apart: an account on Cloud, a key on Data Center."""
+    known = person if isinstance(person, Mapping) else {}
+    return known.get("accountId") or known.get("key") or known.get("name") or None
+
+
+def _first(values: Any) -> str | None:
+    return next((one["name"] for one in values or ()), None)
+
+
+def _rating(value: Any) -> float | None:
+    """Stars, 1 to 5, as the field of a service project or of an app holds them."""
+    stars = value.get("rating", value.get("value")) if isinstance(value, Mapping) else value
+    return None if stars is None else float(stars)
+
+
+def _updated(row: Row) -> dt.datetime:
+    return _time(row["fields"], "updated")
+
+
+def _time(row: Mapping[str, Any], name: str) -> dt.datetime:
+    if not isinstance(row.get(name), str):
+        raise ValueError(f"has no time {name!r}")
+    return instant(row[name])
