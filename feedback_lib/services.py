@@ -262,7 +262,8 @@ class Walk:
                     yield from self._read(read, row)
                     newest = when if newest is None or when > newest else newest
             seen |= keys
-            yield self.checkpoint(stream, newest, **({"next": page.resume} if page.resume else {}))
+            kept = page.resume and not over  # beyond it are later rows of this page that were left for the next run
+            yield self.checkpoint(stream, newest, **({"next": page.resume} if kept else {}))
             moved, ended = newest != anchor, over or page.next is None
             if anchored and following is not None and (moved or ended) and not verified:
                 # rows of one time were walked by number; if one of them changed meanwhile, the others moved up
