@@ -168,14 +168,14 @@ class Jira(Service):
         yield Item(_kept(row, len(comments)), url, str(row["id"]), created, _updated(row))
         for one in comments:
             try:
-                kept, at = (
-                    {**_slim(one), "body": _words(one.get("body")), "issueId": str(row["id"])},
-                    _time(one, "created"),
-                )
-                where, native = f"{url}?focusedCommentId={one['id']}", f"{row['id']}#{one['id']}"
-                yield Item(kept, where, native, at, _time(one, "updated"), parent=str(row["id"]))
+                yield self._comment(str(row["id"]), url, one)
             except MALFORMED as problem:
                 yield Rejected(url, f"has a comment that was not understood ({type(problem).__name__}: {problem})")
+
+    def _comment(self, issue: str, url: str, row: Row) -> Item:
+        kept = {**_slim(row), "body": _words(row.get("body")), "issueId": issue}
+        where, native = f"{url}?focusedCommentId={row['id']}", f"{issue}#{row['id']}"
+        return Item(kept, where, native, _time(row, "created"), _time(row, "updated"), parent=issue)
 
     def _url(self, row: Row) -> str:
         return f"{(self.site or self.url).rstrip('/')}/browse/{row['key']}"
@@ -234,6 +234,7 @@ class Jira(Service):
 
 
 def _following(answer: Mapping[str, Any], rows: int) -> int | None:
+    """Where Data Center's next page starts; it may give fewer rows than were asked for."""
     end = int(answer["startAt"]) + rows
     return end if rows and end < answer["total"] else None
 
@@ -254,7 +255,8 @@ def _whole(fields: Mapping[str, Any]) -> bool:
     """Whether a search gave all comments of an issue, and what says which are internal."""
     try:
         comments, total = fields["comment"]["comments"], fields["comment"]["total"]
-        return len(comments) >= total and (not _desk(fields) or all("jsdPublic" in one for one in comments))
+        desk = fields["project"]["projectTypeKey"] == "service_desk"
+        return len(comments) >= total and (not desk or all("jsdPublic" in one for one in comments))
     except MALFORMED:
         return False
 
