@@ -171,6 +171,11 @@ def told(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def first(row: Mapping[str, Any], name: str) -> str | None:
+    """The first value at a dotted name, as text."""
+    return next(_values(_dig(row, name)), None)
+
+
 def _dig(row: Any, name: str) -> Any:
     """The value at a dotted name, whose dots may be levels or part of a key."""
     if not name or not isinstance(row, Mapping):
