@@ -42,6 +42,7 @@ class Config:
     sinks: tuple[Mapping[str, Any], ...] = ({"kind": "stdout"},)
     encoder: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"kind": "minilm"})
     registry: str = ""
+    replies: bool = False
     topics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trends: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -50,7 +50,7 @@ from feedback_lib.store import VOLATILE, Store
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
-INPUTS = ("signals", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
+INPUTS = ("signals", "replies", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
 LARGEST_TOPIC = 0.1  # of all texts: a topic that is a quarter of everything is nothing to act on
 LOCK_WAIT_S = 900.0  # as long as another run may take
 OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
@@ -437,6 +437,7 @@ def _analyse(
             as_of=as_of,
             run_id=run_id,
             said=said,
+            replies=store.read("replies") if ready.config.replies else None,
             progress=progress,
         )
         named = _worded(ready, understood.topics, signals, progress)

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from feedback_lib import merging, records
-from feedback_lib.analysis import duplicates, registry, text, themes, topics, triage
+from feedback_lib.analysis import duplicates, registry, text, themes, threads, topics, triage
 from feedback_lib.analysis.registry import Decision, Proposal
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def understand(
     as_of: dt.datetime,
     run_id: str,
     said: Said | None = None,
+    replies: pl.DataFrame | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Understood:
     """Infer language, kind, sentiment, severity, duplicates and topic.
@@ -70,6 +71,7 @@ def understand(
         as_of: the moment the run pretends is now.
         run_id: the run that infers.
         said: what people decided and said.
+        replies: table ``replies`` of the signals; topics are then made of what a thread says, not of its first text.
         progress: called with a line per step.
     """
     said = said or Said()
@@ -102,10 +104,14 @@ def understand(
     before = unchanged["topic_model"].drop_nulls()
     if before.len() and not before.str.ends_with(f"+{encoder.name}").all():  # centres of another encoder say nothing
         topic_table = topic_table.with_columns(centroid=pl.lit([], dtype=pl.List(pl.Float64)))
+    texts, topic_vectors = read["gloss"].to_list(), vectors
+    if replies is not None and replies.height:
+        texts = threads.texts(uids, texts, replies)
+        topic_vectors = encoder.encode(texts)
     given = registry.update(
         [uids[i] for i in fit],
-        [read["gloss"][int(i)] for i in fit],
-        vectors[fit],
+        [texts[i] for i in fit],
+        topic_vectors[fit],
         [signals["created_at"][int(i)] for i in fit],
         dict(unchanged.select("uid", "topic_id").iter_rows()),
         topic_table,

@@ -1,9 +1,12 @@
-"""What the replies to a signal say about it: how many there are, and when somebody else first answered."""
+"""What the replies to a signal say about it: how many there are, when somebody else first answered, and their words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
+WORDS = 150  # of replies beside a text: a model reads about 200 in all
 FIELDS = ("thread_count", "first_response_at")
 
 
@@ -37,3 +40,25 @@ def with_replies(signals: pl.DataFrame, replies: pl.LazyFrame) -> pl.DataFrame:
         )
         .drop("told_count", "told_first")
     )
+
+
+def texts(uids: Sequence[str], texts: Sequence[str], replies: pl.DataFrame) -> list[str]:
+    """Each text followed by the beginning of what was replied to it, oldest first.
+
+    Args:
+        uids: of the signals.
+        texts: of the signals, in the same order.
+        replies: ``signal``, ``created_at``, ``uid`` and ``body``, of these signals or more.
+    """
+    said = (
+        replies.filter(pl.col("signal").is_in(list(uids)) & (pl.col("body") != ""))
+        .sort("created_at", "uid")
+        .group_by("signal", maintain_order=True)
+        .agg(pl.col("body").str.join("\n"))
+    )
+    known = dict(said.iter_rows())
+    return [f"{one}\n{_first(known[uid])}" if uid in known else one for uid, one in zip(uids, texts, strict=True)]
+
+
+def _first(text: str) -> str:
+    return " ".join(text.split(None, WORDS)[:WORDS])

@@ -384,7 +384,7 @@ def _silhouettes(part: Vectors, lengths: Floats, own: Labels, sums: Floats, size
     cosines = part @ _on_grid(_unit(sums)).T
     rows = np.arange(len(part))
     cosines[rows, own] = -np.inf
-    next_ = 1 - np.maximum(cosines.max(axis=1) / lengths / _GRID, -1)
+    next_ = 1 - np.maximum(cosines.max(axis=1) / np.maximum(lengths, 1e-9) / _GRID, -1)
     others = sums[own] - part
     near = 1 - (part * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1) * lengths, 1e-9)
     found = (next_ - near) / np.maximum(np.maximum(next_, near), 1e-9)
