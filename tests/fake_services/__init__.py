@@ -49,6 +49,7 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[str, str]  # names in small letters
     body: bytes
+    every: Mapping[str, list[str]] = dataclasses.field(default_factory=dict)  # the query, all values of a name
 
     def json(self) -> Any:
         return json.loads(self.body)
@@ -156,7 +157,8 @@ class FakeService:
         url = urllib.parse.urlsplit(handler.path)
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        request = Request(handler.command, urllib.parse.unquote(url.path), query, headers, body)
+        every = urllib.parse.parse_qs(url.query, keep_blank_values=True)
+        request = Request(handler.command, urllib.parse.unquote(url.path), query, headers, body, every)
         with self._lock:
             self.requests.append(request)
             answer = self._answer(request) if len(self.requests) <= self.limit else Answer({"too": "many"}, 418)
