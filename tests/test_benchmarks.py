@@ -149,6 +149,12 @@ def test_reading_a_service_is_measured_beside_a_bare_loop():
     assert found["ours"]["cpu_over_bare"] > 1
 
 
+def test_faults_of_services_are_counted():
+    found = results("source_faults", "--kinds", "github")
+    assert {(r["lost"], r["error_after"]) for r in found} == {(0, None)}
+    assert sum(r["happened"] for r in found) >= len(found)
+
+
 def test_a_load_that_is_killed_loses_and_doubles_nothing():
     (found,) = results("sources_kill", "--items", "2000", "--kills", "2")
     assert [found[f"{table}_{what}"] for table in ("raw", "signals") for what in ("lost", "doubled")] == [0] * 4
