@@ -130,7 +130,7 @@ class Service(abc.ABC):
         Raises:
             SourceError: a request failed for good; it says what is missing.
         """
-        walk = Walk(self, since or (None if cursor else self._first), until, cursor or {})
+        walk = Walk(self, since or self._first, until, cursor or {})
         try:
             yield from self.streams(walk)
         except TransportError as problem:
@@ -251,7 +251,7 @@ class Walk:
                 continue
             rows, odd, over = self._timed(page.rows, at)
             keys = {(when, key(row)) for when, row in rows}
-            strange = anchored and seen.isdisjoint(keys) if following is None else keys <= seen
+            strange = anchored and seen.isdisjoint(keys) if following is None else keys <= seen and not verified
             if seen and strange and not again:
                 again = True  # what we had is not there: it has just changed, or a page was left out or sent twice
                 continue
@@ -264,9 +264,11 @@ class Walk:
             seen |= keys
             kept = page.resume and not over  # beyond it are later rows of this page that were left for the next run
             yield self.checkpoint(stream, newest, **({"next": page.resume} if kept else {}))
-            moved, ended = newest != anchor, over or page.next is None
+            moved = any(anchor is None or when > anchor for when, _ in rows)
+            ended = over or page.next is None
             if anchored and following is not None and (moved or ended) and not verified:
-                # rows of one time were walked by number; if one of them changed meanwhile, the others moved up
+                # rows of one time were walked by number; if one of them changed meanwhile, the others moved up, so all
+                # their pages are read again
                 following, verified = None, True
                 followed.clear()
             elif ended:

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
+from fake_services import BEGIN, TOKEN, Fault, read
 from fake_services.gitlab import Gitlab as Fake
 
 from feedback_lib import privacy
@@ -188,7 +189,21 @@ def test_the_address_may_end_with_a_slash_and_the_project_be_a_number():
 
 
 def test_many_notes_are_read_page_by_page(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", "fake-service-token-5f2d")
+    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
     with Fake(count=10) as there:
         found = [one.native_id for one in there.source().fetch(None, END) if isinstance(one, Item)]
         assert len([one for one in found if one.startswith("9000009#")]) == 121
+
+
+def test_of_many_pages_of_one_time_nothing_is_lost_when_an_issue_goes_away_between_them(monkeypatch):
+    """An import gives hundreds of issues one time; they are walked by number, and those behind the gap move up."""
+    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
+    fault = Fault(lambda service, request, fault: service.remove(service.items[1]), page=4)
+    with Fake(count=450, fault=fault) as there:
+        for item in there.items:
+            item["user_notes_count"] = 0
+        for item in there.items[:400]:
+            there.touch(item, BEGIN)
+        done = read(there.source())
+        assert fault.done
+        assert there.expected().keys() <= done.ids().keys()
