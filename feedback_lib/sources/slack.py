@@ -16,7 +16,6 @@ from feedback_lib.records import Item, Reply, Signal
 from feedback_lib.services import Found, Page, Row, Service, Walk, instant
 
 _SIZE = 200  # messages an answer may hold: what Slack recommends
-_MOST = 3000  # messages of a window that are held at once
 _LAUNCH = dt.datetime(2013, 8, 1, tzinfo=dt.UTC)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _SPAN = dt.timedelta(days=30)
@@ -25,7 +24,7 @@ _READING = dt.timedelta(hours=1)  # how long a run may take: threads went on mea
 _SAID = (None, "file_share", "me_message", "thread_broadcast", "bot_message", "tombstone")
 _FIELDS = ("type", "subtype", "ts", "thread_ts", "user", "bot_id", "reply_count", "reply_users_count", "latest_reply")
 _MENTION = re.compile(r"<@[UW][A-Z0-9]*(?:\|[^<>]*)?>")
-_LINK = re.compile(r"<([^<>|]*)(?:\|([^<>]*))?>")
+_LINK = re.compile(r"<([^<>|\s][^<>|]*)(?:\|([^<>]*))?>")
 _TOKEN = "; is the token the one that the app's page shows?"
 _INVITE = "; invite the app: write /invite @its-name in the channel"
 _HINTS = {
@@ -56,6 +55,7 @@ class Slack(Service):
 
     lag: ClassVar[dt.timedelta] = dt.timedelta(days=14)  # an edit or a new answer moves no message
     per_minute: ClassVar[float | None] = 50
+    held: ClassVar[int] = 3000  # messages kept in memory
     personal_fields: ClassVar[tuple[str, ...]] = ("user",)
     plain_fields: ClassVar[tuple[str, ...]] = (
         "type", "subtype", "ts", "thread_ts", "bot_id", "latest_reply", "edited.ts", "permalink",
@@ -195,7 +195,7 @@ class _Reader:
             self.span = end - begin
             end = begin + self.span / 8
         self.span = max(end - begin, _NARROWEST)
-        if len(rows) < _MOST / 8:
+        if len(rows) < self.source.held / 8:
             self.span = min(self.span * 4, _WIDEST)
         rows.sort(key=lambda row: _order(row) or begin)
         further = None if end >= self.until else end + self.span
@@ -215,7 +215,7 @@ class _Reader:
                     if again and len(rows) < len(answer["messages"]):
                         raise TransportError(self.source.kind, "the answer is one to another request", status=400)
                     found.update((repr(_order(row) or row), row) for row in rows)
-                    if len(found) > _MOST and not narrow:
+                    if len(found) > self.source.held and not narrow:
                         return None
                 return list(found.values())
             except TransportError as problem:
