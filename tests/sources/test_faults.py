@@ -16,6 +16,8 @@ def _token(monkeypatch):
 @pytest.mark.parametrize("kind", kinds())
 @pytest.mark.parametrize("name", FAULTS)
 def test_nothing_is_lost_or_doubled(kind, name):
+    if name == "expired cursor" and not service(kind).cursors:
+        pytest.skip("it has no cursors")
     fault = FAULTS[name]()
     with service(kind)(fault=fault) as there:
         source = there.source()
