@@ -249,22 +249,23 @@ class Walk:
                 following, expired = None, expired + 1  # a cursor is no more; what it stood for is asked for by time
                 followed.clear()
                 continue
-            rows, odd, over = self._timed(page.rows, at)
-            keys = {(when, key(row)) for when, row in rows}
+            rows, odd, over = self._timed(page.rows, at, key)
+            keys = {(when, which) for when, which, _ in rows}
             strange = anchored and seen.isdisjoint(keys) if following is None else keys <= seen and not verified
             if seen and strange and not again:
                 again = True  # what we had is not there: it has just changed, or a page was left out or sent twice
                 continue
             again = False
             yield from odd
-            for when, row in rows:
-                if (lower is None or when >= lower) and (when, key(row)) not in seen:
+            for when, which, row in rows:
+                if (lower is None or when >= lower) and (when, which) not in seen:
                     yield from self._read(read, row)
-                    newest = when if newest is None or when > newest else newest
+            if rows and (newest is None or rows[-1][0] > newest):
+                newest = rows[-1][0]  # the last, which is the latest unless the service orders them otherwise
             seen |= keys
             kept = page.resume and not over  # beyond it are later rows of this page that were left for the next run
             yield self.checkpoint(stream, newest, **({"next": page.resume} if kept else {}))
-            moved = any(anchor is None or when > anchor for when, _ in rows)
+            moved = bool(rows) and (anchor is None or rows[-1][0] > anchor)
             ended = over or page.next is None
             if anchored and following is not None and (moved or ended) and not verified:
                 # rows of one time were walked by number; if one of them changed meanwhile, the others moved up, so all
@@ -275,7 +276,7 @@ class Walk:
                 return
             elif anchored and moved:
                 anchor, following, verified = newest, None, False
-                seen = {(when, which) for when, which in seen if when == newest}
+                seen = {(when, which) for when, which in seen if when >= rows[-1][0]}
                 followed.clear()
             else:
                 following = page.next
@@ -291,18 +292,18 @@ class Walk:
             raise TransportError(self.service.kind, words) from None
 
     def _timed(
-        self, rows: Sequence[Row], at: Callable[[Row], dt.datetime]
-    ) -> tuple[list[tuple[dt.datetime, Row]], list[Rejected], bool]:
-        """The rows before ``until`` with their times, those without a time, and whether there are later ones."""
+        self, rows: Sequence[Row], at: Callable[[Row], dt.datetime], key: Callable[[Row], Any]
+    ) -> tuple[list[tuple[dt.datetime, Any, Row]], list[Rejected], bool]:
+        """The rows before ``until`` with times and keys, those without, and whether there are later ones."""
         timed, odd, over = [], [], False
         for row in rows:
             try:
-                when = at(row)
+                when, which = at(row), key(row)
             except MALFORMED as problem:
-                odd.append(Rejected(self._where(row), f"has no time that can be read ({problem})"))
+                odd.append(Rejected(self._where(row), f"has no id or time that can be read ({_told(problem)})"))
                 continue
             if when < self.until:
-                timed.append((when, row))
+                timed.append((when, which, row))
             else:
                 over = True
         return timed, odd, over
@@ -311,11 +312,15 @@ class Walk:
         try:
             return list(read(row))
         except MALFORMED as problem:
-            return [Rejected(self._where(row), f"was not understood ({type(problem).__name__}: {problem})")]
+            return [Rejected(self._where(row), f"was not understood ({_told(problem)})")]
 
     def _where(self, row: Any) -> str:
         known = str(row.get("id") or row.get("key") or "?") if isinstance(row, Mapping) else "?"
         return f"{self.service.origin} {self.stream} {known}"
+
+
+def _told(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, ValueError) else f"{type(problem).__name__}: {problem}"
 
 
 def instant(value: Any) -> dt.datetime:
@@ -328,7 +333,10 @@ def instant(value: Any) -> dt.datetime:
     ('2026-11-16T06:00:00+00:00', '2025-11-16T08:00:00+00:00')
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return real_time(dt.datetime.fromtimestamp(value, dt.UTC))
+        try:
+            return real_time(dt.datetime.fromtimestamp(value, dt.UTC))
+        except (OverflowError, OSError):
+            raise ValueError(f"is no time: {value}") from None
     if not isinstance(value, str):
         raise ValueError(f"is no time: {type(value).__name__}")
     at = dt.datetime.fromisoformat(value)
