@@ -262,12 +262,15 @@ def _whole(fields: Mapping[str, Any]) -> bool:
 
 
 def _hidden(comment: Any) -> bool:
-    """Whether only some people of the team may read it, or an app wrote it."""
+    """Whether only some people of the team may read it, or an app wrote it; where that is not clear, it is hidden."""
     if not isinstance(comment, Mapping):
-        return False
-    properties = comment.get("properties") or ()
-    internal = any(one.get("key") == "sd.public.comment" and one["value"].get("internal") for one in properties)
-    robot = (comment.get("author") or {}).get("accountType") == "app"
+        return False  # and told of when it is read
+    try:
+        properties = {one["key"]: one.get("value") for one in comment.get("properties") or ()}
+        internal = (properties.get("sd.public.comment") or {}).get("internal")
+        robot = (comment.get("author") or {}).get("accountType") == "app"
+    except MALFORMED:
+        return True
     return bool(comment.get("jsdPublic") is False or comment.get("visibility") or internal or robot)
 
 

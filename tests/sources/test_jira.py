@@ -187,6 +187,7 @@ def test_internal_comments_restricted_ones_and_those_of_apps_are_not_archived():
         comment(6, author={**PERSON, "accountType": "app"}),
         comment(7, properties=[{"key": "sd.public.comment", "value": {"internal": True}}]),
         comment(8, properties=[{"key": "sd.public.comment", "value": {"internal": False}}, {"key": "of-an-app"}]),
+        comment(9, properties=["?"]),
     )])  # fmt: skip
     assert ids(found) == ["10011", "10011#1", "10011#2", "10011#5", "10011#8"]
     assert SITE.parse(found[0].payload).thread_count == 4
