@@ -103,15 +103,17 @@ class Intercom(Service):
         name = f"{what[:-1]}_parts"
         try:
             parts = row.get(name) or {"total_count": (row.get("statistics") or {}).get("count_conversation_parts")}
-            if parts.get("total_count") != len(parts.get(name) or ()) and not (lower and _updated(row) < lower):
-                parts = self.client.ask(f"/{what}/{int(row['id'])}").json()[name]
-            return {**row, "parts": parts.get(name) or [], "total": parts.get("total_count") or 0}
+            whole = parts.get("total_count") == len(parts.get(name) or ()) or (lower and _updated(row) < lower)
+            path = f"/{what}/{int(row['id'])}"
+        except MALFORMED:
+            return row  # told of where it is read
+        try:
+            parts = parts if whole else self.client.ask(path).json()[name]
         except TransportError as problem:
             if problem.status != 404:
                 raise
             return row  # it has just been deleted
-        except MALFORMED:
-            return row  # told of where it is read
+        return {**row, "parts": parts.get(name) or [], "total": parts.get("total_count") or 0}
 
     def _conversation(self, row: Row) -> Iterator[Item | Rejected]:
         source, said = row.get("source") or {}, _said(row)

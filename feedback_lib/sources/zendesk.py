@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Reply, Signal
-from feedback_lib.services import Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
 _SCOPES = ("agent", "ai_agent", "all")
 _KEPT = (  # of a ticket; the rest repeats names and addresses of people
@@ -102,7 +102,7 @@ class Zendesk(Service):
         found = self.client.ask("/api/v2/incremental/tickets/cursor", asked).json()
         locales = {one["id"]: one.get("locale") for one in found.get("users") or ()}
         metrics = {one["ticket_id"]: one for one in found.get("metric_sets") or ()}
-        rows = [_with(row, locales, metrics) if isinstance(row, dict) else row for row in found["tickets"]]
+        rows = [_with(row, locales, metrics) for row in found["tickets"]]
         after = found["after_cursor"]
         return Page(rows, None if found["end_of_stream"] else after, after)
 
@@ -118,14 +118,14 @@ class Zendesk(Service):
         asked = {"start_time": str(start), "include": "comment_events"}
         found = self.client.ask("/api/v2/incremental/ticket_events", asked).json()
         rows = [row if isinstance(row, dict) else {} for row in found["ticket_events"]]
-        changed = {(row.get("ticket_id"), one) for row in rows for one in _changed(row)}
+        changed = {(str(row.get("ticket_id")), one) for row in rows for one in _changed(row)}
         rows = self.each(functools.partial(self._with_comments, changed), rows)
         # more events of one second than fit into an answer: the export would give them again and again
         return Page(rows, None if found["end_of_stream"] else max(found["end_time"], start + 1))
 
-    def _with_comments(self, changed: Collection[tuple[Any, str]], row: dict[str, Any]) -> dict[str, Any]:
+    def _with_comments(self, changed: Collection[tuple[str, str]], row: dict[str, Any]) -> dict[str, Any]:
         """An event without comments that a later one takes back or changes; that one brings them as they are now."""
-        ticket, children = row.get("ticket_id"), _children(row)
+        ticket, children = str(row.get("ticket_id")), _children(row)
         kept = [one for one in children if _kind(one) != "Comment" or (ticket, str(one.get("id"))) not in changed]
         if not (mine := _changed(row)):
             return {**row, "child_events": kept}
@@ -133,7 +133,7 @@ class Zendesk(Service):
         asked: dict[str, str] | None = {"page[size]": "100"}
         while asked:
             try:
-                found = self.client.ask(f"/api/v2/tickets/{ticket}/comments", asked).json()
+                found = self.client.ask(f"/api/v2/tickets/{int(ticket)}/comments", asked).json()
             except TransportError as problem:
                 if problem.status != 404:
                     raise
@@ -239,11 +239,14 @@ class Zendesk(Service):
         return f"{self.origin}: {count:,} tickets"
 
 
-def _with(row: dict[str, Any], locales: Mapping[Any, Any], metrics: Mapping[Any, Any]) -> dict[str, Any]:
+def _with(row: Any, locales: Mapping[Any, Any], metrics: Mapping[Any, Any]) -> Any:
     """A ticket with what stands beside it in the answer: its times, and the language of who asks."""
-    times = row.get("metric_set") or metrics.get(row.get("id")) or {}
-    kept = {k: times[k] for k in ("reply_time_in_minutes", "solved_at") if k in times}
-    return {**row, "metric_set": kept, "locale": locales.get(row.get("requester_id"))}
+    try:
+        times = row.get("metric_set") or metrics.get(row["id"]) or {}
+        kept = {k: times[k] for k in ("reply_time_in_minutes", "solved_at") if k in times}
+        return {**row, "metric_set": kept, "locale": locales.get(row.get("requester_id"))}
+    except MALFORMED:
+        return row  # told of where it is read
 
 
 def _children(row: Row) -> list[Row]:

@@ -3,7 +3,7 @@
 import base64
 import datetime as dt
 
-from fake_services import TOKEN, Answer, FakeService, at
+from fake_services import TOKEN, Answer, FakeService, at, page_number
 
 EMAIL = "admin@acme.example"
 KEY = base64.b64encode(f"{EMAIL}/token:{TOKEN}".encode()).decode()
@@ -47,7 +47,7 @@ class Zendesk(FakeService):
         return request.headers.get("authorization") == f"Basic {KEY}"
 
     def make(self, count):
-        self.events = []
+        self.events, self.now = [], {}  # what changed; by ticket, its comments as they are now
         return [self.ticket(i) for i in range(count)]
 
     def ticket(self, i):
@@ -91,6 +91,9 @@ class Zendesk(FakeService):
         if request.path == "/api/v2/incremental/ticket_events":
             assert asked["include"] == "comment_events"
             return self.stream(int(asked["start_time"]))
+        if (n := page_number(request.path, r"^/api/v2/tickets/(\d+)/comments$")) in self.now:
+            assert int(asked["page[size]"]) <= 100
+            return Answer({"comments": self.now[n], "meta": {"has_more": False, "after_cursor": None}})
         return Answer({"error": "RecordNotFound", "description": "Not found"}, 404)
 
     def export(self, asked):
