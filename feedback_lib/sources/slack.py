@@ -224,7 +224,10 @@ class _Reader:
                 again = False  # its cursor is no more, or another window came
 
     def _with_answers(self, row: Row) -> Row:
-        if not isinstance(row, Mapping) or not row.get("reply_count") or row.get("thread_ts") != row.get("ts"):
+        if not isinstance(row, Mapping):
+            return row
+        row = {**row, "id": row.get("ts")}
+        if not row.get("reply_count") or row.get("thread_ts") != row["id"]:
             return row
         if self.known and row.get("latest_reply") and _time(row["latest_reply"]) < self.known:
             return row
