@@ -5,10 +5,12 @@ Order: defaults in the dataclass, then the file, then ``--set key=value``. Relat
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import datetime as dt
 import os
 import re
+import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -18,7 +20,7 @@ from typing import Any, TypeVar
 from feedback_lib.errors import ConfigError, nearest
 
 T = TypeVar("T")
-_PATH_OPTIONS = ("path", "folder", "state_file")
+PATH_OPTIONS = ("path", "folder", "state_file", "ca")  # of plug-ins: relative ones start at the params file
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -103,9 +105,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         registry=resolve(config.registry or f"topics/{path.stem}.yaml", base),
         exposure=resolve(config.exposure, base) if config.exposure else "",
         specs=resolve(config.specs, base) if config.specs else "",
-        encoder=_entry(config.encoder, base, f"{path} encoder"),
-        sources=tuple(_entry(e, base, f"{path} sources[{i}]") for i, e in enumerate(config.sources)),
-        sinks=tuple(_entry(e, base, f"{path} sinks[{i}]") for i, e in enumerate(config.sinks)),
+        encoder=plugin_entry(config.encoder, base, f"{path} encoder"),
+        sources=tuple(plugin_entry(e, base, f"{path} sources[{i}]") for i, e in enumerate(config.sources)),
+        sinks=tuple(plugin_entry(e, base, f"{path} sinks[{i}]") for i, e in enumerate(config.sinks)),
     )
 
 
@@ -124,8 +126,41 @@ def section(cls: type[T], values: Mapping[str, Any], where: Any = None) -> T:
         place = where(key) if callable(where) else where or cls.__name__
         if key not in fields:
             raise ConfigError(f"{place}: unknown key {key!r}; {nearest(str(key), list(fields))}")
-        made[key] = _typed(value, hints[key], f"{place}: {key}")
+        made[key] = typed(value, hints[key], f"{place}: {key}")
     return cls(**made)
+
+
+def typed(value: Any, hint: Any, place: str) -> Any:
+    """A value as YAML gave it, as a field with this annotation takes it.
+
+    A whole number is a float, too; a day that YAML saw in a text is the text again; a text alone is a list of one.
+
+    Raises:
+        ConfigError: the value is of another type; the message begins with ``place``.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(value, args, place)
+    if hint is dt.datetime and isinstance(value, str | dt.date):
+        return parse_time(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, dt.date):
+        return value.isoformat()
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"{place} = {value!r}; {nearest(str(value), [str(a) for a in args])}")
+        return value
+    if args and args[0] is str and origin in (tuple, collections.abc.Sequence):
+        return _texts(value, place)
+    if origin is tuple and isinstance(value, list):
+        return tuple(value)
+    wanted = origin or hint
+    if wanted is collections.abc.Mapping:
+        wanted = dict
+    if isinstance(wanted, type) and (not isinstance(value, wanted) or (hint is int and isinstance(value, bool))):
+        raise ConfigError(f"{place} = {value!r}: expected {_words(wanted, value)}")
+    return value
 
 
 def resolve(text: str, base: Path) -> str:
@@ -143,6 +178,103 @@ def resolve(text: str, base: Path) -> str:
         return value
 
     return os.path.normpath(base / _VARIABLE.sub(fill, text))
+
+
+def plugin_entry(entry: Mapping[str, Any], base: Path, place: str) -> dict[str, Any]:
+    """An entry under ``sources``, ``sinks`` or ``encoder`` with its paths made absolute from ``base``.
+
+    Raises:
+        ConfigError: it is no mapping, or a path names a variable that is not set.
+    """
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{place}: expected a mapping such as {{kind: files, path: …}}, found {entry!r}")
+    return {k: resolve(v, base) if k in PATH_OPTIONS and v and isinstance(v, str) else v for k, v in entry.items()}
+
+
+def add_source(path: str | Path, entry: Mapping[str, Any]) -> None:
+    """Write an entry at the end of ``sources`` in a params file; every other byte of it stays as it is.
+
+    Args:
+        path: the params file.
+        entry: the entry; relative paths in it start at the params file.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or it is not certain where the entry belongs; the message
+            then holds the entry to paste.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        before = path.read_bytes().decode("utf-8")
+        after = _with_source(before, entry)
+        held = yaml.safe_load(before) or {}
+        if yaml.safe_load(after) != {**held, "sources": [*(held.get("sources") or ()), dict(entry)]}:
+            raise ValueError
+    except OSError as problem:
+        raise ConfigError(f"params file {path}: {problem.strerror}.") from None
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError):
+        told = _block(entry, "  ", "\n")
+        raise ConfigError(
+            f"{path} was not changed: its form is unusual. Paste this under 'sources':\n\n{told}"
+        ) from None
+    _replace(path.resolve(), after)
+
+
+def _with_source(text: str, entry: Mapping[str, Any]) -> str:
+    """A params file's text with an entry more; whether it is right is for the caller to see."""
+    import yaml
+
+    end = "\r\n" if "\r\n" in text else "\n"
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    listed = next((value for key, value in reversed(pairs) if key.value == "sources"), None)
+    if listed is None:
+        return f"{text}{end if text and not text.endswith(end) else ''}sources:{end}{_block(entry, '  ', end)}"
+    if not listed.value or isinstance(listed, yaml.ScalarNode):  # [], null, or nothing
+        cut = text[: listed.start_mark.index].rstrip(" ")
+        return _after_line(cut + text[listed.end_mark.index :], len(cut), _block(entry, "  ", end), end)
+    last = listed.value[-1]
+    if listed.flow_style:
+        at = last.end_mark.index
+        return f"{text[:at]}, {_flow(dict(entry))}{text[at:]}"
+    while not isinstance(last, yaml.ScalarNode) and not last.flow_style and last.value:
+        last = last.value[-1][1] if isinstance(last, yaml.MappingNode) else last.value[-1]
+    at = len(text[: last.end_mark.index].rstrip())  # a block of text ends where something follows
+    return _after_line(text, at, _block(entry, " " * listed.start_mark.column, end), end)
+
+
+def _after_line(text: str, at: int, lines: str, end: str) -> str:
+    """The text with lines put in after the one that ``at`` stands in."""
+    stop = text.find("\n", at) + 1
+    return text[:stop] + lines + text[stop:] if stop else text + end + lines
+
+
+def _block(entry: Mapping[str, Any], indent: str, end: str) -> str:
+    lines = [f"{key}: {_flow(value)}" for key, value in entry.items()]
+    return f"{indent}- " + f"{end}{indent}  ".join(lines) + end
+
+
+def _flow(value: Any) -> str:
+    import yaml
+
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
+    return text.removesuffix("...\n").rstrip("\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a text in the place of a file at once, with the file's rights."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(text)
+            Path(temporary).chmod(path.stat().st_mode & 0o777)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}. Make its folder writable.") from None
 
 
 def parse_time(text: str | dt.date | dt.datetime) -> dt.datetime:
@@ -183,12 +315,6 @@ def cache_dir() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedback_lib"
 
 
-def _entry(entry: Mapping[str, Any], base: Path, place: str) -> dict[str, Any]:
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{place}: expected a mapping such as {{kind: files, path: …}}, found {entry!r}")
-    return {k: resolve(v, base) if k in _PATH_OPTIONS and isinstance(v, str) else v for k, v in entry.items()}
-
-
 def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         values = values.setdefault(key, {})
@@ -201,20 +327,28 @@ def _key_lines(node: Any) -> dict[str, int]:
     return {key.value: key.start_mark.line + 1 for key, _ in getattr(node, "value", ()) or ()}
 
 
-def _typed(value: Any, hint: Any, place: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _typed(value, next(a for a in args if a is not type(None)), place)
-    if hint is dt.datetime and isinstance(value, str | dt.date):
-        return parse_time(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is tuple and isinstance(value, list):
-        return tuple(value)
-    wanted = origin or hint
-    if wanted in (Mapping, typing.Mapping) or getattr(wanted, "__name__", "") == "Mapping":
-        wanted = dict
-    if not isinstance(value, wanted) or (hint is int and isinstance(value, bool)):
-        name = {"tuple": "a list", "dict": "a group of keys"}.get(wanted.__name__, wanted.__name__)
-        raise ConfigError(f"{place} = {value!r}: expected {name}")
-    return value
+def _one_of(value: Any, types: tuple[Any, ...], place: str) -> Any:
+    """The value as the first of several types that takes it."""
+    if value is None and type(None) in types:
+        return None
+    hints = [hint for hint in types if hint is not type(None)]
+    for hint in hints[:-1]:
+        try:
+            return typed(value, hint, place)
+        except ConfigError:
+            continue
+    return typed(value, hints[-1], place)
+
+
+def _texts(value: Any, place: str) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        raise ConfigError(f"{place} = {value!r}: expected a list")
+    return tuple(typed(text, str, place) for text in texts)
+
+
+def _words(wanted: type, value: Any) -> str:
+    """What was expected, for people who write YAML."""
+    quoted = "text; put it in quotes" if isinstance(value, int | float) else "text"
+    names = {"tuple": "a list", "Sequence": "a list", "dict": "a group of keys", "str": quoted}
+    return names.get(wanted.__name__, wanted.__name__)

@@ -10,9 +10,11 @@ import dataclasses
 import importlib
 import importlib.metadata
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from feedback_lib import config
 from feedback_lib.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=type)
@@ -59,7 +61,12 @@ def get(family: str, name: str) -> type:
 
 
 def build(family: str, options: Mapping[str, Any]) -> Any:
-    """Make one plug-in from a params entry such as ``{kind: mbox, path: mail.mbox}``."""
+    """Make one plug-in from a params entry such as ``{kind: mbox, path: mail.mbox}``.
+
+    Raises:
+        ConfigError: an option is unknown, missing or of another type than the plug-in's annotation says, or the
+            plug-in refuses it.
+    """
     given = dict(options)
     if "kind" not in given:
         raise ConfigError(f"an entry under {family} has no 'kind'; known: {', '.join(available(family))}")
@@ -71,4 +78,36 @@ def build(family: str, options: Mapping[str, Any]) -> Any:
     for name, f in fields.items():
         if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{family} {kind}: option {name!r} is missing")
-    return cls(**given)
+    options, wrong = _typed(cls, given, f"{family} {kind}")
+    try:
+        built = cls(**options)
+    except (TypeError, AttributeError, ValueError):
+        if wrong is None:
+            raise
+    if wrong:
+        raise wrong
+    return built
+
+
+def _typed(cls: type, given: Mapping[str, Any], place: str) -> tuple[dict[str, Any], ConfigError | None]:
+    """Options as the plug-in's annotations have them, and what is wrong with the first that does not fit.
+
+    The plug-in sees that one, too: it may refuse it in better words.
+    """
+    hints, made, wrong = option_types(cls), dict(given), None
+    for name, value in given.items():
+        try:
+            fits = config.typed(value, hints.get(name, Any), f"{place}: {name}")
+        except ConfigError as problem:
+            wrong = wrong or problem
+        else:
+            made[name] = value if fits == value else fits
+    return made, wrong
+
+
+def option_types(cls: type) -> dict[str, Any]:
+    """The types of a plug-in's options; nothing where they cannot be known while the program runs."""
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:  # imported for type checkers only
+        return {}
