@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.markup import html_text
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Reply, Signal
+from feedback_lib.records import Item, Rejected, Reply, Signal
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
 _POSTS = 50  # asked for at once
@@ -107,14 +107,21 @@ class Discourse(Service):
         listed = self.ask("/filter.json", {**asked, "page": str(page)} if page else asked)["topic_list"]
         return dict(listed)
 
-    def categories(self) -> dict[Any, str]:
-        """Names by id. Raises TransportError when the one that was asked for is not there: its list would be empty."""
-        known = self.ask("/site.json").get("categories") or ()
-        slugs = {one.get("slug") for one in known}
-        wanted = self.category.rpartition(":")[2]
-        if wanted and slugs and wanted not in slugs:
-            raise TransportError(self.kind, f"no category {wanted!r} that can be read; is it the slug of its address?")
-        return {one["id"]: one["name"] for one in known}
+    def categories(self) -> list[Mapping[str, Any]]:
+        """What is known of the categories. Raises TransportError when there is none of that slug: no empty forum."""
+        known = list(self.ask("/site.json").get("categories") or ())
+        if self.category and known and not self.wanted(known):
+            raise TransportError(
+                self.kind, f"no category {self.category!r} that can be read; is it the slug of its address?"
+            )
+        return known
+
+    def wanted(self, known: Sequence[Mapping[str, Any]]) -> set[Any]:
+        """Ids of the category that was asked for and of those below it."""
+        ids = {one["id"] for one in known if one.get("slug") == self.category.rpartition(":")[2]}
+        for _ in range(3):
+            ids |= {one["id"] for one in known if one.get("parent_category_id") in ids}
+        return ids
 
     def _words(self, problem: Exception) -> str:
         hint = _HINTS.get(getattr(problem, "status", None) or 0, "")
@@ -163,10 +170,10 @@ class Discourse(Service):
 
     def look(self) -> str:
         """When something was last written, in how many categories."""
-        names = self.categories()
+        known = self.categories()
         rows = self.topics(None, "activity")["topics"]
         last = max((row["bumped_at"] for row in rows), default="")[:16].replace("T", " ")
-        return f"{self.origin}: {f'last activity {last} UTC' if last else 'no topics'}, {len(names)} categories"
+        return f"{self.origin}: {f'last activity {last} UTC' if last else 'no topics'}, {len(known)} categories"
 
 
 class _Reader:
@@ -174,7 +181,9 @@ class _Reader:
 
     def __init__(self, source: Discourse, walk: Walk) -> None:
         self.source, self.since, self.until = source, walk.since, walk.until
-        self.names = source.categories()
+        known = source.categories()
+        self.names = {one["id"]: one["name"] for one in known}
+        self.wanted = source.wanted(known) if source.category else set()
         self.day: dt.date | None = None
         self.number = 0  # of the page of that day where unread topics should begin
         self.held: dict[tuple[Any, Any], Row] = {}
@@ -219,6 +228,8 @@ class _Reader:
             dict(row, at=instant(row["bumped_at"])) if _dated(row) else {"odd": row, "id": _id(row)}
             for row in listed["topics"]
         ]
+        # a slug that its filters cannot spell, such as one with an underscore, is passed over by Discourse
+        rows = [row for row in rows if not self.wanted or "odd" in row or row.get("category_id") in self.wanted]
         pins = [row for row in rows if row.get("pinned") and row.get("pinned_globally")]
         rows = [row for row in rows if row not in pins]
         # what is pinned stands before all others, whenever it was written on: it takes the time of its place
@@ -258,24 +269,31 @@ class _Reader:
         except MALFORMED:
             return {"posts": None}  # said by `read`, of this topic alone
 
-    def read(self, row: Row) -> Iterator[Item]:
+    def read(self, row: Row) -> Iterator[Item | Rejected]:
         """A topic and the posts on it; nothing of what is hidden, or written by the forum itself."""
         self.pinned[row["id"]] = row["bumped_at"]
         if row["posts"] is None:
             raise ValueError("its posts have another shape")
-        posts = sorted({post["id"]: post for post in row["posts"]}.values(), key=lambda post: post["post_number"])
+        posts = sorted({_number(post): post for post in row["posts"] if _number(post)}.values(), key=_number)
         first = next((post for post in posts if post["post_number"] == 1), None)
         listed = row.get("visible") is not False and row.get("archetype", "regular") == "regular"
         if not first or not listed or not _said(first):
             return
         yield self._topic(row, first, posts)
         for post in posts:
-            gone = not _said(post) or post.get("user_deleted")
-            if post is not first and not gone and instant(post["created_at"]) < self.until:
-                where = f"{self.source.url.rstrip('/')}/t/{row['id']}/{post['post_number']}"
-                kept = {**_kept(post), "topic_id": row["id"], "url": where}
-                native = f"{row['id']}#{post['id']}"
-                yield Item(kept, where, native, instant(post["created_at"]), _edited(post), parent=str(row["id"]))
+            try:
+                if post is not first and _said(post) and not post.get("user_deleted"):
+                    yield from self._answer(row, post)
+            except MALFORMED as problem:
+                where = f"{self.source.origin} topics {row['id']}#{post['post_number']}"
+                yield Rejected(where, f"was not understood ({type(problem).__name__})")
+
+    def _answer(self, row: Row, post: Row) -> Iterator[Item]:
+        at = instant(post["created_at"])
+        if at < self.until:
+            where = f"{self.source.url.rstrip('/')}/t/{row['id']}/{post['post_number']}"
+            kept = {**_kept(post), "topic_id": row["id"], "url": where}
+            yield Item(kept, where, f"{row['id']}#{post['id']}", at, _edited(post), parent=str(row["id"]))
 
     def _topic(self, row: Row, first: Row, posts: Sequence[Row]) -> Item:
         where = f"{self.source.url.rstrip('/')}/t/{row['id']}"
@@ -331,6 +349,12 @@ def _dated(row: Any) -> bool:
     except MALFORMED:
         return False
     return True
+
+
+def _number(post: Any) -> int:
+    """Its place in the topic; 0 for what is no post."""
+    number = post.get("post_number") if isinstance(post, Mapping) else 0
+    return number if isinstance(number, int) else 0
 
 
 def _id(row: Any) -> Any:

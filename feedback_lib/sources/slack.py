@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Reply, Signal
-from feedback_lib.services import Found, Page, Row, Service, Walk, instant
+from feedback_lib.records import Item, Rejected, Reply, Signal
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
 _SIZE = 200  # messages an answer may hold: what Slack recommends
 _LAUNCH = dt.datetime(2013, 8, 1, tzinfo=dt.UTC)
@@ -229,29 +229,32 @@ class _Reader:
         row = {**row, "id": row.get("ts")}
         if not row.get("reply_count") or row.get("thread_ts") != row["id"]:
             return row
-        if self.known and row.get("latest_reply") and _time(row["latest_reply"]) < self.known:
+        latest = _order({"ts": row.get("latest_reply")})
+        if self.known and latest and latest < self.known:
             return row
-        asked = {"channel": self.source.id, "ts": row["ts"], "limit": str(_SIZE), "oldest": "0"}
-        if self.known:
-            asked["oldest"] = _ts(self.known)
+        asked = {"channel": self.source.id, "ts": row["id"], "limit": str(_SIZE)}
+        asked["oldest"] = _ts(self.known) if self.known else "0"
         try:
             pages = list(self.source.pages("conversations.replies", asked))
         except TransportError as problem:
             if problem.body == b"thread_not_found":  # deleted meanwhile
                 return row
             raise
-        answers = {one["ts"]: one for page in pages for one in page["messages"] if one["ts"] != row["ts"]}
-        return {**row, "answers": answers}
+        return {**row, "answers": [one for page in pages for one in page["messages"]]}
 
-    def read(self, row: Row) -> Iterator[Item]:
+    def read(self, row: Row) -> Iterator[Item | Rejected]:
         """A message and its answers; nothing of events, robots, and what has no words."""
         main = row.get("thread_ts") in (None, row["ts"])  # else it is an answer that was sent to the channel too
         if not main or not self._said(row):
             return
         yield self._item(row)
-        for answer in (row.get("answers") or {}).values():
-            if self._said(answer) and _time(answer["ts"]) < self.until:
-                yield self._item({**answer, "thread_ts": row["ts"]}, parent=row["ts"])
+        for answer in row.get("answers") or ():
+            try:
+                if answer["ts"] != row["ts"] and self._said(answer) and _posted(answer) < self.until:
+                    yield self._item({**answer, "thread_ts": row["ts"]}, parent=row["ts"])
+            except MALFORMED as problem:
+                where = f"{self.source.origin} messages {row['ts']}#{_order(answer) and answer['ts']}"
+                yield Rejected(where, f"was not understood ({type(problem).__name__})")
 
     def _said(self, row: Row) -> bool:
         if row.get("type") != "message" or row.get("subtype") not in _SAID or not _words(row):
@@ -341,5 +344,5 @@ def _changed(row: Mapping[str, Any]) -> dt.datetime:
 def _order(row: Any) -> dt.datetime | None:
     try:
         return _time(row["ts"])
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except MALFORMED:
         return None

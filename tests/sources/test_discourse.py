@@ -3,7 +3,7 @@
 import datetime as dt
 
 import pytest
-from fake_services import TOKEN, UNTIL, Read, patient, read
+from fake_services import TOKEN, UNTIL, Answer, Read, patient, read
 from fake_services.discourse import Discourse as Fake
 from fake_services.discourse import post, z
 
@@ -226,9 +226,7 @@ def test_posts_are_read_whole_as_long_as_no_run_came_to_its_end():
 def test_a_topic_that_is_deleted_while_it_is_listed_is_passed_over():
     with forum(topic(7), topic(8)) as there:
         ask = there.answer
-        there.answer = lambda request: (
-            type(ask(request))({"errors": []}, 404) if request.path == "/t/7.json" else ask(request)
-        )
+        there.answer = lambda request: Answer({"errors": []}, 404) if request.path == "/t/7.json" else ask(request)
         assert list(found(there)[0]) == ["8"]
 
 
@@ -237,12 +235,38 @@ def test_one_odd_topic_is_quarantined_alone():
     odd[0]["bumped_at"] = "soon"
     with forum(topic(7), topic(8), odd) as there:
         ask = there.answer
-        there.answer = lambda request: type(ask(request))({"id": 7}) if request.path == "/t/7.json" else ask(request)
+        there.answer = lambda request: Answer({"id": 7}) if request.path == "/t/7.json" else ask(request)
         source = there.source()
         walk = list(source.fetch(None, UNTIL))
     refused = [one for one in walk if isinstance(one, Rejected)]
     assert {one.where.rpartition(" ")[2] for one in refused} == {"7", "9"}
     assert {item.native_id for item in walk if hasattr(item, "native_id")} == {"8"}
+
+
+def test_one_odd_post_is_quarantined_alone():
+    odd = [answer(2, 7, created_at=None), answer(3, 7, cooked=5), {"id": 1}, answer(4, 7)]
+    with forum(topic(7, *odd)) as there:
+        made, done = found(there)
+    assert list(made) == ["7", "7#7004"]
+    assert [one.where.rpartition(" ")[2] for one in done.rejected] == ["7#2", "7#3"]
+
+
+def test_topics_of_other_categories_are_not_taken_when_the_filter_passes_over_a_slug():
+    with forum(topic(7), topic(8, category_id=7), topic(9, category_id=9)) as there:
+        ask = there.answer
+        below = {"id": 9, "name": "Uploads", "slug": "up", "parent_category_id": 5}
+
+        def answered(request):
+            given = ask(request)
+            if request.path == "/site.json":
+                given.body["categories"].append(below)
+            elif request.path == "/filter.json":
+                given.body["topic_list"]["topics"] = [dict(item) for item in there.items]
+            return given
+
+        there.answer = answered
+        made, _ = found(there)
+    assert {i: one.product_area for i, one in made.items()} == {"7": "Bugs", "9": "Uploads"}
 
 
 # Access
@@ -267,7 +291,7 @@ def test_a_category_that_is_not_there_is_no_empty_forum():
     with forum(topic(7)) as there:
         source = there.source(category="bugs:uplaods")
         for call in (source.check, lambda: list(source.fetch(None, UNTIL))):
-            with pytest.raises(SourceError, match="no category 'uplaods'"):
+            with pytest.raises(SourceError, match="no category 'bugs:uplaods'"):
                 call()
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import TOKEN, UNTIL, patient, read
+from fake_services import TOKEN, UNTIL, Answer, patient, read
 from fake_services.slack import CHANNEL, WEB, message, ts
 from fake_services.slack import Slack as Fake
 
@@ -283,15 +283,26 @@ def test_one_odd_message_is_quarantined_alone():
     with channel([said("Slow")]) as there:
         odd = [{"type": "message", "text": "no time"}, {**said("odd"), "ts": 5}, {**said("odd"), "ts": ts(NOON + DAY)}]
         odd[2]["reactions"] = 7
-        answer = {"ok": True, "has_more": False, "messages": [*odd, said("Slow")]}
-        ask, there.answer = (
-            there.answer,
-            lambda request: type(ask(request))(answer) if request.path.endswith("history") else ask(request),
-        )
+        ask, given = there.answer, Answer({"ok": True, "has_more": False, "messages": [*odd, said("Slow")]})
+        there.answer = lambda request: given if request.path.endswith("history") else ask(request)
         walk = list(there.source().fetch(None, UNTIL))
     assert {one.native_id for one in walk if isinstance(one, Item)} == {ts(NOON)}
     refused = {(one.where.rpartition(" ")[2], one.reason[:6]) for one in walk if isinstance(one, Rejected)}
     assert refused == {("?", "has no"), ("5", "has no"), (ts(NOON + DAY), "was no")}
+
+
+def test_one_odd_answer_is_quarantined_alone():
+    row = said("Slow")
+    answers = [{"type": "message", "text": "no time"}, message(NOON + DAY, "odd", "U0SAM", reactions=7)]
+    with channel([row], {row["ts"]: [*answers, message(NOON + 2 * DAY, "Me too", "U0LEE")]}) as there:
+        ask, given = there.answer, Answer({"ok": True, "messages": [row, "odd", *there.answers[row["ts"]]]})
+        there.answer = lambda request: given if request.path.endswith("replies") else ask(request)
+        row["latest_reply"] = "soon"
+        made, done = found(there)
+    assert [one.body for one in made.values()] == ["Slow", "Me too"]
+    assert {one.where for one in done.rejected} == {
+        f"{CHANNEL} messages {row['ts']}#None", f"{CHANNEL} messages {row['ts']}#{ts(NOON + DAY)}",
+    }  # fmt: skip
 
 
 # Access
@@ -324,7 +335,7 @@ def test_checking_says_when_the_last_message_was_posted():
 )
 def test_a_refusal_says_what_to_do(error, told):
     with channel([said("Slow")]) as there:
-        there.answer = lambda request: type(Fake.answer(there, request))({"ok": False, **error})
+        there.answer = lambda request: Answer({"ok": False, **error})
         with pytest.raises(SourceError, match=told):
             there.source().check()
         assert told in str(read(there.source()).error)
