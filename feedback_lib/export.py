@@ -32,7 +32,7 @@ DEFAULT = (
 )  # fmt: skip
 PRIVATE = ("workflow",)  # types of signals about one project's own work; they and what hangs on them stay
 NOTE = "export.json"  # beside the files: which of them are ours
-BATCH = 10_000  # rows on their way to a warehouse at once
+BATCH = 20_000  # rows at once on their way to CSV or a warehouse
 PIPELINE = "feedback_export"
 _RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 - a spreadsheet runs what begins so
 
@@ -113,28 +113,27 @@ def write(
 
 
 class _Picture:
-    """Tables of one moment as they may leave."""
+    """Tables of one moment as they may leave: now, or when they had the given versions."""
 
-    def __init__(self, store: Store, tables: tuple[str, ...]) -> None:
+    def __init__(self, store: Store, tables: tuple[str, ...], versions: Mapping[str, int] | None = None) -> None:
         self.tables = tables
-        self.versions = store.versions()
+        self.versions = store.versions() if versions is None else versions
         self._store = store.at(self.versions)
+
+    def earlier(self, versions: Mapping[str, int]) -> _Picture:
+        """The same tables when they had these versions."""
+        return _Picture(self._store, self.tables, versions)
 
     @functools.cached_property
     def key(self) -> bytes:
         """The key behind the pseudonyms of this store."""
         return privacy.load_key(self._store.path)
 
-    def frame(self, table: str, as_of: int | None = None) -> pl.LazyFrame:
-        """A table without process feedback, colleagues' names as pseudonyms; one row per key, in no order.
-
-        Args:
-            table: Its name.
-            as_of: An earlier version of it.
-        """
+    def frame(self, table: str) -> pl.LazyFrame:
+        """A table without process feedback, colleagues' names as pseudonyms; one row per key, in no order."""
         import polars as pl
 
-        frame: pl.LazyFrame = self._store.scan(table, as_of).to_native().select(list(schema(table)))
+        frame: pl.LazyFrame = self._store.scan(table).to_native().select(list(schema(table)))
         for column in {"uid", "duplicate_of"} & set(TABLES[table].key):
             frame = frame.join(self._private, left_on=column, right_on="private", how="anti")
         for column, clean in _CLEANED.items():
@@ -218,7 +217,21 @@ def _sink_parquet(frame: pl.LazyFrame, path: Path) -> None:
 
 
 def _sink_csv(frame: pl.LazyFrame, path: Path) -> None:
-    _flat(frame).sink_csv(path, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+    with path.open("wb") as file:
+        file.write((",".join(frame.collect_schema().names()) + "\n").encode())
+        for batch in _batches(_flat(frame), path.with_suffix(".parquet")):
+            batch.write_csv(file, include_header=False, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+
+
+def _batches(frame: pl.LazyFrame, path: Path) -> Iterator[pl.DataFrame]:
+    """A table in pieces, by way of a file: read straight, Polars runs far ahead of whoever takes them slowly."""
+    import polars as pl
+
+    frame.sink_parquet(path, row_group_size=BATCH)
+    file = pl.scan_parquet(path)
+    for start in range(0, file.select(pl.len()).collect().item(), BATCH):
+        yield file.slice(start, BATCH).collect()
+    path.unlink()
 
 
 def _flat(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -257,7 +270,8 @@ def _duckdb(picture: _Picture, target: Target, tell: _Tell) -> Exported:
                 rows[table] = _written(
                     picture.frame(table), Path(part) / f"{table}.parquet", _sink_parquet, table, tell
                 )
-            with duckdb.connect(config={"temp_directory": part}) as database:
+            settings: dict[str, Any] = {"temp_directory": part, "preserve_insertion_order": False}  # to stream
+            with duckdb.connect(config=settings) as database:
                 # attached, because to connect to a name such as x.csv would read that file instead
                 database.execute(f"attach '{_quoted(out)}' as target (type duckdb)")
                 database.execute("use target")
@@ -317,7 +331,7 @@ def _warehouse(picture: _Picture, target: Target, tell: _Tell) -> Exported:
                 destination=Destination.from_reference(target.destination, credentials=address),
                 dataset_name=target.dataset,
             )
-            pipeline.run([_resource(picture, table, rows, tell) for table in picture.tables])
+            pipeline.run([_resource(picture, table, Path(folder), rows, tell) for table in picture.tables])
             where = f"{target.destination}, dataset {pipeline.dataset_name}"
             problem = None
         except Exception as fault:  # noqa: BLE001 - dlt raises dozens of kinds, each with many lines
@@ -351,7 +365,7 @@ def _settled(folder: Path) -> Iterator[None]:
         yield
 
 
-def _resource(picture: _Picture, table: str, rows: dict[str, int], tell: _Tell) -> Any:
+def _resource(picture: _Picture, table: str, folder: Path, rows: dict[str, int], tell: _Tell) -> Any:
     """A table as dlt reads it, with every column's type given, so that it infers none."""
     import dlt
     import polars as pl
@@ -370,11 +384,11 @@ def _resource(picture: _Picture, table: str, rows: dict[str, int], tell: _Tell) 
         rows[table] = 0
         yield dlt.mark.materialize_table_schema()
         state = dlt.current.resource_state()  # kept in the destination, and only when all of a load has arrived
-        for batch in _changed(picture, table, state).collect_batches(chunk_size=BATCH, engine="streaming"):
+        for batch in _batches(_changed(picture, table, state), folder / f"{table}.parquet"):
             rows[table] += batch.height
             yield batch.to_dicts()
             tell(f"… {table}: {rows[table]:,} rows read")
-        state.update(store=_mark(picture), version=picture.versions.get(table))
+        state.update(store=_mark(picture), versions=dict(picture.versions))
         tell(f"{table}: {rows[table]:,} rows new or changed")
 
     return dlt.resource(
@@ -388,21 +402,24 @@ def _resource(picture: _Picture, table: str, rows: dict[str, int], tell: _Tell) 
 
 
 def _changed(picture: _Picture, table: str, loaded: Mapping[str, Any]) -> pl.LazyFrame:
-    """Rows that are not the same in the version that was loaded last; all when none was, or it is gone."""
+    """Rows that were not the same when the table was loaded last; all when it never was, or nobody can say."""
     import polars as pl
 
-    def marked(frame: pl.LazyFrame) -> pl.LazyFrame:
-        return frame.with_columns(pl.struct(pl.all()).hash().alias("_hash"))
+    def marked(picture: _Picture) -> pl.LazyFrame:
+        return _without_nul(picture.frame(table)).with_columns(pl.struct(pl.all()).hash().alias("_hash"))
 
-    frame = _without_nul(picture.frame(table))
-    if loaded.get("store") != _mark(picture) or loaded.get("version") is None:
-        return frame
+    now = marked(picture)
+    if loaded.get("store") != _mark(picture):
+        return now.drop("_hash")
+    versions = loaded["versions"]
+    if all(versions.get(t) == picture.versions.get(t) for t in (table, "signals", "replies")):
+        return now.drop("_hash").head(0)
     try:
-        before = marked(_without_nul(picture.frame(table, loaded["version"])))
-    except StoreError:
-        return frame
+        before = marked(picture.earlier(versions))
+    except StoreError:  # a version that is cleared away, or of a store that was put back
+        return now.drop("_hash")
     known = [*TABLES[table].key, "_hash"]
-    return marked(frame).join(before.select(known), on=known, how="anti").drop("_hash")
+    return now.join(before.select(known), on=known, how="anti").drop("_hash")
 
 
 def _mark(picture: _Picture) -> str:

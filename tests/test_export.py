@@ -375,6 +375,14 @@ def test_only_what_changed_is_loaded_again(store, postgres, dataset, tmp_path):
     assert load(store, dataset, "signals") == {"signals": 3}
 
 
+def test_what_is_private_no_more_is_loaded_with_what_hangs_on_it(store, postgres, dataset):
+    store.upsert("signals", signals("c", type="workflow"))
+    store.upsert("understanding", rows("understanding").head(1).with_columns(uid=pl.lit("c")))
+    assert load(store, dataset, "signals", "understanding") == {"signals": 2, "understanding": 0}
+    store.upsert("signals", signals("c", updated_at=AT + dt.timedelta(1)))
+    assert load(store, dataset, "signals", "understanding") == {"signals": 1, "understanding": 1}
+
+
 def test_what_a_failed_load_did_not_bring_comes_with_the_next(store, postgres, dataset):
     load(store, dataset, "signals")
     ask(postgres, f"alter table {dataset}.signals add constraint no_c check (uid <> 'c')")
