@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Reply, Signal
+from feedback_lib.records import Item, Rejected, Reply, Signal
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
 _SCOPES = ("agent", "ai_agent", "all")
@@ -30,6 +30,7 @@ _KEPT = (  # of a ticket; the rest repeats names and addresses of people
 _SAID = ("id", "author_id", "body", "public")  # of a comment
 _AGAIN = frozenset(("CommentRedactionEvent", "CommentPrivacyChange"))  # they name an earlier comment
 _MACHINES = frozenset(("rule", "system"))
+_EDITABLE = dt.timedelta(days=29)  # an answer to a survey may be changed for 28 days
 _RATINGS = {"good": 5.0, "bad": 1.0}  # the ends of the scale of 1 to 5 that other services have
 _HINTS = {
     401: " Write in email whose API token it is; leave it out for an OAuth token.",
@@ -46,6 +47,7 @@ class Zendesk(Service):
         subdomain: ``acme`` of ``acme.zendesk.com``; this or ``url``.
         url: the account's address, such as ``https://acme.zendesk.com``.
         email: of the administrator whose API token it is; without, the token is one of OAuth.
+        surveys: read the answers to satisfaction surveys; False where the plan has none.
         scope: tickets for people (``agent``), for AI agents (``ai_agent``), or ``all``.
     """
 
@@ -53,14 +55,17 @@ class Zendesk(Service):
     url: str = ""
     email: str = ""
     scope: str = "agent"
+    surveys: bool = True
     token_env: str = "ZENDESK_TOKEN"
 
     lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=2)  # the exports withhold the last minute
     per_minute: ClassVar[float | None] = 10
-    personal_fields: ClassVar[tuple[str, ...]] = ("requester_id", "submitter_id", "assignee_id", "author_id")
+    personal_fields: ClassVar[tuple[str, ...]] = (
+        "requester_id", "submitter_id", "assignee_id", "author_id", "responder_id",
+    )  # fmt: skip
     plain_fields: ClassVar[tuple[str, ...]] = (
         "created_at", "updated_at", "due_at", "status", "priority", "type", "locale", "via.channel",
-        "satisfaction_rating.score", "metric_set.solved_at",
+        "satisfaction_rating.score", "metric_set.solved_at", "answers.type", "answers.rating_category",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -91,10 +96,12 @@ class Zendesk(Service):
         return super()._words(problem) + _HINTS.get(getattr(problem, "status", None) or 0, "")
 
     def streams(self, walk: Walk) -> Iterator[Found]:
-        """The tickets by the export's cursor, which is valid for ever; then the comments out of their events."""
+        """Tickets by the export's cursor, which is valid for ever; comments out of their events; surveys."""
         self.__dict__.pop("_team", None)
         yield from walk.pages("tickets", self._tickets, self._ticket, at=_generated, anchored=False)
         yield from walk.pages("comments", self._events, self._comments, at=_happened)
+        if self.surveys:
+            yield from self._surveys(walk)
 
     def _tickets(self, since: dt.datetime | None, cursor: str | None) -> Page:
         asked = {"cursor": cursor} if cursor else {"start_time": str(_epoch(since))}
@@ -166,6 +173,50 @@ class Zendesk(Service):
         ticket = str(row["ticket_id"])
         yield Item(ours, self._page(ticket), f"{ticket}#{said['id']}", created, at, parent=ticket)
 
+    def _surveys(self, walk: Walk) -> Iterator[Found]:
+        """Answers to surveys, all at once: they are listed by the time a survey was sent, not by that of its answer."""
+        since, newest = walk.begin("surveys"), None
+        sent = {"filter[created_at_start]": str(max(0, _epoch(since - _EDITABLE)) * 1000)} if since else {}
+        asked: dict[str, str] | None = {"page[size]": "50", "sort": "id", **sent}
+        while asked:
+            try:
+                found = self.client.ask("/api/v2/guide/survey_responses", asked).json()
+                rows, meta = list(found["survey_responses"]), found.get("meta") or {}
+                asked = {**asked, "page[after]": meta["after_cursor"]} if meta.get("has_more") else None
+            except MALFORMED as problem:
+                words = f"{self.address} gave surveys of another shape ({type(problem).__name__})"
+                raise TransportError(self.kind, words) from None
+            except TransportError as problem:
+                if problem.status not in (403, 404):
+                    raise
+                words = f"{super()._words(problem)}. Write surveys: false for an account without surveys"
+                raise TransportError(self.kind, words) from None
+            for row in rows:
+                try:
+                    item = self._survey(row)
+                except MALFORMED as problem:
+                    yield Rejected(
+                        f"{self.origin} surveys", f"was not understood ({type(problem).__name__}: {problem})"
+                    )
+                    continue
+                if item and (since is None or since <= item.updated_at) and item.updated_at < walk.until:
+                    newest = max(newest or item.updated_at, item.updated_at)
+                    yield item
+        yield walk.checkpoint("surveys", newest)
+
+    def _survey(self, row: Row) -> Item | None:
+        """What somebody answered; nothing when nobody did."""
+        answers = [one for one in row.get("answers") or () if one.get("type") in ("rating_scale", "open_ended")]
+        if not answers:
+            return None
+        ours: dict[str, Any] = {"survey_response": row["id"], "responder_id": row.get("responder_id")}
+        about = [str(one["id"]) for one in row.get("subjects") or () if str(one.get("type")).endswith("ticket")]
+        ours["answers"] = [{k: one.get(k) for k in ("type", "rating", "rating_category", "value")} for one in answers]
+        created = min(instant(one["created_at"]) for one in answers)
+        at = max(instant(one.get("updated_at") or one["created_at"]) for one in answers)
+        ours |= {"ticket_id": about[0] if about else None, "created_at": str(created), "updated_at": str(at)}
+        return Item(ours, self._page(ours["ticket_id"]), f"survey-{row['id']}", created, at)
+
     @functools.cached_property
     def _team(self) -> frozenset[Any]:
         """Who answers: agents and administrators. An event does not say which of both its writer is."""
@@ -185,8 +236,11 @@ class Zendesk(Service):
         """Turn a ticket into a signal.
 
         A good rating is 5 and a bad one 1, with the word as a label ``csat:good``; what was written to it follows the
-        description. The first response is told in minutes after the ticket began.
+        description. An answer to a survey is a signal of its own. The first response is told in minutes after the
+        ticket began.
         """
+        if "survey_response" in payload:
+            return self._rated(payload)
         if "subject" not in payload or "id" not in payload:
             raise ValueError("is no ticket")
         created, status = instant(payload["created_at"]), payload.get("status")
@@ -213,6 +267,25 @@ class Zendesk(Service):
             thread_count=None if count is None else max(0, count - 1),
             first_response_at=None if waited is None else created + dt.timedelta(minutes=waited),
             closed_at=instant(closed) if closed and status in ("solved", "closed") else None,
+        )
+
+    def _rated(self, payload: Mapping[str, Any]) -> Signal:
+        answers, ticket = payload["answers"], payload.get("ticket_id")
+        scale: Mapping[str, Any] = next((one for one in answers if one.get("type") == "rating_scale"), {})
+        rating, word = scale.get("rating"), scale.get("rating_category")
+        return Signal(
+            kind="zendesk",
+            origin=self.origin,
+            native_id=f"survey-{payload['survey_response']}",
+            type="review",
+            title="Satisfaction survey" if rating is None else f"Satisfaction survey: {rating}",
+            body="\n\n".join(one["value"] for one in answers if one.get("value")),
+            created_at=instant(payload["created_at"]),
+            updated_at=_updated(payload),
+            url=self._page(ticket) if ticket else None,
+            author=_who(payload.get("responder_id")),
+            labels=(f"csat:{word}",) if word else (),
+            rating=None if rating is None else float(rating),
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:

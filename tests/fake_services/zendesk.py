@@ -91,6 +91,8 @@ class Zendesk(FakeService):
         if request.path == "/api/v2/incremental/ticket_events":
             assert asked["include"] == "comment_events"
             return self.stream(int(asked["start_time"]))
+        if request.path == "/api/v2/guide/survey_responses":
+            return self.answered(asked)
         if (n := page_number(request.path, r"^/api/v2/tickets/(\d+)/comments$")) in self.now:
             assert int(asked["page[size]"]) <= 100
             return Answer({"comments": self.now[n], "meta": {"has_more": False, "after_cursor": None}})
@@ -118,6 +120,27 @@ class Zendesk(FakeService):
             "after_cursor": base64.b64encode(f"{after[0]}.0||{after[1]}|".encode()).decode(), "after_url": "…",
             "before_cursor": None, "before_url": None, "end_of_stream": len(rows) <= 100,
         })  # fmt: skip
+
+    def answered(self, asked):
+        assert int(asked["page[size]"]) <= 50
+        assert asked["sort"] == "id"
+        rows = [self.survey(i) for i in range(0, len(self.items), 7)]
+        rows = [row for row in rows if row["sent"] * 1000 >= int(asked.get("filter[created_at_start]", 0))]
+        begin, size = int(asked.get("page[after]", 0)), int(asked["page[size]"])
+        more = {"has_more": len(rows) > begin + size, "after_cursor": str(begin + size)}
+        return Answer({"survey_responses": rows[begin : begin + size], "meta": more})
+
+    def survey(self, i):
+        """Sent at the time of the ticket, answered two hours later, every second one not at all."""
+        times = {"created_at": z(at(i) + dt.timedelta(hours=2)), "updated_at": z(at(i) + dt.timedelta(hours=2))}
+        question = {"type": "rating_scale_numeric", "alias": "customer satisfaction rating"}
+        rated = {"type": "rating_scale", "rating": 1 + i % 5, "rating_category": "good", "question": question, **times}
+        return {
+            "id": f"01J{i:05}", "responder_id": 10 + i % 17, "expires_at": "2027-01-01T00:00:00Z", "survey_version": 1,
+            "subjects": [{"type": "ticket", "id": str(i + 1), "zrn": f"zen:ticket:{i + 1}"}],
+            "answers": [rated, {"type": "open_ended", "value": "Quick.", **times}] if i % 2 else [],
+            "sent": int(at(i).timestamp()),
+        }  # fmt: skip
 
     def place(self, row):
         return row["generated_timestamp"], row["id"]
@@ -157,7 +180,9 @@ class Zendesk(FakeService):
                 if child["event_type"] == "Comment" and child["public"] and "Create" not in kinds:
                     key = f"{event['ticket_id']}#{child['id']}"
                     found[key] = dt.datetime.fromtimestamp(event["timestamp"], dt.UTC)
-        return found
+        rows = [self.survey(i) for i in range(0, len(self.items), 7)]
+        answers = {f"survey-{row['id']}": row["answers"][0]["updated_at"] for row in rows if row["answers"]}
+        return found | {key: dt.datetime.fromisoformat(when) for key, when in answers.items()}
 
 
 SERVICE = Zendesk

@@ -18,6 +18,7 @@ RECORDED = REFERENCE / "contracts" / "zendesk"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="Zendesk's recorded answers are not there")
 TICKETS = "/api/v2/incremental/tickets/cursor"
 EVENTS = "/api/v2/incremental/ticket_events"
+SURVEYS = "/api/v2/guide/survey_responses"
 USERS = {"path": "/api/v2/users", "answer": {"users": [{"id": AGENT}], "meta": {"has_more": False}}}
 NOTHING = {"ticket_events": [], "end_time": None, "end_of_stream": True}
 AT = "2026-03-01T09:00:00Z"
@@ -34,17 +35,18 @@ def answer(name):
     return json.loads((RECORDED / f"{name}.json").read_text("utf-8"))
 
 
-def found(tickets=(), events=(), comments=()):
+def found(tickets=(), events=(), comments=(), surveys=()):
     """What a reading gives of these rows, and the source."""
     page = {"tickets": list(tickets), "after_cursor": "abc", "end_of_stream": True}
     exchanges = [
         {"path": TICKETS, "answer": page},
         {"path": EVENTS, "answer": {**NOTHING, "ticket_events": list(events)}},
         {"path": "/api/v2/tickets/1/comments", "answer": {"comments": list(comments)}},
+        {"path": SURVEYS, "answer": {"survey_responses": list(surveys), "meta": {"has_more": False}}},
         USERS,
     ]
     with Replay(exchanges) as there:
-        source = Zendesk(url=there.url, name="acme", token_env="FAKE_TOKEN")
+        source = Zendesk(url=there.url, name="acme", token_env="FAKE_TOKEN", surveys=bool(surveys))
         given = list(source.fetch(None, END))
     assert not there.unknown
     return [one for one in given if isinstance(one, Item | Rejected)], source
@@ -274,3 +276,46 @@ def test_a_token_that_may_not_export_is_told_with_what_to_do():
             source.check()
         with pytest.raises(SourceError, match="need an administrator's token"):
             list(source.fetch(None, END))
+
+
+def test_an_answered_survey_is_a_signal_of_its_own():
+    times = {"created_at": AT, "updated_at": "2026-03-02T09:00:00.250Z"}
+    rated = {"type": "rating_scale", "rating": 4, "rating_category": "good", "question": {"alias": "x"}, **times}
+    said = {"type": "open_ended", "value": "Quick, thanks.", **times}
+    answered = {"id": "01J", "responder_id": 5, "subjects": [{"type": "ticket", "id": "1"}], "answers": [rated, said]}
+    (item, bad), source = found(surveys=[answered, {**answered, "id": "01K", "answers": []}, 3])
+    assert source.parse(item.payload) == Signal(
+        kind="zendesk",
+        origin="acme",
+        native_id="survey-01J",
+        type="review",
+        title="Satisfaction survey: 4",
+        body="Quick, thanks.",
+        created_at=dt.datetime(2026, 3, 1, 9, tzinfo=dt.UTC),
+        updated_at=dt.datetime(2026, 3, 2, 9, 0, 0, 250_000, tzinfo=dt.UTC),
+        url=f"{source.url}/agent/tickets/1",
+        author="5",
+        labels=("csat:good",),
+        rating=4.0,
+    )
+    assert "not understood" in bad.reason
+
+
+def test_surveys_are_asked_for_from_as_long_ago_as_they_may_be_answered():
+    with Fake(count=800) as there:
+        done = read(there.source())
+        read(there.source(), done)
+        asked = [request.query for request in there.requests if request.path == SURVEYS]
+    assert [query.get("page[after]") for query in asked[:3]] == [None, "50", "100"]
+    assert "filter[created_at_start]" not in asked[0]
+    newest = dt.datetime.fromisoformat(done.cursor["surveys"]["at"])
+    assert asked[3]["filter[created_at_start]"] == str(
+        int((newest - Zendesk.lag - dt.timedelta(days=29)).timestamp()) * 1000
+    )
+
+
+def test_an_account_without_surveys_is_told_how_to_leave_them_out():
+    page = {"tickets": [], "after_cursor": "abc", "end_of_stream": True}
+    exchanges = [{"path": TICKETS, "answer": page}, {"path": EVENTS, "answer": NOTHING}]
+    with Replay(exchanges) as there, pytest.raises(SourceError, match="Write surveys: false"):
+        list(Zendesk(url=there.url, token_env="FAKE_TOKEN").fetch(None, END))
