@@ -91,7 +91,11 @@ class Gitlab(Service):
         if since:
             asked["updated_after"] = f"{since:%Y-%m-%dT%H:%M:%S}.{since.microsecond // 1000:03}Z"
         page = self._page(f"{self._place}/issues", asked, following or 1)
-        return Page(self.each(self._with_notes, page.rows), page.next)
+        rows = list(page.rows)
+        discussed = [n for n, row in enumerate(rows) if isinstance(row, Mapping) and row.get("user_notes_count")]
+        for n, notes in zip(discussed, self.each(lambda n: self._notes(rows[n]), discussed), strict=True):
+            rows[n] = {**rows[n], "notes": notes}
+        return Page(rows, page.next)
 
     def _page(self, path: str, asked: Mapping[str, str], number: int) -> Page:
         reply = self.client.ask(path, {**asked, "per_page": str(_SIZE), "page": str(number)})
@@ -100,13 +104,10 @@ class Gitlab(Service):
             raise TypeError("is no list")
         return Page(rows, _following(reply, rows, number))
 
-    def _with_notes(self, row: Any) -> Any:
-        """A row with its notes under ``notes``; the order of creation does not change while they are read."""
-        if not isinstance(row, Mapping) or not row.get("user_notes_count"):
-            return row
-        path = f"/projects/{row.get('project_id')}/issues/{row.get('iid')}/notes"
+    def _notes(self, row: Row) -> list[Any]:
+        """All notes of an issue, in an order that does not change while they are read."""
+        path, number = f"/projects/{row.get('project_id')}/issues/{row.get('iid')}/notes", 1
         notes: list[Any] = []
-        number: int | None = 1
         while number:
             try:
                 page = self._page(path, {"order_by": "created_at", "sort": "asc"}, number)
@@ -116,7 +117,7 @@ class Gitlab(Service):
                 break  # the issue has just been deleted
             notes += page.rows
             number = page.next
-        return {**row, "notes": notes}
+        return notes
 
     def _issue(self, row: Row) -> Iterator[Item | Rejected]:
         if row.get("confidential") and not self.confidential:

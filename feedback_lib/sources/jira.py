@@ -134,36 +134,34 @@ class Jira(Service):
         if following is not None:
             asked["nextPageToken" if self.deployment == "cloud" else "startAt"] = str(following)
         answer = self._ask(base + path, asked)
-        rows = self.each(self._with_comments, answer["issues"])
+        rows = list(answer["issues"])
+        lacking = [n for n, row in enumerate(rows) if _lacks(row)]
+        for n, comments in zip(lacking, self.each(lambda n: self._comments(rows[n]), lacking), strict=True):
+            rows[n] = {**rows[n], "comments": comments}
         if self.deployment == "cloud":
             return Page(rows, None if answer.get("isLast") else answer.get("nextPageToken"))
         return Page(rows, _following(answer, len(rows)))
 
-    def _with_comments(self, row: Any) -> Any:
-        """A row with all its comments under ``comments``, each with what says whether it is internal."""
-        fields = row.get("fields") if isinstance(row, Mapping) else None
-        if not isinstance(fields, Mapping) or not fields.get("comment"):
-            return row
-        listed = fields["comment"].get("comments") if _whole(fields) else list(self._comments(str(row.get("id"))))
-        return {**row, "comments": listed}
-
-    def _comments(self, issue: str) -> Iterator[Any]:
-        asked, at = {"orderBy": "created", "maxResults": "100", "expand": "properties"}, 0
+    def _comments(self, row: Row) -> list[Any]:
+        """All comments of an issue, each with what says whether it is internal."""
+        path = f"{_APIS[self.deployment][0]}/issue/{row.get('id')}/comment"
+        found: list[Any] = []
         while True:
+            asked = {"orderBy": "created", "maxResults": "100", "expand": "properties", "startAt": str(len(found))}
             try:
-                answer = self._ask(f"{_APIS[self.deployment][0]}/issue/{issue}/comment", {**asked, "startAt": str(at)})
+                answer = self._ask(path, asked)
             except TransportError as problem:
                 if problem.status != 404:
                     raise
-                return  # the issue has just been deleted
-            yield from answer["comments"]
-            at += len(answer["comments"])
-            if not answer["comments"] or at >= answer["total"]:
-                return
+                return found  # the issue has just been deleted
+            found += answer["comments"]
+            if not answer["comments"] or len(found) >= answer["total"]:
+                return found
 
     def _issue(self, row: Row) -> Iterator[Item | Rejected]:
         url = self._url(row)
-        comments = [one for one in row.get("comments") or () if not _hidden(one)]
+        listed = row["comments"] if "comments" in row else (row["fields"].get("comment") or {}).get("comments")
+        comments = [one for one in listed or () if not _hidden(one)]
         created = _time(row["fields"], "created")
         yield Item(_kept(row, len(comments)), url, str(row["id"]), created, _updated(row))
         for one in comments:
@@ -251,14 +249,17 @@ def _desk(fields: Mapping[str, Any]) -> bool:
     return (fields.get("project") or {}).get("projectTypeKey") == "service_desk"
 
 
-def _whole(fields: Mapping[str, Any]) -> bool:
-    """Whether a search gave all comments of an issue, and what says which are internal."""
+def _lacks(row: Any) -> bool:
+    """Whether a search gave only some of an issue's comments, or not what says which are internal."""
+    fields = row.get("fields") if isinstance(row, Mapping) else None
+    if not isinstance(fields, Mapping) or not fields.get("comment"):
+        return False
     try:
         comments, total = fields["comment"]["comments"], fields["comment"]["total"]
         desk = fields["project"]["projectTypeKey"] == "service_desk"
-        return len(comments) >= total and (not desk or all("jsdPublic" in one for one in comments))
+        return len(comments) < total or (desk and not all("jsdPublic" in one for one in comments))
     except MALFORMED:
-        return False
+        return True
 
 
 def _hidden(comment: Any) -> bool:

@@ -39,9 +39,9 @@ class Gitlab(FakeService):
     def _issue(self, i):
         n, discussed, when = i + 1, i % 40 == 8 or (i < 100 and i % 5 == 3), ms(at(i) + dt.timedelta(milliseconds=81))
         closed = i % 3 == 0
-        self.notes[n] = [self._note(n, 0, when, system=True), self._note(n, 1, when, internal=True)]
+        self.notes[n] = [self.note(n, 0, when, system=True), self.note(n, 1, when, internal=True)]
         if discussed:
-            self.notes[n] += [self._note(n, nth, when) for nth in range(2, 123 if i == 8 else 3)]
+            self.notes[n] += [self.note(n, nth, when) for nth in range(2, 3)]
         return {
             "id": 9_000_000 + n, "iid": n, "project_id": 7, "title": f"Build {n} is slow",
             "description": None if i % 50 == 7 else f"It takes {n} minutes since Monday.",
@@ -57,7 +57,7 @@ class Gitlab(FakeService):
             "_links": {"self": f"https://gitlab.example.com/api/v4/projects/7/issues/{n}"},
         }  # fmt: skip
 
-    def _note(self, n, nth, when, system=False, internal=False):
+    def note(self, n, nth, when, system=False, internal=False):
         return {
             "id": 1000 * n + nth, "type": None, "body": "changed title" if system else "We see it too.",
             "author": person("maintainer"), "created_at": when, "updated_at": when, "system": system,

@@ -32,7 +32,7 @@ def told(when):
 
 
 def moment(row):
-    return dt.datetime.strptime(row["fields"]["updated"], "%Y-%m-%dT%H:%M:%S.%f%z")
+    return dt.datetime.fromisoformat(row["fields"]["updated"])
 
 
 class Jira(FakeService):
@@ -63,7 +63,7 @@ class Jira(FakeService):
         n, when = 10_001 + i, told(self.time(i))
         done = i % 3 == 0
         desk = i % 2 == 0
-        self.comments[str(n)] = self.discussion(n, when, 130 if i == 8 else i % 20 == 4, desk)
+        self.comments[str(n)] = self.discussion(n, when, 24 if i == 8 else i % 20 == 4, desk)
         return {
             "expand": "operations,versionedRepresentations", "id": str(n), "self": f"{SITE}/rest/api/3/issue/{n}",
             "key": f"SUP-{i + 1}",
@@ -157,7 +157,7 @@ class Jira(FakeService):
         for item in self.items:
             for one in self.comments[item["id"]]:
                 if one.get("jsdPublic", True) and not self.internal(one):
-                    found[f"{item['id']}#{one['id']}"] = dt.datetime.strptime(one["updated"], "%Y-%m-%dT%H:%M:%S.%f%z")
+                    found[f"{item['id']}#{one['id']}"] = dt.datetime.fromisoformat(one["updated"])
         return found
 
     def internal(self, comment):

@@ -191,6 +191,7 @@ def test_the_address_may_end_with_a_slash_and_the_project_be_a_number():
 def test_many_notes_are_read_page_by_page(monkeypatch):
     monkeypatch.setenv("FAKE_TOKEN", TOKEN)
     with Fake(count=10) as there:
+        there.notes[9] = [there.note(9, nth, AT) for nth in range(121)]
         found = [one.native_id for one in there.source().fetch(None, END) if isinstance(one, Item)]
         assert len([one for one in found if one.startswith("9000009#")]) == 121
 

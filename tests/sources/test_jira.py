@@ -263,5 +263,7 @@ def test_an_account_that_sees_nothing_is_told_so():
 def test_a_long_discussion_is_read_whole(service, monkeypatch):
     monkeypatch.setenv("FAKE_TOKEN", TOKEN)
     with service(count=9) as there:
+        when = there.items[8]["fields"]["updated"]
+        there.comments["10009"] = there.discussion("10009", when, 130, True)
         found = [one for one in there.source().fetch(None, END) if isinstance(one, Item)]
     assert len([one for one in found if one.parent == "10009"]) == 130
