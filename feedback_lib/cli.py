@@ -15,6 +15,7 @@ from feedback_lib.commands import AS_JSON, PARAMS, ROOT, SET, SPEC, leave, print
 from feedback_lib.commands.duplicates import duplicates
 from feedback_lib.commands.export import export as export_tables
 from feedback_lib.commands.label import label
+from feedback_lib.commands.sources import init, reparse, sources
 from feedback_lib.commands.topics import topics
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
 
@@ -29,7 +30,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--as-of", metavar="DAY", help="Pretend it is this day or time (UTC)."),
         SET,
         PARAMS,
-        click.option("--since", metavar="DAY", help="Read items updated from this day on."),
+        click.option("--since", metavar="DAY", help="Read again what changed from this day on; moves no cursor."),
         click.option(
             "--source", "only", metavar="NAME", help="Read only this source: its kind, origin, or kind:origin."
         ),
@@ -53,7 +54,7 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     _log(verbose=verbose, quiet=quiet)
 
 
-for group in (topics, label, duplicates, export_tables):
+for group in (topics, label, duplicates, export_tables, sources, init, reparse):
     feedback.add_command(group)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import concurrent.futures
 import contextlib
 import dataclasses
 import datetime as dt
@@ -41,7 +42,7 @@ from feedback_lib import report as reports
 from feedback_lib.analysis import revisions, topics, trends
 from feedback_lib.analysis.registry import Decision, Proposal
 from feedback_lib.config import Config
-from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, nearest
+from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, SourceError, StoreError, nearest
 from feedback_lib.ingest import SourceResult
 from feedback_lib.report import Report
 from feedback_lib.sinks import Message, Sink
@@ -50,9 +51,13 @@ from feedback_lib.store import VOLATILE, Store
 
 logger = logging.getLogger(__name__)
 Progress = Callable[[str], None]
-INPUTS = ("signals", "replies", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs")
+INPUTS = (
+    "signals", "replies", "understanding", "topics", "suggestions", "quarantine", "counts", "labels", "merges", "runs",
+)  # fmt: skip
 LARGEST_TOPIC = 0.1  # of all texts: a topic that is a quarter of everything is nothing to act on
 LOCK_WAIT_S = 900.0  # as long as another run may take
+LATE = dt.timedelta(days=8)  # a weekly run that was left out
+CHECKED_AT_ONCE = 8  # sources
 OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
 
 
@@ -146,9 +151,7 @@ def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
     Raises:
         ConfigError: something is wrong; no source has been read and nothing written.
     """
-    if not cfg.sources:
-        raise ConfigError(f"{cfg.path or 'params'}: no sources; name at least one, see params/example.yaml.")
-    place = cfg.path or "params"
+    place, sources = cfg.path or "params", _sources(cfg)
     options = {"seed": cfg.seed, "largest": LARGEST_TOPIC} | dict(cfg.topics)
     looked_at = config.section(trends.TrendOptions, dict(cfg.trends), f"{place}: trends")
     least = trends.SPARK_WEEKS + looked_at.weeks + 1
@@ -156,7 +159,7 @@ def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
         raise ConfigError(f"{place}: window_weeks = {cfg.window_weeks}: trends need at least {least} weeks.")
     return Plan(
         config=cfg,
-        sources=tuple((str(e.get("kind")), plugins.build("sources", e)) for e in cfg.sources),
+        sources=sources,
         sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
         topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
         trends=looked_at,
@@ -165,6 +168,55 @@ def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
         given=given.read(cfg) if beside is None else beside,
         store=_writable(cfg),
     )
+
+
+def _sources(cfg: Config) -> tuple[tuple[str, Source], ...]:
+    """The sources of a configuration, at least one, each with a name of its own. Raises ConfigError."""
+    if not cfg.sources:
+        place = cfg.path or "params"
+        raise ConfigError(f"{place}: no sources; add one with feedback sources add, or see params/example.yaml.")
+    built = []
+    for entry in _entries(cfg):
+        if entry.source is None:
+            raise ConfigError(entry.problem)
+        built.append((entry.kind, entry.source))
+    return tuple(built)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """One entry under ``sources``; without a plug-in where ``problem`` says why it could not be built."""
+
+    kind: str
+    origin: str
+    source: Source | None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.origin}" if self.origin else self.kind
+
+    @property
+    def names(self) -> set[str]:
+        """What it may be called on the command line."""
+        return {self.kind, self.origin, self.name} - {""}
+
+
+def _entries(cfg: Config) -> Iterator[_Entry]:
+    places: dict[str, int] = {}
+    for i, options in enumerate(cfg.sources):
+        kind = str(options.get("kind"))
+        try:
+            source = plugins.build("sources", options)
+            entry = _Entry(kind, source.origin, source)
+        except ConfigError as problem:
+            yield _Entry(kind, "", None, f"{problem} (sources[{i}])")
+            continue
+        first = places.setdefault(entry.name, i)
+        if first != i:
+            words = f"sources[{first}] and sources[{i}] are both {entry.name} and would share what was read"
+            entry = dataclasses.replace(entry, source=None, problem=f"{words}; give one of them a name")
+        yield entry
 
 
 def _writable(cfg: Config) -> Store:
@@ -176,10 +228,10 @@ def _writable(cfg: Config) -> Store:
     return Store(cfg.folder("store"))
 
 
-def _existing(cfg: Config) -> Store:
+def _existing(cfg: Config, table: str = "runs") -> Store:
     """The store of a configuration, which must be there: a wrong path must not look like an empty store."""
     store = Store(cfg.folder("store"))
-    if store.version("runs") is None:
+    if store.version(table) is None:
         raise ConfigError(f"no run in the store {cfg.store} yet. Make one: feedback report weekly --params {cfg.path}")
     return store
 
@@ -199,7 +251,8 @@ def aggregate(
         cfg: what to read and where to write.
         as_of: the moment the run pretends is now; None takes the configuration's, else the clock.
         only: read this source alone (kind, origin or ``kind:origin``).
-        since: read items updated from here on; None reads everything the sources have.
+        since: read items updated from here on again, which moves no cursor; None goes on where each source stands,
+            and reads those whole that have no cursor.
         progress: called with a line per step.
         quiet_sinks: leave out the ``stdout`` sink, for callers that print JSON.
 
@@ -290,7 +343,163 @@ def suggestions(cfg: Config) -> list[dict[str, Any]]:
 
 def quarantine(cfg: Config) -> list[dict[str, Any]]:
     """The items that do not load, in the order of their files."""
-    return _unresolved(_existing(cfg)).sort("kind", "origin", "where").to_dicts()
+    return _unresolved(_existing(cfg, "watermarks")).sort("kind", "origin", "where").to_dicts()
+
+
+def read(
+    cfg: Config,
+    *,
+    as_of: dt.datetime | None = None,
+    only: str | None = None,
+    since: dt.datetime | None = None,
+    progress: Progress = _silent,
+) -> list[SourceResult]:
+    """Read the sources into the store and analyse nothing, as often as wanted; arguments as `aggregate`.
+
+    Returns:
+        One result per source read.
+
+    Raises:
+        FeedbackError: nothing could be read at all.
+    """
+    chosen, store = _chosen(_sources(cfg), only), _writable(cfg)
+    with store.lock(LOCK_WAIT_S):
+        now = dt.datetime.now(dt.UTC)
+        at = _moment(cfg, as_of, since, now)
+        done = ingest.gather(
+            chosen, store, since=since, until=at, fetched_at=now, run_id=secrets.token_hex(4), progress=progress
+        )
+        store.optimize()
+    return done
+
+
+def reparse(cfg: Config, *, only: str | None = None, progress: Progress = _silent) -> list[SourceResult]:
+    """Make signals and replies anew from what the archive holds, without asking any service; arguments as `aggregate`.
+
+    Raises:
+        ConfigError: nothing was read into the store yet.
+    """
+    chosen, store = _chosen(_sources(cfg), only), Store(cfg.folder("store"))
+    if store.version("raw") is None:
+        raise ConfigError(f"nothing in the store {cfg.store} yet. Read something: feedback sources read -f {cfg.path}")
+    with store.lock(LOCK_WAIT_S):
+        now = dt.datetime.now(dt.UTC)
+        done = ingest.reparse(chosen, store, at=now, run_id=secrets.token_hex(4), progress=progress)
+        store.optimize()
+    return done
+
+
+def standing(cfg: Config, *, late: dt.timedelta = LATE) -> list[dict[str, Any]]:
+    """How far each source of a configuration has been read; those that only the store knows come last.
+
+    Args:
+        cfg: the configuration; its store need not be there yet.
+        late: a source is late when it was last read to its end longer ago than this.
+
+    Returns:
+        By source: name, configured, health (ok, late, failed, interrupted, reading, never read), last_run, watermark,
+        rows (signals and replies in the store), complete_at, lag_s (seconds since), error.
+    """
+    store, now = Store(cfg.folder("store")), dt.datetime.now(dt.UTC)
+    stood = {row["source"]: row for row in store.read("watermarks").to_dicts()}
+    stored: dict[str, int] = {}
+    for table in ("signals", "replies"):
+        for kind, origin, rows in store.scan(table).to_native().group_by("kind", "origin").len().collect().rows():
+            stored[f"{kind}:{origin}"] = stored.get(f"{kind}:{origin}", 0) + rows
+    names = [f"{kind}:{source.origin}" for kind, source in _sources(cfg)] if cfg.sources else []
+    going_on = any(row["status"] == "reading" for row in stood.values()) and _held(store)
+    return [
+        _standing(name, name in names, stood.get(name), stored.get(name, 0), now, late, going_on)
+        for name in [*names, *(known for known in sorted(stood.keys() | stored) if known not in names)]
+    ]
+
+
+def _standing(
+    name: str,
+    configured: bool,
+    row: Mapping[str, Any] | None,
+    rows: int,
+    now: dt.datetime,
+    late: dt.timedelta,
+    going_on: bool,
+) -> dict[str, Any]:
+    read, row = row is not None, row or {}
+    complete = row.get("complete_at")
+    lag = now - complete if complete else None
+    health = "never read" if not read else "late" if lag and lag > late else "ok"
+    health = {"failed": "failed", "reading": "reading" if going_on else "interrupted"}.get(
+        str(row.get("status")), health
+    )
+    return {
+        "name": name,
+        "configured": configured,
+        "health": health,
+        "last_run": row.get("updated_at"),
+        "watermark": row.get("watermark"),
+        "rows": rows,
+        "complete_at": complete,
+        "lag_s": lag.total_seconds() if lag else None,
+        "error": row.get("error"),
+    }
+
+
+def _held(store: Store) -> bool:
+    """Whether a run has the store at this moment."""
+    try:
+        with store.lock(0):
+            return False
+    except StoreError:
+        return True
+
+
+def names(cfg: Config) -> set[str]:
+    """The names (``kind:origin``) of the configured sources that can be built."""
+    return {entry.name for entry in _entries(cfg) if entry.source is not None}
+
+
+def check(cfg: Config, names: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Try sources with one cheap call each, several at a time; limits are not waited for.
+
+    Args:
+        cfg: the configuration.
+        names: try these alone (kind, origin or ``kind:origin``).
+
+    Yields:
+        In their order: name, ok, and what is there or what is wrong.
+
+    Raises:
+        ConfigError: no such source is configured.
+    """
+    entries = list(_entries(cfg))
+    known = sorted({name for entry in entries for name in entry.names})
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{name!r}: no such source is configured; {nearest(name, known)}")
+    chosen = [entry for entry in entries if not names or entry.names & set(names)]
+    with concurrent.futures.ThreadPoolExecutor(CHECKED_AT_ONCE) as pool:
+        yield from pool.map(_checked, chosen)
+
+
+def _checked(entry: _Entry) -> dict[str, Any]:
+    ok, said, source = False, entry.problem, entry.source
+    if source is not None:
+        try:
+            ok, said = True, _impatient(source).check()
+        except SourceError as problem:
+            said = str(problem).removeprefix(f"{entry.kind} ({entry.origin}): ")
+        except ConfigError as problem:
+            said = str(problem)
+        except Exception as fault:  # of the plug-in: the other sources are tried
+            logger.debug("source=%s broke", entry.name, exc_info=True)
+            said = f"its plug-in broke ({type(fault).__name__}); please report"
+    return {"name": entry.name, "ok": ok, "said": " ".join(privacy.redact(said).split())}
+
+
+def _impatient(source: Any) -> Source:
+    """The source without patience for a service's limits, where it has any."""
+    if any(f.name == "patience_s" for f in dataclasses.fields(source)):
+        return dataclasses.replace(source, patience_s=0)  # type: ignore[no-any-return]
+    return source  # type: ignore[no-any-return]
 
 
 def sample_store(progress: Progress = _silent) -> Store:
@@ -351,9 +560,7 @@ def _analysed(
     A run that looks back (a newer one is there) leaves topics, understanding and suggestions as they are.
     """
     started = dt.datetime.now(dt.UTC)
-    at = as_of or ready.config.as_of or started
-    if since and since >= at:
-        raise ConfigError(f"since {since:%Y-%m-%d} is not before as_of {at:%Y-%m-%d}.")
+    at = _moment(ready.config, as_of, since, started)
     run_id = secrets.token_hex(4)
     stages = _Stages(progress)
     chosen = _chosen(ready.sources, only)
@@ -397,6 +604,14 @@ def _analysed(
             run = dataclasses.replace(run, status="degraded")
     ready.store.optimize()
     return run
+
+
+def _moment(cfg: Config, as_of: dt.datetime | None, since: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+    """The moment a run pretends is now, after ``since``."""
+    at = as_of or cfg.as_of or now
+    if since and since >= at:
+        raise ConfigError(f"since {since:%Y-%m-%d} is not before as_of {at:%Y-%m-%d}.")
+    return at
 
 
 def _analyse(
