@@ -22,8 +22,8 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _WORDS = (1, 2)  # types of posts: by somebody, by staff as such; 3 says what was done, 4 is a whisper among staff
 _GONE = (404, 410)
 _HINTS = {
-    403: " The forum may ask for a log-in: name a key in token_env, and its user in user.",
-    404: " Discourse answers so before version 3.1.",
+    403: " A forum that asks for a log-in needs a key, named in token_env, and its user, in user.",
+    404: " Discourse before version 3.1 answers so.",
 }
 _TOPIC = (
     "id", "title", "created_at", "bumped_at", "last_posted_at", "posts_count", "like_count", "op_like_count", "views",
@@ -124,8 +124,7 @@ class Discourse(Service):
         return ids
 
     def _words(self, problem: Exception) -> str:
-        hint = _HINTS.get(getattr(problem, "status", None) or 0, "")
-        return super()._words(problem) + (f".{hint}" if hint else "")
+        return super()._words(problem) + _HINTS.get(getattr(problem, "status", None) or 0, "")
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn a topic with its first post into a signal."""
@@ -205,6 +204,8 @@ class _Reader:
             rows, number, more = self._rows(start, None)
         self.number = number + 1 if more else number
         self.held = dict(list(self.held.items())[-_HELD:])
+        # a slug that its filters cannot spell, such as one with an underscore, is passed over by Discourse
+        rows = [row for row in rows if not self.wanted or "odd" in row or row.get("category_id") in self.wanted]
         kept = [row for row in rows if start is None or "at" not in row or row["at"] >= start]
         return Page(self.source.each(self._with_posts, kept), number + 1 if more else None)
 
@@ -228,8 +229,6 @@ class _Reader:
             dict(row, at=instant(row["bumped_at"])) if _dated(row) else {"odd": row, "id": _id(row)}
             for row in listed["topics"]
         ]
-        # a slug that its filters cannot spell, such as one with an underscore, is passed over by Discourse
-        rows = [row for row in rows if not self.wanted or "odd" in row or row.get("category_id") in self.wanted]
         pins = [row for row in rows if row.get("pinned") and row.get("pinned_globally")]
         rows = [row for row in rows if row not in pins]
         # what is pinned stands before all others, whenever it was written on: it takes the time of its place
@@ -327,7 +326,11 @@ def _kept(post: Row) -> dict[str, Any]:
     """A post without what others said and without anybody's name but the author's."""
     kept = {name: post[name] for name in _POST if name in post}
     own, *others = _OTHERS.split(post.get("cooked") or "")
-    own += "".join(other.partition("</aside>")[2] for other in others)
+    depth = 0
+    for part in others:  # each begins inside of one more
+        bits = part.split("</aside>", depth + 1)
+        depth += 2 - len(bits)
+        own += bits[-1] if not depth else ""
     return {**kept, "cooked": _MENTION.sub("@someone", own)}
 
 

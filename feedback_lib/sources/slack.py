@@ -24,6 +24,7 @@ _READING = dt.timedelta(hours=1)  # how long a run may take: threads went on mea
 _SAID = (None, "file_share", "me_message", "thread_broadcast", "bot_message", "tombstone")
 _FIELDS = ("type", "subtype", "ts", "thread_ts", "user", "bot_id", "reply_count", "reply_users_count", "latest_reply")
 _MENTION = re.compile(r"<@[UW][A-Z0-9]*(?:\|[^<>]*)?>")
+_QUERY = re.compile(r"(<https?://[^<>|?#\s]*)[?#][^<>|]*\|")
 _LINK = re.compile(r"<([^<>|\s][^<>|]*)(?:\|([^<>]*))?>")
 _TOKEN = "; is the token the one that the app's page shows?"
 _INVITE = "; invite the app: write /invite @its-name in the channel"
@@ -116,10 +117,8 @@ class Slack(Service):
         if answer.get("ok"):
             return dict(answer)
         error = str(answer.get("error") or "no reason")
-        needed = (
-            f"; give the app the scope {answer['needed']}" if error == "missing_scope" and "needed" in answer else ""
-        )
-        words = f"{method} says {error}{needed or _HINTS.get(error, '')}"
+        hint = f"; give the app the scope {answer['needed']}" if answer.get("needed") else _HINTS.get(error, "")
+        words = f"{method} says {error}{hint}"
         status = 400 if error == "invalid_cursor" else 200
         raise TransportError(self.kind, words, status=status, body=error.encode())
 
@@ -267,7 +266,9 @@ class _Reader:
     def _item(self, row: Row, parent: str | None = None) -> Item:
         at = row["ts"]
         kept = {name: row[name] for name in _FIELDS if name in row}
-        kept["text"] = _MENTION.sub("@someone", _words(row))
+        kept["text"] = _QUERY.sub(
+            r"\1|", _MENTION.sub("@someone", _words(row))
+        )  # or redaction would take the label too
         if row.get("edited"):
             kept["edited"] = {"ts": row["edited"]["ts"]}
         if row.get("reactions"):

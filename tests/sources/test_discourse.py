@@ -126,7 +126,8 @@ def test_what_is_not_for_everybody_or_by_nobody_is_left_out():
 def test_nobody_but_the_author_is_named_and_others_words_are_not_theirs():
     cooked = (
         '<aside class="quote no-group" data-username="jane.doe" data-post="1"><div class="title">jane.doe:</div>'
-        "<blockquote><p>It is slow</p></blockquote></aside>"
+        '<blockquote><p>It is slow</p><aside class="quote" data-username="jane.doe"><p>Is it?</p></aside><p>Yes</p>'
+        "</blockquote></aside>"
         '<p>Ask <a class="mention" href="/u/jane.doe">@jane.doe</a> or <span class="mention">@jane.doe</span></p>'
         '<aside class="onebox allowlistedgeneric"><header>example.org</header><h3>by jane.doe</h3></aside><p>Thanks</p>'
     )
@@ -137,6 +138,22 @@ def test_nobody_but_the_author_is_named_and_others_words_are_not_theirs():
     assert made["7#7002"].body == "Ask @someone or @someone\n\nThanks"
     assert "jane.doe" not in repr([item.payload for item in done.items.values()])
     assert made["7"].author == made["7#7002"].author != "lee"
+
+
+@pytest.mark.parametrize(
+    ("cooked", "own"),
+    [
+        ('a<aside class="quote">b</aside>c', "ac"),
+        ('a<aside class="quote">b<aside class="onebox">c</aside>d<aside class="quote">e</aside></aside>f', "af"),
+        ('a<aside class="quote">b</aside>c</aside>d<aside class="quote">e</aside>f', "acdf"),
+        ('a<aside class="quote">b', "a"),
+        ('<aside class="poll">a</aside>', "a"),
+    ],
+)
+def test_quotes_are_cut_out_however_they_are_nested(cooked, own):
+    with forum(topic(7, answer(2, 7, cooked=cooked))) as there:
+        made, _ = found(there)
+    assert "".join(made["7#7002"].body.split()) == own
 
 
 def test_an_account_that_is_gone_is_nobody():
@@ -296,7 +313,10 @@ def test_a_category_that_is_not_there_is_no_empty_forum():
 
 
 def test_a_forum_that_wants_a_log_in_says_so():
-    with forum(topic(7)) as there, pytest.raises(SourceError, match="name a key in token_env"):
+    with (
+        forum(topic(7)) as there,
+        pytest.raises(SourceError, match=r"see it\? A forum that asks for a log-in needs a key"),
+    ):
         there.source(user="somebody-else").check()
 
 

@@ -207,6 +207,12 @@ def test_reactions_are_counted_and_nobody_is_named():
     assert "jane.doe" not in archived
 
 
+def test_the_label_of_a_link_outlives_redaction():
+    with channel([said("See <https://example.org/a?user=jane|the whole page>.")]) as there:
+        made, _ = found(there)
+    assert [one.body for one in made.values()] == ["See the whole page."]
+
+
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
