@@ -114,7 +114,7 @@ class Linear(Service):
         def ask(since: dt.datetime | None, before: Any) -> Page:
             start = {"updatedAt": {"gte": since.isoformat(timespec="milliseconds")}} if since else {}
             data = self._ask(name, QUERIES[name], filter={**where, **start}, before=before)
-            rows, about = data["page"]["nodes"][::-1], data["page"]["pageInfo"]
+            rows, about = sorted(data["page"]["nodes"], key=_changed), data["page"]["pageInfo"]
             if _latest(data["first"]["nodes"]) < _latest(rows):
                 raise TransportError("linear", f"{self.url} no longer shows the latest change first")
             return Page(rows, about["startCursor"] if about["hasPreviousPage"] else None)
@@ -247,8 +247,13 @@ def _in(row: Mapping[str, Any], name: str, inner: str) -> Any:
 
 
 def _latest(rows: Any) -> str:
+    return max(map(_changed, rows), default="")
+
+
+def _changed(row: Row) -> str:
     """Times in one notation, so that they compare as texts; one that is none is told later, with its row."""
-    return max((row["updatedAt"] for row in rows if isinstance(row.get("updatedAt"), str)), default="")
+    at = row.get("updatedAt")
+    return at if isinstance(at, str) else ""
 
 
 def _error(body: bytes) -> Mapping[str, Any]:

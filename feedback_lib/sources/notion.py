@@ -29,9 +29,8 @@ _TEXTS = (
 )  # fmt: skip
 _FIELDS = (*_TEXTS, "labels", *_NUMBERS, *_TIMES)
 _SPEAKER = "customer|reporter|author|requester|contact"
-_GUESSED: Sequence[
-    tuple[str, tuple[str, ...], str]
-] = (  # field, types, what the name holds; of several lines the first
+# our field, the types that can be it, and what its name must hold; of several lines the first that fits
+_GUESSED: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("title", ("title",), ""),
     ("body", ("rich_text",), "descri|body|feedback|comment|detail|text|note|message|content"),
     ("body", ("rich_text",), f"^(?!.*(?:{_SPEAKER}|name|user))"),
@@ -238,7 +237,10 @@ class Notion(Service):
         made |= {field: _number(field, values[field]) for field in _NUMBERS}
         made |= {field: instant(values[field][0]) if values[field] else None for field in _TIMES}
         made |= {"title": made["title"] or "", "body": body, "url": made["url"] or kept["url"]}
-        made |= {"author": values["author"][0] if values["author"] else kept["created_by"]["id"]}
+        people = [
+            one for value in kept["properties"] if value["name"] in chosen.get("author", ()) for one in _who(value)
+        ]
+        made |= {"author": people[0] if people else kept["created_by"]["id"]}
         made |= {"created_at": self._created(kept)}
         made |= {"state": "deleted"} if kept["in_trash"] else {}
         labels = tuple(map(str, values["labels"]))
@@ -331,13 +333,18 @@ def _slim(value: Mapping[str, Any]) -> dict[str, Any]:
         inside = [{"plain_text": _plain(inside or ())}]
     elif kind == "url" and inside:
         inside = redact_address(inside)
-    elif kind == "rollup" and "array" in inside:
+    elif kind == "rollup" and inside and "array" in inside:
         inside = {**inside, "array": [_slim(one) for one in inside["array"]]}
     return {"type": kind, kind: None if kind == "files" else inside}
 
 
 def _names_people(value: Mapping[str, Any]) -> bool:
     return value["type"] in ("rich_text", "select") and bool(re.search(_SPEAKER, value["name"], re.IGNORECASE))
+
+
+def _who(value: Mapping[str, Any]) -> Sequence[str]:
+    """Whom a property names; nobody when it was no person's yet as it was kept."""
+    return value.get("person") or ()
 
 
 def _person(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,8 @@ def every_type():
     ("name", "value"),
     [
         ("What happened", "Since 4.2 uploads stop. Ask [email], [phone], or @someone"), ("State", "New"),
-        ("Name", "Upload stops at 2 GB"), ("Severity", "High"), ("Tags", "storage, upload"), ("Email", alias("jane.doe@example.org")),
+        ("Name", "Upload stops at 2 GB"),
+        ("Severity", "High"), ("Tags", "storage, upload"), ("Email", alias("jane.doe@example.org")),
         ("Phone", alias("+49 30 5550 1234")), ("Customer", alias("Jane Doe")), ("Rating", "2"), ("Votes", "3"),
         ("Owner", alias("5c1b77e0-2d2d-4e4e-8f8f-000000000003")), ("Paying", "yes"), ("Heard on", "2026-02-27"),
         ("Source", "https://desk.example.com/17?email=[email]"), ("No", "FB-1"), ("Age", "1 days"),
@@ -215,6 +216,13 @@ def test_people_in_a_column_of_their_own_names_are_pseudonyms_only():
         }
     _, scrubbed, _ = item(row, personal=["Seller"])
     assert "Jane" not in json.dumps(scrubbed)
+
+
+def test_a_kept_row_read_with_another_author_in_mind_gives_no_name_away():
+    row = page(1, NINE, Name=rich("x"))
+    row["properties"]["Seller"] = {"id": "z", "type": "select", "select": option("Jane Doe")}
+    _, scrubbed, _ = item(row)
+    assert source(columns={"author": "Seller"}).parse(scrubbed).author == alias(uuid(9, 1))
 
 
 def test_a_property_may_be_called_as_a_key_of_the_service():
