@@ -110,7 +110,7 @@ class Zendesk(Service):
         locales = {one["id"]: one.get("locale") for one in found.get("users") or ()}
         metrics = {one["ticket_id"]: one for one in found.get("metric_sets") or ()}
         rows = [_with(row, locales, metrics) for row in found["tickets"]]
-        after = found["after_cursor"]
+        after = found.get("after_cursor")
         return Page(rows, None if found["end_of_stream"] else after, after)
 
     def _ticket(self, row: Row) -> Iterator[Item]:
@@ -179,30 +179,34 @@ class Zendesk(Service):
         sent = {"filter[created_at_start]": str(max(0, _epoch(since - _EDITABLE)) * 1000)} if since else {}
         asked: dict[str, str] | None = {"page[size]": "50", "sort": "id", **sent}
         while asked:
-            try:
-                found = self.client.ask("/api/v2/guide/survey_responses", asked).json()
-                rows, meta = list(found["survey_responses"]), found.get("meta") or {}
-                asked = {**asked, "page[after]": meta["after_cursor"]} if meta.get("has_more") else None
-            except MALFORMED as problem:
-                words = f"{self.address} gave surveys of another shape ({type(problem).__name__})"
-                raise TransportError(self.kind, words) from None
-            except TransportError as problem:
-                if problem.status not in (403, 404):
-                    raise
-                words = f"{super()._words(problem)}. Write surveys: false for an account without surveys"
-                raise TransportError(self.kind, words) from None
+            rows, asked = self._answers(asked)
             for row in rows:
                 try:
                     item = self._survey(row)
                 except MALFORMED as problem:
-                    yield Rejected(
-                        f"{self.origin} surveys", f"was not understood ({type(problem).__name__}: {problem})"
-                    )
+                    where = f"{self.origin} surveys {row.get('id') if isinstance(row, Mapping) else '?'}"
+                    yield Rejected(where, f"was not understood ({type(problem).__name__}: {problem})")
                     continue
                 if item and (since is None or since <= item.updated_at) and item.updated_at < walk.until:
                     newest = max(newest or item.updated_at, item.updated_at)
                     yield item
         yield walk.checkpoint("surveys", newest)
+
+    def _answers(self, asked: dict[str, str]) -> tuple[list[Any], dict[str, str] | None]:
+        """A page of surveys, and what asks for the next one."""
+        try:
+            found = self.client.ask("/api/v2/guide/survey_responses", asked).json()
+            meta = found.get("meta") or {}
+            following = {**asked, "page[after]": meta["after_cursor"]} if meta.get("has_more") else None
+            return list(found["survey_responses"]), following
+        except MALFORMED as problem:
+            words = f"{self.address} gave surveys of another shape ({type(problem).__name__})"
+            raise TransportError(self.kind, words) from None
+        except TransportError as problem:
+            if problem.status not in (403, 404):
+                raise
+            words = f"{super()._words(problem)}. Write surveys: false for an account without surveys"
+            raise TransportError(self.kind, words) from None
 
     def _survey(self, row: Row) -> Item | None:
         """What somebody answered; nothing when nobody did."""
@@ -214,7 +218,11 @@ class Zendesk(Service):
         ours["answers"] = [{k: one.get(k) for k in ("type", "rating", "rating_category", "value")} for one in answers]
         created = min(instant(one["created_at"]) for one in answers)
         at = max(instant(one.get("updated_at") or one["created_at"]) for one in answers)
-        ours |= {"ticket_id": about[0] if about else None, "created_at": str(created), "updated_at": str(at)}
+        ours |= {
+            "ticket_id": about[0] if about else None,
+            "created_at": created.isoformat(),
+            "updated_at": at.isoformat(),
+        }
         return Item(ours, self._page(ours["ticket_id"]), f"survey-{row['id']}", created, at)
 
     @functools.cached_property
