@@ -125,22 +125,20 @@ class Zendesk(Service):
         asked = {"start_time": str(start), "include": "comment_events"}
         found = self.client.ask("/api/v2/incremental/ticket_events", asked).json()
         rows = [row if isinstance(row, dict) else {} for row in found["ticket_events"]]
-        changed = {(str(row.get("ticket_id")), one) for row in rows for one in _changed(row)}
-        rows = self.each(functools.partial(self._with_comments, changed), rows)
+        changing = [row for row in rows if _changed(row)]
+        again = {id(row): said for row, said in zip(changing, self.each(self._again, changing), strict=True)}
+        gone = {(str(row.get("ticket_id")), one) for row in changing for one in _changed(row)}
+        rows = [{**row, "child_events": _left(row, gone), "comments": again.get(id(row), ())} for row in rows]
         # more events of one second than fit into an answer: the export would give them again and again
         return Page(rows, None if found["end_of_stream"] else max(found["end_time"], start + 1))
 
-    def _with_comments(self, changed: Collection[tuple[str, str]], row: dict[str, Any]) -> dict[str, Any]:
-        """An event without comments that a later one takes back or changes; that one brings them as they are now."""
-        ticket, children = str(row.get("ticket_id")), _children(row)
-        kept = [one for one in children if _kind(one) != "Comment" or (ticket, str(one.get("id"))) not in changed]
-        if not (mine := _changed(row)):
-            return {**row, "child_events": kept}
+    def _again(self, row: Row) -> list[Row]:
+        """The comments that an event took back or changed, as they are now; not the first, the ticket's description."""
         comments: list[Any] = []
         asked: dict[str, str] | None = {"page[size]": "100"}
         while asked:
             try:
-                found = self.client.ask(f"/api/v2/tickets/{int(ticket)}/comments", asked).json()
+                found = self.client.ask(f"/api/v2/tickets/{int(row['ticket_id'])}/comments", asked).json()
             except TransportError as problem:
                 if problem.status != 404:
                     raise
@@ -148,8 +146,7 @@ class Zendesk(Service):
             comments += found["comments"]
             meta = found.get("meta") or {}
             asked = {"page[size]": "100", "page[after]": meta["after_cursor"]} if meta.get("has_more") else None
-        # the first one is the ticket's description
-        return {**row, "child_events": kept, "comments": [one for one in comments[1:] if str(one.get("id")) in mine]}
+        return [one for one in comments[1:] if str(one.get("id")) in _changed(row)]
 
     def _comments(self, row: Row) -> Iterator[Item]:
         at, children = _happened(row), row["child_events"]
@@ -157,7 +154,7 @@ class Zendesk(Service):
         for said in () if begins else children:
             if _kind(said) == "Comment" and said.get("public"):
                 yield from self._comment(row, said, at)
-        for said in row.get("comments") or ():
+        for said in row["comments"]:
             yield from self._comment(row, said if said.get("public") else {**said, "body": ""}, at)
 
     def _comment(self, row: Row, said: Row, at: dt.datetime) -> Iterator[Item]:
@@ -333,6 +330,12 @@ def _with(row: Any, locales: Mapping[Any, Any], metrics: Mapping[Any, Any]) -> A
 def _children(row: Row) -> list[Row]:
     children = row.get("child_events")
     return [one for one in children if isinstance(one, Mapping)] if isinstance(children, list) else []
+
+
+def _left(row: Row, gone: Collection[tuple[str, str]]) -> list[Row]:
+    """What an event holds, without comments that a later event took back or changed."""
+    ticket = str(row.get("ticket_id"))
+    return [one for one in _children(row) if _kind(one) != "Comment" or (ticket, str(one.get("id"))) not in gone]
 
 
 def _kind(child: Row) -> Any:

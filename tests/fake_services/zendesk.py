@@ -54,7 +54,8 @@ class Zendesk(FakeService):
         n, when, public = i + 1, at(i), i % 23 != 5
         who = None if i == 11 else 10 + i % 17
         self.event(n, when, comment(n * 10, who, f"It takes {n} minutes.", public=public), {"event_type": "Create"})
-        self.event(n, when, {"id": n * 10 + 4, "field_name": "status", "value": "open", "event_type": "Change"})
+        if i % 9 == 0:
+            self.event(n, when, {"id": n * 10 + 4, "field_name": "status", "value": "open", "event_type": "Change"})
         if i % 4 == 0:
             self.event(n, when, comment(n * 10 + 1, AGENT, "We look into it.", public=public))
             self.event(n, when, comment(n * 10 + 2, AGENT, "He always asks that.", public=False))
