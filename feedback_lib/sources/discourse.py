@@ -34,7 +34,7 @@ _POST = (
     "version", "moderator", "admin", "staff", "user_deleted", "accepted_answer", "locale",
 )  # fmt: skip
 _OTHERS = re.compile(r"""<aside class=["'](?:quote|onebox)""")
-_MENTION = re.compile(r"""<(a|span) class=["']mention(?:-group)?[ "'][^>]*>@[^<]*</\1>""")
+_MENTION = re.compile(r"""<(a|span) class=["']mention(?:-group)?[ "'][^<>]*>@[^<]*</\1>""")
 
 
 @register("sources", "discourse")

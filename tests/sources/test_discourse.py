@@ -1,6 +1,7 @@
 """Discourse: topics and posts in its documented shape field by field, and what its lists have of their own."""
 
 import datetime as dt
+import time
 
 import pytest
 from fake_services import TOKEN, UNTIL, Answer, Read, patient, read
@@ -326,3 +327,12 @@ def test_a_forum_that_wants_a_log_in_says_so():
 def test_options_that_cannot_be_right_are_refused(options, told):
     with pytest.raises(ConfigError, match=told):
         Discourse(url="https://forum.example.org", **options)
+
+
+@pytest.mark.parametrize("part", ['<a class="mention"', '<aside class="quote">'])
+def test_a_broken_post_takes_no_time(part):
+    """A square of its length would be minutes."""
+    with forum(topic(7, answer(2, 7, cooked=part * 20_000 + "</aside>" * 20_000))) as there:
+        began = time.process_time()
+        found(there)
+    assert time.process_time() - began < 2
