@@ -477,24 +477,32 @@ def redact_all(texts: Sequence[str]) -> list[str]:
 
 
 def _redacted(texts: list[tuple[Any, Any, str]]) -> Iterator[tuple[Any, Any, str]]:
-    """Of (holder, place, text) those with a text that redaction changes, with the new text."""
-    if len(texts) < 50:
-        suspects: Iterable[int] = range(len(texts))
-    else:
-        import polars as pl
+    """Of (holder, place, text) those with a text that redaction changes, with the new text.
 
-        try:
-            suspects = pl.Series([t for _, _, t in texts], dtype=pl.String).str.contains(_SUSPECT).arg_true()
-        except UnicodeEncodeError:  # half a surrogate pair
-            suspects = range(len(texts))
-    known: dict[str, str] = {}
-    for number in suspects:
-        holder, place, text = texts[number]
-        clean = known.get(text)
-        if clean is None:
-            clean = known[text] = redact(text)
+    No rule but that of keys (PEM) looks beyond a line, so that only lines in which something may be are looked at.
+    """
+    if len(texts) < 50:
+        yield from ((holder, place, clean) for holder, place, text in texts if (clean := redact(text)) != text)
+        return
+    found = [texts[number] for number in _suspects([text for _, _, text in texts])]
+    lines = [text.split("\n") if "-----BEGIN" not in text else [text] for _, _, text in found]
+    flat = [line for text in lines for line in text]
+    known = {flat[number]: "" for number in _suspects(flat)}
+    known = {line: redact(line) for line in known}
+    for (holder, place, text), parts in zip(found, lines, strict=True):
+        clean = "\n".join([known.get(part, part) for part in parts])
         if clean != text:
             yield holder, place, clean
+
+
+def _suspects(texts: list[str]) -> Iterable[int]:
+    """Where a rule might find something."""
+    import polars as pl
+
+    try:
+        return pl.Series(texts, dtype=pl.String).str.contains(_SUSPECT).arg_true()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return range(len(texts))
 
 
 # Holds of every text that a rule of `_redact_once` changes; in the dialect of Polars, without looking around.
