@@ -12,8 +12,10 @@ import hashlib
 import json
 import logging
 import time
+import types
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 import polars as pl
@@ -26,6 +28,7 @@ from feedback_lib.sources import Source
 from feedback_lib.store import Store
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T", Signal, Reply)
 BATCH = 5_000  # items between two commits
 BATCH_S = 10.0  # and the longest time, for services that are slow to give so many
 _NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
@@ -211,9 +214,9 @@ class _Reading:
             raws.append(self._raw_row(item, where, payload))
             try:
                 if item.parent is None:
-                    signals.append(self._signal_row(self.source.parse(payload)))
+                    signals.append(self._signal_row(_fitting(self.source.parse(payload), _SIGNAL_KINDS)))
                 else:
-                    replies.append(self._reply_row(self.source.reply(payload)))
+                    replies.append(self._reply_row(_fitting(self.source.reply(payload), _REPLY_KINDS)))
             except ValueError as problem:
                 bad.append((where, str(problem)))
                 continue
@@ -355,6 +358,32 @@ class _Reading:
 
 _SIGNAL_FIELDS = tuple(f.name for f in dataclasses.fields(Signal))
 _REPLY_FIELDS = tuple(f.name for f in dataclasses.fields(Reply))
+
+
+def _kinds(record: type) -> dict[str, tuple[type, ...]]:
+    """By field the Python types it may hold."""
+    kinds = {}
+    for name, hint in typing.get_type_hints(record).items():
+        parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        plain = [{Literal: str, tuple: tuple}.get(typing.get_origin(part), part) for part in parts]
+        kinds[name] = tuple([*plain, int] if float in plain else plain)
+    return kinds
+
+
+_SIGNAL_KINDS, _REPLY_KINDS = _kinds(Signal), _kinds(Reply)
+
+
+def _fitting(record: T, kinds: Mapping[str, tuple[type, ...]]) -> T:
+    """The record; ValueError when a field holds what its column cannot, so that this item alone is quarantined."""
+    for name, allowed in kinds.items():
+        value = getattr(record, name)
+        if not isinstance(value, allowed) or isinstance(value, bool) is not (bool in allowed and value is not None):
+            raise ValueError(f"{name} is of another kind ({type(value).__name__})")
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name} is a number of more than 64 bits")
+        if type(value) is tuple and not all(isinstance(one, str) for one in value):
+            raise ValueError(f"{name} holds something that is no text")
+    return record
 
 
 class _Meter:

@@ -1,5 +1,6 @@
 """From a source into the store: archived first, resumed at a checkpoint, threads kept up to date, nothing twice."""
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -184,6 +185,24 @@ def test_an_item_that_is_not_understood_is_archived_and_loads_when_it_is(store):
     assert set(store.read("signals")["native_id"]) == {"1", "2"}
     left = store.read("quarantine").filter(pl.col("resolved_at").is_null())
     assert left["where"].to_list() == ["place 3"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("reactions", "three", "reactions is of another kind (str)"), ("title", None, "another kind (NoneType)"),
+        ("labels", (1,), "labels holds something that is no text"), ("thread_count", 2**63, "of more than 64 bits"),
+        ("rating", True, "rating is of another kind (bool)"), ("author", {}, "author is of another kind (dict)"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_costs_its_item_only(store, field, value, reason):
+    source = Told(item(1), item(2))
+    source.parse = lambda payload: dataclasses.replace(
+        Told.parse(source, payload), **({field: value} if payload["id"] == "1" else {})
+    )
+    assert gather(store, source, "told").rejected == 1
+    assert store.read("signals")["native_id"].to_list() == ["2"]
+    assert reason in store.read("quarantine")["reason"][0]
 
 
 def test_signals_are_rebuilt_from_the_archive_without_asking(store):

@@ -35,7 +35,8 @@ def test_nothing_is_lost_or_doubled(kind, name):
         assert not done.rejected
         expected = there.expected()
         removed = set(done.items) - set(expected)
-        assert {i: done.ids().get(i) for i in expected} == expected
+        found = done.ids()
+        assert {i: found.get(i) for i in expected} == expected
         assert len(removed) <= 2, "only what was deleted while it was read may be more"
         quiet = read(source, done)
         assert quiet.ids().keys() == done.items.keys()
