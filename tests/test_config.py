@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from feedback_lib import config
+from feedback_lib import config, plugins
 from feedback_lib.analysis.topics import TopicOptions
 from feedback_lib.analysis.trends import TrendOptions
 from feedback_lib.errors import ConfigError
@@ -54,6 +54,115 @@ def test_relative_paths_start_at_the_params_file(tmp_path):
     loaded = config.load(write(tmp_path, "store: here\nsources: [{kind: mbox, path: mail/a.mbox}]\n"))
     assert loaded.store == str(tmp_path / "here")
     assert loaded.sources[0]["path"] == str(tmp_path / "mail/a.mbox")
+
+
+def test_an_empty_path_stays_empty(tmp_path):
+    assert config.load(write(tmp_path, "sources: [{kind: github, ca: ''}]\n")).sources[0]["ca"] == ""
+    loaded = config.load(write(tmp_path, "sources: [{kind: github, ca: own.pem}]\n"))
+    assert loaded.sources[0]["ca"] == str(tmp_path / "own.pem")
+
+
+ENTRY = {"kind": "github", "repo": "a/b", "team": ["x, y", "z: é"], "start": "2026-01-01", "note": "yes"}
+BLOCK = """- kind: github
+  repo: a/b
+  team: ['x, y', 'z: é']
+  start: '2026-01-01'
+  note: 'yes'
+"""
+FLOW = "{kind: github, repo: a/b, team: ['x, y', 'z: é'], start: '2026-01-01', note: 'yes'}"
+
+
+def indented(by):
+    return "".join(" " * by + line for line in BLOCK.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "sources:\n" + indented(2)),
+        ("# only words", "# only words\nsources:\n" + indented(2)),
+        ("seed: 1  # one\n", "seed: 1  # one\nsources:\n" + indented(2)),
+        ("sources: []  # none\n# end\n", "sources:  # none\n" + indented(2) + "# end\n"),
+        ("sources:\n  # - kind: mbox\nseed: 1\n", "sources:\n" + indented(2) + "  # - kind: mbox\nseed: 1\n"),
+        ("sources: null\nseed: 1\n", "sources:\n" + indented(2) + "seed: 1\n"),
+        ("sources: [{kind: a}, {kind: b}] # x\n", f"sources: [{{kind: a}}, {{kind: b}}, {FLOW}] # x\n"),
+        ("sources: [\n  {kind: a}, # a\n]\n", f"sources: [\n  {{kind: a}}, {FLOW}, # a\n]\n"),
+        ("sources:\n- kind: a  # a\n\n# then\nseed: 1\n", f"sources:\n- kind: a  # a\n{BLOCK}\n# then\nseed: 1\n"),
+        (
+            "sources:\n    - kind: a\n      columns:\n        b: c   # é\n    # - kind: d\nsinks: []",
+            f"sources:\n    - kind: a\n      columns:\n        b: c   # é\n{indented(4)}    # - kind: d\nsinks: []",
+        ),
+        ("sources:\n  - kind: a", f"sources:\n  - kind: a\n{indented(2)}"),
+        ("sources:\n  - {kind: a,\n     b: c}\n", "sources:\n  - {kind: a,\n     b: c}\n" + indented(2)),
+        (
+            "sources:\n  - kind: a\n    b: |\n      c\n\n# d\n",
+            f"sources:\n  - kind: a\n    b: |\n      c\n{indented(2)}\n# d\n",
+        ),
+        ("sources:\n  - kind:\n      - a\n      -\n", f"sources:\n  - kind:\n      - a\n      -\n{indented(2)}"),
+        ("seed: 1\r\nsources:\r\n  - kind: a\r\n", None),
+    ],
+)  # fmt: skip
+def test_a_source_is_added_and_all_else_stays_byte_for_byte(tmp_path, before, after):
+    path = tmp_path / "run.yaml"
+    path.write_bytes(before.encode())
+    path.chmod(0o640)
+    config.add_source(path, ENTRY)
+    wanted = before + indented(2).replace("\n", "\r\n") if after is None else after
+    assert path.read_bytes().decode() == wanted
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [p.name for p in tmp_path.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{seed: 1}\n",
+        "- a list\n",
+        "sources: words\n",
+        "sources: {kind: a}\n",
+        "base: &b [{kind: a}]\nsources: *b\n",
+        "sources:\n  - kind: a\n    b: |+\n      c\n\n",
+        "seed: 1\n...\n",
+    ],
+)
+def test_where_the_place_is_not_certain_nothing_is_written_and_the_entry_is_shown(tmp_path, text):
+    path = write(tmp_path, text)
+    with pytest.raises(
+        ConfigError, match=r"run\.yaml was not changed(?s:.*)Paste this(?s:.*)- kind: github\n +repo: a/b"
+    ):
+        config.add_source(path, ENTRY)
+    assert path.read_text("utf-8") == text
+
+
+def test_a_link_to_a_params_file_stays_a_link(tmp_path):
+    path = write(tmp_path, "sources: []\n")
+    (tmp_path / "link.yaml").symlink_to(path)
+    config.add_source(tmp_path / "link.yaml", ENTRY)
+    assert (tmp_path / "link.yaml").is_symlink()
+    assert "kind: github" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "github", "repo": 17}, "sources github: repo = 17: expected text; put it in quotes"),
+        ({"kind": "github", "repo": "a/b", "token_env": ["X"]}, r"token_env = \['X'\]: expected text$"),
+        ({"kind": "gitlab", "project": "a/b", "confidential": "maybe"}, "confidential = 'maybe': expected bool"),
+        ({"kind": "imap", "host": "h", "user": "u", "password_env": "P", "folders": [1]}, "folders"),
+        ({"kind": "slack", "channel": "c", "team": {"a": "b"}}, "team = .*: expected a list"),
+        ({"kind": "files", "path": "x", "type": "tiket"}, "did you mean 'ticket'"),
+        ({"kind": "mbox", "path": "x", "team": 3}, "team"),
+    ],
+)
+def test_an_option_of_another_type_is_named(options, said):
+    with pytest.raises(ConfigError, match=said):
+        plugins.build("sources", options)
+
+
+def test_a_day_is_a_text_and_a_text_alone_is_a_list_of_one():
+    given = {"kind": "slack", "channel": "c", "team": "U1", "start": dt.date(2026, 1, 1), "timeout_s": 3}
+    built = plugins.build("sources", given)
+    assert (built.team, built.start, built.timeout_s) == (("U1",), "2026-01-01", 3)
 
 
 def test_a_path_may_name_an_environment_variable_with_a_default(tmp_path, monkeypatch):

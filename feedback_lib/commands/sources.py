@@ -48,7 +48,7 @@ def sources(context: click.Context, *, late: float, params: str, overrides: Sequ
         click.echo(f"No source is configured. Add one: feedback sources add --params {params}")
     for row in mine:
         if row["error"]:
-            click.echo(f"{row['name']}: {row['error']}")
+            click.echo(row["error"])
     gone = [f"{row['name']} ({row['rows']:,} rows)" for row in rows if not row["configured"]]
     if gone:
         click.echo(f"In the store, but not configured: {', '.join(gone)}")
