@@ -409,9 +409,9 @@ def _changed(picture: _Picture, table: str, loaded: Mapping[str, Any]) -> pl.Laz
         return _without_nul(picture.frame(table)).with_columns(pl.struct(pl.all()).hash().alias("_hash"))
 
     now = marked(picture)
-    if loaded.get("store") != _mark(picture):
+    versions = loaded.get("versions")
+    if versions is None or loaded.get("store") != _mark(picture):
         return now.drop("_hash")
-    versions = loaded["versions"]
     if all(versions.get(t) == picture.versions.get(t) for t in (table, "signals", "replies")):
         return now.drop("_hash").head(0)
     try:
