@@ -7,7 +7,7 @@ like GitHub's answer (about 4 KB), by ``since`` and by number. Every way reads a
   checkpoints.
 - ``fetch``: the walk of ours alone: the items are counted and dropped.
 - ``bare``: httpx, ``.json()``, and ``polars.write_parquet`` of each ten pages as they are.
-- ``dlt``: dlt's ``rest_api`` source with the same pages into Parquet files.
+- ``dlt``: dlt's ``rest_api`` source with the same pages into the files it writes by default.
 - ``again``: ours once more on the same store, when nothing has changed.
 
 One JSON object per way: CPU seconds (user and system, without the server), seconds, peak memory, and CPU over ``bare``.
@@ -197,7 +197,7 @@ def bare(url: str, folder: Path) -> int:
 
 def dlt(url: str, folder: Path) -> int:
     """The same pages through dlt."""
-    os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+    os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "DLT_DATA_DIR": str(folder / "dlt")}
     import dlt
     from dlt.sources.rest_api import rest_api_source
 
@@ -214,7 +214,7 @@ def dlt(url: str, folder: Path) -> int:
         destination=dlt.destinations.filesystem(bucket_url=(folder / "out").as_uri()),
         dataset_name="issues",
     )
-    pipeline.run(source, loader_file_format="parquet")
+    pipeline.run(source)
     return int(pipeline.last_trace.last_normalize_info.row_counts["issues"])
 
 

@@ -29,7 +29,8 @@ if sys.dont_write_bytecode:
 # model, so that two workers that start side by side do not both embed the sample.
 LONG = (
     "pipeline", "weekly_topics", "watch", "readme", "dashboard", "thunderbird", "benchmarks", "notebooks", "monitor",
-    "pages", "whats_new", "whats_new_browser", "labelling", "store", "runner", "encoders", "review",
+    "pages", "whats_new", "whats_new_browser", "labelling", "store", "runner", "encoders", "faults", "export",
+    "ingest", "review",
 )  # fmt: skip
 
 
