@@ -84,7 +84,8 @@ def weekly(obj: Mapping[str, bool], /, *, as_json: bool, **given: Any) -> None:
     if as_json:
         print_json(run.record())
     else:
-        click.echo(f"Report: {run.folder}/signal_report.html and .pdf")
+        page = " and .html" if run.folder and (run.folder / "signal_report.html").exists() else ""
+        click.echo(f"Report: {run.folder}/signal_report.pdf{page}")
     leave(run.status)
 
 

@@ -73,7 +73,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         text = path.read_text("utf-8")
     except OSError as problem:
-        raise ConfigError(f"params file {path}: {problem.strerror}. Pass an existing file with --params.") from None
+        raise ConfigError(f"params file {path}: {problem.strerror}. Pass an existing file with --params, or make one: feedback init.") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text) or {}
