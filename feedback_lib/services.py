@@ -299,6 +299,7 @@ class Walk:
         for row in rows:
             try:
                 when, which = at(row), key(row)
+                hash(which)  # a list in its place would break the walk
             except MALFORMED as problem:
                 odd.append(Rejected(self._where(row), f"has no id or time that can be read ({_told(problem)})"))
                 continue
@@ -310,7 +311,11 @@ class Walk:
 
     def _read(self, read: Callable[[Row], Iterable[Item | Rejected]], row: Row) -> Iterable[Item | Rejected]:
         try:
-            return list(read(row))
+            found = list(read(row))
+            for one in found:
+                if isinstance(one, Item) and not all(isinstance(t, str) for t in (one.where, one.native_id)):
+                    raise ValueError("has an id or an address that is no text")
+            return found
         except MALFORMED as problem:
             return [Rejected(self._where(row), f"was not understood ({_told(problem)})")]
 

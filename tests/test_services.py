@@ -42,7 +42,7 @@ def row(n, minutes):
 
 
 def items(found):
-    return [Item(found, "x", str(found["id"]), instant(found["at"]), instant(found["at"]))]
+    return [Item(found, found.get("x", "x"), str(found["id"]), instant(found["at"]), instant(found["at"]))]
 
 
 def walked(ask, *, cursor=None, since=None, until=UNTIL, anchored=True, stream="rows"):
@@ -117,11 +117,19 @@ def test_rows_from_the_end_of_the_window_on_are_left_for_the_next_run():
 
 
 def test_a_row_without_id_or_time_is_refused_alone():
-    odd = [{"at": at(1).isoformat()}, {"id": 7}, {"id": 8, "at": "soon"}, None]
+    told = at(1).isoformat()
+    odd = [
+        {"at": told},
+        {"id": 7},
+        {"id": 8, "at": "soon"},
+        None,
+        {"id": [9], "at": told},
+        {"id": 9, "at": told, "x": 1},
+    ]
     ids, found, _ = walked(lambda since, number: Page([row(1, 0), *odd, row(2, 3)]))
     assert ids == ["1", "2"]
     refused = [f for f in found if isinstance(f, Rejected)]
-    assert len(refused) == 4
+    assert len(refused) == 6
     assert all(f.where.startswith("desk rows") and f.reason for f in refused)
 
 
