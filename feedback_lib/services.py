@@ -312,8 +312,8 @@ class Walk:
     def _read(self, read: Callable[[Row], Iterable[Item | Rejected]], row: Row) -> Iterable[Item | Rejected]:
         try:
             found = list(read(row))
-            for one in found:
-                if isinstance(one, Item) and not all(isinstance(t, str) for t in (one.where, one.native_id)):
+            for one in (one for one in found if isinstance(one, Item)):
+                if not all(isinstance(text, str) for text in (one.where, one.native_id, one.parent or "")):
                     raise ValueError("has an id or an address that is no text")
             return found
         except MALFORMED as problem:

@@ -13,8 +13,9 @@ from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact_address
 from feedback_lib.records import Item, Reply, Signal
-from feedback_lib.services import Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
+_NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 _FIELDS = {  # of people the ids only
     "issues": """id identifier title description url createdAt updatedAt completedAt canceledAt archivedAt trashed
         priority priorityLabel customerTicketCount slaBreachesAt reactions { emoji } state { name type }
@@ -115,7 +116,7 @@ class Linear(Service):
             start = {"updatedAt": {"gte": since.isoformat(timespec="milliseconds")}} if since else {}
             data = self._ask(name, QUERIES[name], filter={**where, **start}, before=before)
             rows, about = sorted(data["page"]["nodes"], key=_changed), data["page"]["pageInfo"]
-            if _latest(data["first"]["nodes"]) < _latest(rows):
+            if _NEVER < _latest(data["first"]["nodes"]) < _latest(rows):
                 raise TransportError("linear", f"{self.url} no longer shows the latest change first")
             return Page(rows, about["startCursor"] if about["hasPreviousPage"] else None)
 
@@ -246,14 +247,16 @@ def _in(row: Mapping[str, Any], name: str, inner: str) -> Any:
     return (row.get(name) or {}).get(inner)
 
 
-def _latest(rows: Any) -> str:
-    return max(map(_changed, rows), default="")
+def _latest(rows: Any) -> dt.datetime:
+    return max(map(_changed, rows), default=_NEVER)
 
 
-def _changed(row: Row) -> str:
-    """Times in one notation, so that they compare as texts; one that is none is told later, with its row."""
-    at = row.get("updatedAt")
-    return at if isinstance(at, str) else ""
+def _changed(row: Row) -> dt.datetime:
+    """When a row changed; one that does not say it is told later, with the row."""
+    try:
+        return _updated(row)
+    except MALFORMED:
+        return _NEVER
 
 
 def _error(body: bytes) -> Mapping[str, Any]:
