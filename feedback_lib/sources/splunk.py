@@ -143,7 +143,7 @@ class Splunk(Service):
             yield from self._events(rows, max(since, _at(start)), min(_at(end), walk.until))
             start = end
             width = min(2**31, width * _power(min(8, self.size // (2 * len(rows) + 1))))
-            yield walk.checkpoint("events", min(_at(end), walk.until), width_s=width)
+            yield walk.checkpoint("events", min(_at(end), walk.until.astimezone(dt.UTC)), width_s=width)
 
     def _window(self, start: int, end: int) -> Sequence[Row]:
         """What was indexed in ``[start, end)``; at most one more than ``size``, unless that is a single second."""
