@@ -17,10 +17,10 @@ def with_replies(signals: pl.DataFrame, replies: pl.LazyFrame) -> pl.DataFrame:
     member of the team. What the service itself counted or timed counts too: the greater number, the earlier time.
 
     Args:
-        signals: at least ``uid``, ``author`` and `FIELDS`.
+        signals: at least ``uid``, ``author`` and `FIELDS`; a batch may hold a signal twice.
         replies: at least ``signal``, ``author``, ``team`` and ``created_at``, of these signals or more.
     """
-    asked = signals.lazy().select(signal="uid", asked_by="author")
+    asked = signals.lazy().select(signal="uid", asked_by="author").unique("signal", keep="last")
     answers = pl.col("team").fill_null((pl.col("author") != pl.col("asked_by")).fill_null(value=True))
     answers &= (pl.col("author") != pl.col("asked_by")).fill_null(value=True)
     told = (

@@ -39,6 +39,12 @@ def test_the_greater_number_and_the_earlier_time_count():
     assert threads.with_replies(made, told.lazy()).equals(made)
 
 
+def test_a_signal_that_stands_twice_in_a_batch_has_its_replies_once():
+    had = signals(("a", "jane", 0, None), ("a", "jane", 0, None))
+    made = threads.with_replies(had, replies(("a", "sam", None, 1, "x"), ("a", "sam", None, 2, "x")).lazy())
+    assert made.rows() == [("a", "jane", 2, hour(1))] * 2
+
+
 def test_nobody_answers_themselves_and_no_robot_answers():
     had = signals(("a", "jane", None, None), ("b", None, None, None))
     told = replies(
