@@ -57,7 +57,7 @@ class Notion(Service):
         data_source: id of the one data source to read instead.
         columns: our field: name of a property, or names whose values are put together; the others are guessed.
         personal: further properties that name people.
-        type: what a row is, see `Signal`.
+        type: what a row is.
         content: read the text of each page too; it follows the body.
         comments: read the open comments on each page too.
         url: where ``/v1`` is.
