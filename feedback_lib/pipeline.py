@@ -35,6 +35,7 @@ from feedback_lib import (
     privacy,
     records,
     suggest,
+    transport,
     understand,
     writer,
 )
@@ -492,7 +493,18 @@ def _checked(entry: _Entry) -> dict[str, Any]:
         except Exception as fault:  # of the plug-in: the other sources are tried
             logger.debug("source=%s broke", entry.name, exc_info=True)
             said = f"its plug-in broke ({type(fault).__name__}); please report"
-    return {"name": entry.name, "ok": ok, "said": " ".join(privacy.redact(said).split())}
+    for secret in _secrets(source):
+        said = said.replace(secret, "[secret]")
+    return {"name": entry.name, "ok": ok, "said": " ".join(said.split())}
+
+
+def _secrets(source: Any) -> Iterator[str]:
+    """The values that the options of a source name, as far as they are there."""
+    for field in dataclasses.fields(source) if source is not None else ():
+        name = getattr(source, field.name)
+        if field.name.endswith("_env") and name:
+            with contextlib.suppress(ConfigError):
+                yield transport.secret(name, source.kind)
 
 
 def _impatient(source: Any) -> Source:

@@ -13,7 +13,7 @@ from fake_services import FAULTS, TOKEN, patient
 from fake_services.github import REPO, Github
 
 from feedback_lib import config, pipeline, plugins
-from feedback_lib.errors import ConfigError
+from feedback_lib.errors import ConfigError, SourceError
 from feedback_lib.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -198,12 +198,18 @@ def test_a_plug_in_that_breaks_is_said_and_the_others_are_tried(home, monkeypatc
     def breaks(self):
         raise RuntimeError("a secret word")
 
+    def tells(self):
+        raise SourceError("github", self.origin, f"10.0.0.7 has no right for {TOKEN}")
+
     monkeypatch.setattr(cls, "check", breaks)
+    monkeypatch.setattr(plugins.get("sources", "github"), "look", tells)
+    called("sources", "add", "github", "--repo", "a/b", "--token-env", "FAKE_TOKEN", *PARAMS, cwd=home)
     called("sources", "add", "mbox", "--path", "a.mbox", *PARAMS, cwd=home)
     called("sources", "add", "post_mortems", "--folder", ".", *PARAMS, cwd=home)
     done = called("sources", "check", *PARAMS, cwd=home)
     assert "FAILED  mbox:a  its plug-in broke (RuntimeError); please report" in done.stdout
     assert "post_mortems" in done.stdout
+    assert "FAILED  github:a/b  10.0.0.7 has no right for [secret]" in done.stdout
     assert "secret word" not in done.stdout + done.stderr
 
 
