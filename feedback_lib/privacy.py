@@ -339,6 +339,16 @@ def redact_id(text: str) -> str:
     return text if redact(text) == text else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of an environment variable, and is not a secret in the place of one.
+
+    >>> is_name("GITLAB_TOKEN"), is_name("hunter2"), is_name("glpat-0123456789abcdefghij")
+    (True, False, False)
+    """
+    usual = re.fullmatch(r"[A-Z][A-Z0-9_]*|[A-Za-z]*_\w*", text, re.ASCII)
+    return bool(usual) and redact(text) == text and not _OPAQUE.search(text)
+
+
 def redact_version(text: str) -> str:
     """As `redact`, for a text known to be a version: four numbers with dots are no IP address.
 

@@ -29,7 +29,7 @@ import httpx
 import orjson
 import stamina
 
-from feedback_lib import limits, wire
+from feedback_lib import limits, privacy, wire
 from feedback_lib.errors import ConfigError, TransportError
 
 logger = logging.getLogger(__name__)
@@ -344,17 +344,20 @@ class Transport:
                 self.kind, request.method, self._place, self._shown(request.url.path), status or "none", len(content),
                 time.monotonic() - began,
             )  # fmt: skip
+        told = {name: wire.cut(text.encode("utf-8", "replace")).decode() for name, text in answer.headers.items()}
         if status >= 300:
-            raise self._refusal(at, answer, bytes(content[:65536]))
-        self._line.heed(answer.headers)
+            raise self._refusal(at, status, told, request.url, wire.cut(bytes(content))[:65536])
+        self._line.heed(told)
         base = str(self._client.base_url)
-        return Reply(status, dict(answer.headers), bytes(content), self.kind, at, str(request.url), base)
+        return Reply(status, told, wire.cut(bytes(content)), self.kind, at, str(request.url), base)
 
-    def _refusal(self, at: str, answer: httpx.Response, body: bytes) -> Exception:
+    def _refusal(self, at: str, status: int, headers: Mapping[str, str], asked_at: httpx.URL, body: bytes) -> Exception:
         """What to raise for a status of 300 and above."""
-        status, limit = answer.status_code, limits.limit(answer.status_code, answer.headers, body)
+        limit = limits.limit(status, headers, body)
         asked = limit.told_s if limit else None
-        words = _points_to(answer) if limit is None else "; a rate limit" if status in (400, 403) else ""
+        words = (
+            _points_to(status, headers, asked_at) if limit is None else "; a rate limit" if status in (400, 403) else ""
+        )
         if asked and not self._line.patient:
             words += f"; it asks to wait {limits.span(asked)}"
         message = f"{at} answered {_said(status)}{words}"
@@ -369,6 +372,8 @@ class Transport:
                     f"{self.kind}: what header {name} should hold has a line break, a space at an end or a letter that "
                     "no header can carry; look at the environment variable it comes from"
                 )
+            if name.lower() == "authorization":
+                wire.hide(value.rpartition(" ")[2])
         return headers
 
     def _check_size(self, at: str, size: int) -> None:
@@ -446,16 +451,24 @@ def _close(client: httpx.Client, closed: threading.Event) -> None:
     client.close()
 
 
-def secret(name: str, kind: str) -> str:
+def secret(name: str, kind: str, *, hidden: bool = True) -> str:
     """A secret, read at the moment of use: an environment variable, else an entry of the system's keyring.
 
     The keyring's entry is the one of service "feedback-workbench" with the variable's name as the user; it is looked
-    for when the package keyring is installed (the extra ``keyring``). A line end after the secret is dropped.
+    for when the package keyring is installed (the extra ``keyring``). A line end after the secret is dropped. What is
+    ``hidden`` is from then on cut out of all that services answer; leave that off for a name people are known by.
 
     Raises:
-        ConfigError: neither holds it.
+        ConfigError: neither holds it, or the name is none, perhaps the secret itself; then it is not repeated.
     """
+    if not privacy.is_name(name):
+        raise ConfigError(
+            f"{kind}: something else stands where the name of an environment variable should; if it is the secret, "
+            "take it out, put it into a variable, and write the variable's name"
+        )
     value = (os.environ.get(name) or _kept(name)).strip("\r\n")
+    if value and hidden:
+        wire.hide(value)
     if not value:
         raise ConfigError(
             f"{kind}: environment variable {name} is not set; it should hold the credentials, or keep them in the "
@@ -507,12 +520,12 @@ def _said(status: int) -> str:
         return str(status)
 
 
-def _points_to(answer: httpx.Response) -> str:
+def _points_to(status: int, headers: Mapping[str, str], asked_at: httpx.URL) -> str:
     """A hint for the reader of an error."""
-    if not 300 <= answer.status_code < 400:
-        return _HINTS.get(answer.status_code, "")
+    if not 300 <= status < 400:
+        return _HINTS.get(status, "")
     try:
-        host = answer.url.join(answer.headers.get("location", "")).host
+        host = asked_at.join(headers.get("location", "")).host
     except httpx.InvalidURL:
         host = ""
     return f" and points to {host or 'nowhere'}; a redirect is not followed, write the address it should use"

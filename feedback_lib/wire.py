@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import html
 import importlib.util
 import ipaddress
 import logging
+import re
 import ssl
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,7 +29,9 @@ CHATTY = (
     "stamina"
 )
 _OVERRIDES = frozenset(("x-http-method-override", "x-http-method", "x-method-override"))
+_NO_SECRET = re.compile(r".{0,7}|[0-9.eE+-]*|[A-Za-z_]{0,20}", re.DOTALL)  # stands in other texts too
 _ends: contextvars.ContextVar[float | None] = contextvars.ContextVar("ends", default=None)
+_secrets: dict[str, tuple[bytes, re.Pattern[bytes]]] = {}  # with the longest part that is always written the same way
 
 
 class Guard(httpx.BaseTransport):
@@ -193,6 +198,35 @@ def without(text: str, hidden: tuple[str, ...]) -> str:
     return text
 
 
+def hide(secret_text: str) -> None:
+    """From now on `cut` finds this secret, unless it is so short or plain that other texts hold it too."""
+    if secret_text in _secrets or _NO_SECRET.fullmatch(secret_text):
+        return
+    part = max(re.findall("[A-Za-z0-9]*", secret_text), key=len).encode()
+    _secrets[secret_text] = part, re.compile(b"".join(map(_written, secret_text)))
+
+
+def cut(content: bytes) -> bytes:
+    """What a service sent, with ``[token]`` in place of each secret of ours that it repeats.
+
+    Services do so in the text of an error, and people in what they report.
+    """
+    for part, pattern in list(_secrets.values()):
+        if part in content:
+            content = pattern.sub(b"[token]", content)
+    return content
+
+
+def _written(letter: str) -> bytes:
+    """A letter, however JSON, HTML and addresses write it."""
+    plain, number = re.escape(letter.encode("utf-8", "surrogatepass")), ord(letter)
+    if letter.isascii() and letter.isalnum():
+        return plain
+    quoted = urllib.parse.quote(letter, errors="surrogatepass").encode() if letter != "%" else b"%25"
+    others = rb"\\u%04x|&#0*%d;|&#x0*%x;" % (number, number, number)
+    return rb"(?:\\?%b|(?i:%b|%b|%b|%%%02x))" % (plain, others, re.escape(html.escape(letter).encode()), quoted, number)
+
+
 def origin(url: httpx.URL) -> tuple[str, str, int | None]:
     """Scheme, name and port."""
     return url.scheme, url.host, url.port
@@ -220,6 +254,7 @@ def proxy(kind: str, url: httpx.URL, option: str | None, ca: str | None) -> http
         raise ConfigError(f"{kind}: {named} is no address; write one such as http://proxy.example:3128")
     if address.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         raise ConfigError(f"{kind}: {named} speaks SOCKS, which needs a package: pip install 'httpx[socks]'")
+    hide(address.password)
     return httpcore.Proxy(
         httpcore.URL(scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=b"/"),
         auth=(address.username.encode(), address.password.encode()) if address.userinfo else None,

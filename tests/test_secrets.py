@@ -76,6 +76,41 @@ def test_without_either_the_message_says_how_to_set_both(use, failure):
     )
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "ghp_0123456789abcdefABCDEF0123456789abcd",
+        "github_pat_11ABCDEFG0123456789_abcdefghij",
+        "glpat-0123456789abcdefghij",
+        "xoxb-123456789012-abcdefGHIJKL",
+        "lin_api_0123456789abcdefABCDEF0123456789abcd",
+        "ntn_0123456789abcdefABCDEF",
+        "6wiIBWbGkBMo1mRDMuVwkw1EPsNkeUj95PIz2akv",
+        "dG9rOjEyMzQ1Njc4OTBhYmNkZWY=",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        "AKIAIOSFODNN7EXAMPLE",
+        "hunter2",
+        "pass word",
+        "ATATT3xFfGF0abcdefghijklmnop=1A2B3C4D",
+    ],
+)
+def test_a_secret_in_the_place_of_a_name_is_refused_and_not_repeated(use, pasted):
+    use(InMemory())
+    with pytest.raises(ConfigError, match="write the variable's name") as caught:
+        secret(pasted, "probe")
+    assert pasted not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["GITHUB_TOKEN", "MY_2ND_KEY", "_KEY", "jira_token", "PASSWORD", "OAUTH2_CLIENT_SECRET"]
+)
+def test_usual_names_are_names(use, monkeypatch, name):
+    use(InMemory())
+    monkeypatch.setenv(name, KEY)
+    assert secret(name, "probe") == KEY
+
+
 def test_the_package_is_optional_and_loaded_only_when_it_is_needed():
     program = """
 import os, sys
