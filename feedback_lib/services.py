@@ -25,6 +25,7 @@ Found = Item | Rejected | Checkpoint
 Row = Mapping[str, Any]
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 _EXPIRED = (400, 404, 410, 422)  # what services answer to a cursor they no longer know
+_STALE = 20  # pages in a row with nothing new
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -130,7 +131,7 @@ class Service(abc.ABC):
         Raises:
             SourceError: a request failed for good; it says what is missing.
         """
-        walk = Walk(self, since or self._first, until, cursor or {})
+        walk = Walk(self, since or self._first, until, (not since and cursor) or {})
         try:
             yield from self.streams(walk)
         except TransportError as problem:
@@ -208,7 +209,7 @@ class Walk:
         mark = self.mark(self.stream).get("at")
         missing = f"its {self.stream} from {mark[:16].replace('T', ' ')} UTC on" if mark else f"its {self.stream}"
         stop = "" if problem.endswith((".", "?", "!")) else "."
-        return f"{problem}{stop} Not read: {missing}; the next run goes on there"
+        return f"{problem}{stop} Not read: {missing}, and what is read after them; the next run goes on there"
 
     def pages(
         self,
@@ -238,8 +239,11 @@ class Walk:
         following = self.mark(stream).get("next")
         seen: set[tuple[dt.datetime, Any]] = set()  # of the times we stand at: the next page begins with them
         followed: set[str] = set()
-        again = verified = False
-        expired = 0
+        previous: set[tuple[dt.datetime, Any]] = set()  # of the page before
+        told: set[tuple[dt.datetime, Any]] = set()  # found by this pass over the pages of one time
+        before: set[tuple[dt.datetime, Any]] | None = None  # and by the pass before
+        again = False
+        expired = stale = 0
         while True:
             try:
                 page = self._page(ask, anchor if anchored else newest, following)
@@ -251,31 +255,39 @@ class Walk:
                 continue
             rows, odd, over = self._timed(page.rows, at, key)
             keys = {(when, which) for when, which, _ in rows}
-            strange = anchored and seen.isdisjoint(keys) if following is None else keys <= seen and not verified
-            if seen and strange and not again:
+            if following is not None:
+                strange = bool(seen) and keys <= (previous if before else seen)
+            else:
+                strange = bool(seen and anchored and seen.isdisjoint(keys)) or (not page.rows and page.next is not None)
+                strange = strange or bool(before and keys and keys <= previous)
+            if strange and not again:
                 again = True  # what we had is not there: it has just changed, or a page was left out or sent twice
                 continue
-            again = False
+            again, previous = False, keys
             yield from odd
             for when, which, row in rows:
                 if (lower is None or when >= lower) and (when, which) not in seen:
                     yield from self._read(read, row)
             if rows and (newest is None or rows[-1][0] > newest):
                 newest = rows[-1][0]  # the last, which is the latest unless the service orders them otherwise
-            seen |= keys
+            stale = 0 if keys - seen or before else stale + 1
+            if stale > _STALE:
+                raise TransportError(self.service.kind, f"{self.service.address} sends the same rows again and again")
+            seen = (seen if anchored else {one for one in seen if newest and one[0] >= newest}) | keys
             kept = page.resume and not over  # beyond it are later rows of this page that were left for the next run
             yield self.checkpoint(stream, newest, **({"next": page.resume} if kept else {}))
             moved = bool(rows) and (anchor is None or rows[-1][0] > anchor)
             ended = over or page.next is None
-            if anchored and following is not None and (moved or ended) and not verified:
-                # rows of one time were walked by number; if one of them changed meanwhile, the others moved up, so all
-                # their pages are read again
-                following, verified = None, True
+            told = keys | (told if following is not None else set())
+            if anchored and following is not None and (moved or ended) and told != before:
+                # rows of one time were walked by number; if one of them changed meanwhile, the others moved up: their
+                # pages are read again until two passes found the same
+                following, before = None, told
                 followed.clear()
             elif ended:
                 return
             elif anchored and moved:
-                anchor, following, verified = newest, None, False
+                anchor, following, before = rows[-1][0], None, None
                 seen = {(when, which) for when, which in seen if when >= rows[-1][0]}
                 followed.clear()
             else:
@@ -345,4 +357,7 @@ def instant(value: Any) -> dt.datetime:
     if not isinstance(value, str):
         raise ValueError(f"is no time: {type(value).__name__}")
     at = dt.datetime.fromisoformat(value)
-    return real_time(at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC))
+    try:
+        return real_time(at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC))
+    except OverflowError:
+        raise ValueError(f"is no time: {value}") from None
