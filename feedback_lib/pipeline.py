@@ -504,7 +504,7 @@ def _secrets(source: Any) -> Iterator[str]:
         name = getattr(source, field.name)
         if field.name.endswith("_env") and name:
             with contextlib.suppress(ConfigError):
-                yield transport.secret(name, source.kind)
+                yield transport.secret(name, source.kind, hidden=False)
 
 
 def _impatient(source: Any) -> Source:

@@ -126,6 +126,7 @@ def test_add_says_what_is_next_and_refuses_the_same_again(home):
         (("github", "--url", "https://x.example"), "option 'repo' is missing"),
         (("github", "--repo", "a/b", "--timeout-s", "soon"), "timeout_s = 'soon'"),
         (("github", "--rpo", "a/b"), "No such option"),
+        (("github", "--repo", "a/b", "--token-env", "ghp_abcdefABCDEF0123456789abcd"), "not the secret"),
         (("files", "--path", "x.csv", "--columns", "{a: [}"), "not valid YAML"),
     ],
 )
@@ -134,6 +135,7 @@ def test_add_writes_nothing_that_the_plug_in_refuses(home, given, said):
     done = called("sources", "add", *given, *PARAMS, cwd=home)
     assert done.returncode == 2
     assert said in done.stderr
+    assert "ghp_" not in done.stdout + done.stderr
     assert (home / "params/sources.yaml").read_bytes() == before
 
 

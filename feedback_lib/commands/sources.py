@@ -297,8 +297,11 @@ def _value(name: str, given: Any, hint: Any) -> Any:
 
 def _add(kind: str, params: str, values: Mapping[str, Any]) -> None:
     """Check an entry as a run would, write it, and say what is next."""
-    from feedback_lib import config, pipeline, plugins
+    from feedback_lib import config, pipeline, plugins, privacy
 
+    for name, value in values.items():
+        if name.endswith("_env") and value and not privacy.is_name(value):
+            raise ConfigError(f"--{name.replace('_', '-')} takes the name of an environment variable, not the secret.")
     base = Path(params).resolve().parent
     cfg = config.load(params)
     entry = {"kind": kind, **{name: _from(base, name, value) for name, value in values.items()}}
@@ -333,7 +336,7 @@ def _unset(source: Any) -> list[str]:
         name = getattr(source, field.name)
         if field.name.endswith("_env") and name:
             try:
-                secret(name, source.kind)
+                secret(name, source.kind, hidden=False)
             except ConfigError:
                 missing.append(name)
     return missing
