@@ -26,6 +26,7 @@ from feedback_lib.plugins import register
 from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal
 from feedback_lib.services import Found, instant
 from feedback_lib.transport import secret
+from feedback_lib.wire import cut
 
 T = TypeVar("T")
 BATCH = 200  # messages between two checkpoints
@@ -262,7 +263,8 @@ class _Walk:
         threads = mail.threads(heads)
         for head in sorted(heads, key=lambda h: h.date):
             if item := mail.item(head, threads[head.key], words[head.where], self._source._team):
-                batch.items.append(item)
+                said = {name: cut(text.encode("utf-8", "replace")).decode() for name, text in item.payload.items()}
+                batch.items.append(dataclasses.replace(item, payload=said))
         return batch
 
     def _read(
@@ -388,7 +390,7 @@ class _Account:
 
     def _log_in(self, client: _Client) -> None:
         source = self._source
-        user = source.user or secret(source.user_env, "imap")
+        user = source.user or secret(source.user_env, "imap", hidden=False)
         word = secret(source.token_env or source.password_env, "imap")
         if not _plain(user) or not _plain(word):
             raise ConfigError("sources imap: the user or the password has a control character")
@@ -486,6 +488,11 @@ class _Client(imaplib.IMAP4):
     def shutdown(self) -> None:
         """Close the connection."""
         self.sock.close()
+
+    def _mesg(self, *_: Any) -> None:
+        """Show nothing, whatever imaplib.Debug says: commands hold the password, and answers what people wrote."""
+
+    _log = _mesg
 
     # What we ask
 

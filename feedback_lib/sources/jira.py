@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.markup import adf_text
 from feedback_lib.plugins import register
+from feedback_lib.privacy import redact
 from feedback_lib.records import Item, Rejected, Reply, Signal
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 from feedback_lib.transport import Reply as Answer
@@ -98,13 +99,13 @@ class Jira(Service):
         """Basic with e-mail and API token, or a bearer token, unless ``token_env`` is empty."""
         if not self.token_env:
             return {}
-        user = self.user or (secret(self.user_env, self.kind) if self.user_env else "")
+        user = self.user or (secret(self.user_env, self.kind, hidden=False) if self.user_env else "")
         basic = base64.b64encode(f"{user}:{self.token()}".encode()).decode()
         return {"Authorization": f"Basic {basic}" if user else f"Bearer {self.token()}"}
 
     def _words(self, problem: Exception) -> str:
         status, body = getattr(problem, "status", None) or 0, getattr(problem, "body", b"")
-        told = f" Jira says: {' '.join(_messages(body))}." if status == 400 and _messages(body) else ""
+        told = f" Jira says: {redact(' '.join(_messages(body)))}." if status == 400 and _messages(body) else ""
         return f"{super()._words(problem)}{told}{_HINTS.get(status, '')}"
 
     def _ask(self, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
