@@ -103,7 +103,7 @@ class Github(Service):
             updated_at=_updated(payload),
             url=payload.get("html_url"),
             author=_login(payload),
-            state=payload.get("state_reason") or payload.get("state"),
+            state=(closed and payload.get("state_reason")) or payload.get("state"),  # of one reopened it is "reopened"
             labels=labels,
             severity=severity,
             reactions=(payload.get("reactions") or {}).get("total_count"),
