@@ -22,16 +22,16 @@ import polars as pl
 
 from feedback_lib import privacy, records
 from feedback_lib.analysis import threads
-from feedback_lib.errors import SourceError
+from feedback_lib.errors import FeedbackError, SourceError
 from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal
-from feedback_lib.sources import Source
+from feedback_lib.sources import DEEPEST, Source, too_deep
 from feedback_lib.store import Store
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T", Signal, Reply)
+T = TypeVar("T", Signal, Reply, Item)
 BATCH = 5_000  # items between two commits
 BATCH_S = 10.0  # and the longest time, for services that are slow to give so many
-_NOT_UNDERSTOOD = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+_AHEAD = dt.timedelta(days=1)  # by how much a clock may have been put back since the last run
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,16 +136,16 @@ class _Reading:
     def run(self, since: dt.datetime | None, until: dt.datetime, progress: Callable[[str], None]) -> SourceResult:
         """Read it to its end, or up to where it breaks."""
         stood = self.store.standing(self.name) or {}
-        cursor = json.loads(stood["cursor"]) if stood.get("cursor") and since is None else None
+        cursor = self._cursor(stood) if since is None else None
         before: dt.datetime | None = stood.get("watermark")
-        keeps = since is None or not stood.get("cursor")  # reading again from a day moves no cursor
         mark: Checkpoint | None = None
         batch: list[Item | Rejected] = []
         meter = _Meter(self.name, until, progress)
         problem: SourceError | None = None
         flushed = time.monotonic()
+        self._stand(stood, None, "reading", None)  # a run that is killed leaves threads to bring up to date
         try:
-            for found in self.source.fetch(since, until, cursor):
+            for found in self._fetched(since, until, cursor):
                 if not isinstance(found, Checkpoint):
                     batch.append(found)
                     if len(batch) >= 4 * BATCH or (mark is None and len(batch) >= BATCH):
@@ -155,43 +155,73 @@ class _Reading:
                 meter.at(self.read + len(batch), found.watermark)
                 if len(batch) >= BATCH or time.monotonic() - flushed > BATCH_S:
                     batch = self._flush(batch)
-                    if keeps:
+                    if since is None:
                         self._stand(stood, mark, "reading", None)
                     flushed = time.monotonic()
         except SourceError as error:
             problem = error
-        except (ValueError, *_NOT_UNDERSTOOD) as error:  # a fault of the plug-in; the other sources go on
-            logger.debug("source=%s broke", self.name, exc_info=True)
-            problem = SourceError(self.kind, self.origin, f"its plug-in broke ({type(error).__name__}); please report")
         self._flush(batch)
         if self.new or self.updated or stood.get("status") != "ok":
             self._rethread()
         whole = since is None and mark is None and problem is None
+        moves = since is None or mark is None  # reading again from a day moves no cursor
         self._resolve(whole=whole)
         if mark is None:  # read whole each time
             mark = Checkpoint({}, before if problem else _later(before, self.newest and min(self.newest, until)))
         status: Literal["ok", "empty", "failed"] = "failed" if problem else "ok" if self.read else "empty"
-        told = privacy.redact(str(problem)) if problem else None
-        self._stand(stood, mark if keeps else None, status, told)
+        told = _utf8(privacy.redact(str(problem))) if problem else None
+        self._stand(stood, mark if moves else None, status, told)
         progress(f"{self.name}: {self.read:,} read, {self.new:,} new, {self.rejected:,} quarantined")
-        return self._result(status, told, mark.watermark if keeps else before)
+        return self._result(status, told, mark.watermark if moves else before)
+
+    def _cursor(self, stood: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Where to go on; None, for the beginning, when what was kept is no cursor or is ahead of the clock."""
+        kept, mark = stood.get("cursor"), stood.get("watermark")
+        if not kept:
+            return None
+        try:
+            cursor = json.loads(kept)
+        except ValueError:
+            cursor = None
+        if isinstance(cursor, dict) and not (mark and mark > self.at + _AHEAD):
+            return cursor
+        why = f"{mark:%Y-%m-%d}, where it stood, is yet to come" if isinstance(cursor, dict) else "its mark is damaged"
+        logger.warning("source=%s is read from the beginning, because %s", self.name, why)
+        return None
+
+    def _fetched(
+        self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None
+    ) -> Iterator[Item | Rejected | Checkpoint]:
+        """What the source gives; whatever breaks in its plug-in is a SourceError, so that the other sources go on."""
+        try:
+            yield from self.source.fetch(since, until, cursor)
+        except SourceError:
+            raise
+        except FeedbackError as error:
+            raise SourceError(self.kind, self.origin, str(error)) from error
+        except Exception as error:
+            logger.debug("source=%s broke", self.name, exc_info=True)
+            words = f"its plug-in broke ({type(error).__name__}); please report"
+            raise SourceError(self.kind, self.origin, words) from error
 
     def again(self, progress: Callable[[str], None]) -> SourceResult:
-        """Parse what the archive holds of it."""
-        for batch in self._archived():
-            self._flush(batch)
-            progress(f"… {self.name}: {self.read:,} read again")
+        """Parse what the archive holds of it; what does not load any more stays as it was, and is in quarantine."""
+        for replies in (True, False):  # first, so that signals see them as they are now
+            for batch in self._archived(replies=replies):
+                self._flush(batch)
+                progress(f"… {self.name}: {self.read:,} read again")
         self._rethread()
         self._resolve(whole=False)
         progress(f"{self.name}: {self.read:,} read again, {self.updated:,} changed, {self.rejected:,} quarantined")
         return self._result("ok" if self.read else "empty", None, self.store.watermark(self.name))
 
-    def _archived(self) -> Iterator[list[Item | Rejected]]:
+    def _archived(self, *, replies: bool) -> Iterator[list[Item | Rejected]]:
         mine = (pl.col("kind") == self.kind) & (pl.col("origin") == self.origin)
+        mine &= pl.col("parent").is_not_null() == replies
         archive = self.store.scan("raw").to_native().filter(mine)
         fields = ("payload", "where", "native_id", "created_at", "updated_at", "parent")
         for part in archive.select(fields).collect_batches(chunk_size=BATCH, maintain_order=False):
-            yield [Item(orjson.loads(row[0]), row[1] or row[2], *row[2:]) for row in part.iter_rows()]
+            yield [Item(json.loads(row[0]), row[1] or row[2], *row[2:]) for row in part.iter_rows()]
 
     def _flush(self, batch: Iterable[Item | Rejected]) -> list[Item | Rejected]:
         """Write a batch: the archive first, so that what cannot be parsed today is not lost; returns an empty one."""
@@ -199,7 +229,7 @@ class _Reading:
         signals: list[dict[str, Any]] = []
         replies: list[dict[str, Any]] = []
         bad: list[tuple[str, str]] = []
-        batch = list(batch)
+        batch = [_storable(found) for found in batch]
         places = privacy.redact_all([found.where for found in batch])
         items = [(where, item) for where, item in zip(places, batch, strict=True) if isinstance(item, Item)]
         bad += ((where, bad.reason) for where, bad in zip(places, batch, strict=True) if isinstance(bad, Rejected))
@@ -210,8 +240,9 @@ class _Reading:
             plain=self.source.plain_fields,
             key=self.key,
         )
-        for (where, item), payload in zip(items, payloads, strict=True):
-            raws.append(self._raw_row(item, where, payload))
+        for (where, item), scrubbed in zip(items, payloads, strict=True):
+            text, payload = _archivable(scrubbed)
+            raws.append(self._raw_row(item, where, text))
             try:
                 if item.parent is None:
                     signals.append(self._signal_row(_fitting(self.source.parse(payload), _SIGNAL_KINDS)))
@@ -220,7 +251,7 @@ class _Reading:
             except ValueError as problem:
                 bad.append((where, str(problem)))
                 continue
-            except _NOT_UNDERSTOOD as problem:
+            except Exception as problem:  # noqa: BLE001 - whatever a plug-in raises costs its item
                 bad.append((where, f"was not understood ({type(problem).__name__}: {problem})"))
                 continue
             if where in self.waiting:
@@ -273,8 +304,8 @@ class _Reading:
 
     def _resolve(self, *, whole: bool) -> None:
         """Mark what stood in quarantine and loads now, or is gone now that the ``whole`` source was read."""
-        gone = ~pl.col("where").is_in(list(self.refused)) if whole else pl.col("where").is_in(list(self.loaded))
-        done = self.open.filter(gone)
+        gone = ~pl.col("where").is_in(list(self.refused))
+        done = self.open.filter(gone if whole else gone & pl.col("where").is_in(list(self.loaded)))
         if done.height:
             row = {"resolved_at": self.at, "seen_at": self.at}
             done = done.with_columns(run_id=pl.lit(self.run_id), **{c: pl.lit(at) for c, at in row.items()})
@@ -326,8 +357,7 @@ class _Reading:
         )
         return row
 
-    def _raw_row(self, item: Item, where: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        text = _json(payload)
+    def _raw_row(self, item: Item, where: str, text: bytes) -> dict[str, Any]:
         return {
             "uid": records.uid(self.kind, self.origin, item.native_id),
             "kind": self.kind,
@@ -349,7 +379,7 @@ class _Reading:
             "kind": self.kind,
             "origin": self.origin,
             "where": where,
-            "reason": privacy.redact(reason),
+            "reason": _utf8(privacy.redact(reason)),
             "seen_at": self.at,
             "resolved_at": None,
             "run_id": self.run_id,
@@ -365,12 +395,12 @@ def _kinds(record: type) -> dict[str, tuple[type, ...]]:
     kinds = {}
     for name, hint in typing.get_type_hints(record).items():
         parts = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        plain = [{Literal: str, tuple: tuple}.get(typing.get_origin(part), part) for part in parts]
+        plain = [{Literal: str, None: part}.get(origin := typing.get_origin(part), origin) for part in parts]
         kinds[name] = tuple([*plain, int] if float in plain else plain)
     return kinds
 
 
-_SIGNAL_KINDS, _REPLY_KINDS = _kinds(Signal), _kinds(Reply)
+_SIGNAL_KINDS, _REPLY_KINDS, _ITEM_KINDS = _kinds(Signal), _kinds(Reply), _kinds(Item)
 
 
 def _fitting(record: T, kinds: Mapping[str, tuple[type, ...]]) -> T:
@@ -384,6 +414,22 @@ def _fitting(record: T, kinds: Mapping[str, tuple[type, ...]]) -> T:
         if type(value) is tuple and not all(isinstance(one, str) for one in value):
             raise ValueError(f"{name} holds something that is no text")
     return record
+
+
+def _storable(found: Item | Rejected) -> Item | Rejected:
+    """What was found, in quarantine if it is an item that no archive can hold."""
+    if isinstance(found, Rejected):
+        return Rejected(_utf8(str(found.where)), str(found.reason))
+    try:
+        _fitting(found, _ITEM_KINDS)
+        if too_deep(found.payload):
+            raise ValueError(f"has more than {DEEPEST} lists or objects in each other")
+        if found.created_at.tzinfo is None or found.updated_at.tzinfo is None:
+            raise ValueError("has a time without a zone")
+        found.native_id.encode()
+        return dataclasses.replace(found, where=_utf8(found.where))
+    except ValueError as problem:
+        return Rejected(_utf8(str(found.where or found.native_id)), str(problem))
 
 
 class _Meter:
@@ -404,7 +450,7 @@ class _Meter:
         if watermark and self.first:
             words += f", up to {watermark:%Y-%m-%d}"
             done, whole = watermark - self.first, self.until - self.first
-            if done > whole * 0.01:
+            if dt.timedelta() < whole * 0.01 < done:
                 words += f", about {_duration((now - self.began) * (whole / done - 1))} left"
         self.progress(words)
 
@@ -423,8 +469,14 @@ def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | 
     return max((at for at in (one, other) if at), default=None)
 
 
-def _json(payload: Mapping[str, Any]) -> bytes:
+def _archivable(payload: Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
+    """A payload as JSON, and as that is read again: half a character, where a service cut a text, becomes ``?``."""
     try:
-        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS, default=str)
-    except TypeError:  # whole numbers of more than 64 bits, texts that are not Unicode
-        return json.dumps(payload, ensure_ascii=False, sort_keys=True, default=str).encode("utf-8", "backslashreplace")
+        return orjson.dumps(payload, option=orjson.OPT_SORT_KEYS, default=str), payload
+    except TypeError:  # such halves, or whole numbers of more than 64 bits
+        text = _utf8(json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=str))
+        return text.encode(), json.loads(text)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
