@@ -300,7 +300,8 @@ def _failed_words(sources: Sequence[Mapping[str, Any]], shown: int = 4) -> list[
         return []
     names = [s["name"] for s in sources[:shown]] + ([f"{len(sources) - shown} more"] if len(sources) > shown else [])
     said = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-    return [f"{said[0].upper()}{said[1:]} could not be read; they are left out of every number."]
+    verb = "is" if len(sources) == 1 else "are"
+    return [f"{said[0].upper()}{said[1:]} could not be read to the end and {verb} left out of every number."]
 
 
 def _left_out_words(sources: Sequence[Mapping[str, Any]], shown: int = 4) -> str:
@@ -544,7 +545,7 @@ def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
 def _source(source: Mapping[str, Any]) -> dict[str, Any]:
     counts = {k: f"{source[k]:,}" if source[k] is not None else "–" for k in ("read", "new", "updated", "rejected")}
     failed = source["status"] == "failed"
-    if failed:
+    if failed and not source["read"]:
         counts = dict.fromkeys(counts, "–")
     upto = source["watermark"][:16].replace("T", " ") if source["watermark"] else "–"
     return counts | {

@@ -485,7 +485,7 @@ def _checked(entry: _Entry) -> dict[str, Any]:
     ok, said, source = False, entry.problem, entry.source
     if source is not None:
         try:
-            ok, said = True, _impatient(source).check()
+            ok, said = True, source.check()
         except SourceError as problem:
             said = str(problem).removeprefix(f"{entry.kind} ({entry.origin}): ")
         except ConfigError as problem:
@@ -505,13 +505,6 @@ def _secrets(source: Any) -> Iterator[str]:
         if field.name.endswith("_env") and name:
             with contextlib.suppress(ConfigError):
                 yield transport.secret(name, source.kind, hidden=False)
-
-
-def _impatient(source: Any) -> Source:
-    """The source without patience for a service's limits, where it has any."""
-    if any(f.name == "patience_s" for f in dataclasses.fields(source)):
-        return dataclasses.replace(source, patience_s=0)  # type: ignore[no-any-return]
-    return source  # type: ignore[no-any-return]
 
 
 def sample_store(progress: Progress = _silent) -> Store:

@@ -52,7 +52,7 @@ class Service(abc.ABC):
         token_env: environment variable, or entry of the system's keyring, that holds the token.
         start: the first day to read; everything when left out.
         timeout_s: seconds one answer may take.
-        patience_s: seconds in all that limits of the service may make a run wait.
+        patience_s: seconds in all that limits of the service may make a run wait; 0 also tries again only once.
         ca: file of certificates to trust instead of the system's.
         proxy: address of a proxy instead of that of the environment.
     """
@@ -101,7 +101,7 @@ class Service(abc.ABC):
             headers=self.headers,
             searches=self.searches,
             timeout_s=self.timeout_s,
-            attempts=8,
+            attempts=8 if self.patience_s else 2,
             ca=self.ca or None,
             proxy=self.proxy or None,
             patience_s=self.patience_s,
@@ -149,7 +149,7 @@ class Service(abc.ABC):
             SourceError: what is wrong, and what to do.
         """
         try:
-            return self.look()
+            return dataclasses.replace(self, patience_s=0).look()  # what is wrong is to be said soon
         except (TransportError, ConfigError) as problem:
             raise SourceError(self.kind, self.origin, self._words(problem)) from None
         except MALFORMED as problem:

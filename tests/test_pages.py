@@ -209,7 +209,7 @@ class TestPdf:
     def test_a_source_that_is_down_stands_in_red_on_page_one(self, report):
         source_down(report)
         made = printed(report)
-        assert "Forum could not be read; they are left out of every number." in words(made, page=0)
+        assert "Forum could not be read to the end and is left out of every number." in words(made, page=0)
         assert "connection refused" not in words(made, page=0)
         assert "connection refused (forum.csv)" in words(made, page=1)
         assert pages.view(report)["sources"][0]["rejected"] == "–"
