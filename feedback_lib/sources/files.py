@@ -49,7 +49,16 @@ Row = tuple[int, dict[str, Any] | str]  # line or row number from 1, and the row
 @register("sources", "files")
 @dataclasses.dataclass(frozen=True)
 class Files:
-    """JSON lines, CSV or Parquet on disk, told apart by suffix; items come in the order of the file."""
+    """JSON lines, CSV or Parquet on disk, told apart by suffix; items come in the order of the file.
+
+    Options:
+        path: the file, or several by wildcards.
+        columns: which of our fields is which column, or dotted key.
+        name: what it is called instead of its file.
+        type: of its signals.
+        constants: values of fields that no column holds.
+        personal: further columns that name people.
+    """
 
     path: str
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)

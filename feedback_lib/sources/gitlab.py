@@ -40,8 +40,8 @@ class Gitlab(Service):
             among the few who may read such an issue.
     """
 
-    project: str = ""
-    group: str = ""
+    project: int | str = ""
+    group: int | str = ""
     url: str = "https://gitlab.com"
     confidential: bool = False
     token_env: str = "GITLAB_TOKEN"

@@ -24,7 +24,10 @@ _SEPARATOR = re.compile(rb"From .*[0-9]{1,2}:[0-9]{2}.*[0-9]{4}|From .*[0-9]{4}.
 class Mbox:
     """One mbox file; each message is a signal, replies carry the label of their thread.
 
-    Messages from an address or domain in ``team`` are replies to the first message of their thread instead.
+    Options:
+        path: the file.
+        name: what it is called instead of its file.
+        team: addresses and domains of those who answer; their mails are replies to the first of their thread.
     """
 
     path: str

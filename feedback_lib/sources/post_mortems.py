@@ -50,7 +50,12 @@ class PostMortem:
 @register("sources", "post_mortems")
 @dataclasses.dataclass(frozen=True)
 class PostMortems:
-    """A folder of post-mortems, read with its subfolders; README, index and template files are passed over."""
+    """A folder of post-mortems, read with its subfolders; README, index and template files are passed over.
+
+    Options:
+        folder: where it is.
+        name: what it is called instead of the folder.
+    """
 
     folder: str = ".spec/reports/post-mortems"
     name: str | None = None

@@ -41,6 +41,10 @@ class SpecReports:
     """The folder the production monitor writes its ``summary.json`` files to, read with its subfolders.
 
     What lies below a folder ``alerts`` is no report and is left out.
+
+    Options:
+        folder: where it is.
+        name: what it is called instead of the folder.
     """
 
     folder: str = ".spec/reports/production-monitoring"
