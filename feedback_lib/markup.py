@@ -186,6 +186,28 @@ class _Page:
         (self.lines.kept if self._kept else self.lines.words)(words)
 
 
+# Markdown
+
+_CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`)", re.DOTALL)
+_MENTION = re.compile(
+    r"(?<![\w@/.&-])@(?=[0-9_-]*[A-Za-z])(?!(?:all|everyone|someone|media|import|param|returns?|property|override|test)\b)"
+    r"[A-Za-z0-9_](?:\w|[.-](?=[A-Za-z0-9]))*+(?![/@])"
+)
+
+
+def unnamed(text: str) -> str:
+    """Markdown with ``@someone`` for each person it mentions; what stands in code, and packages, are no people.
+
+    >>> unnamed("@jane-d, see `@Test` of @acme/tools; mail a@b.example")
+    '@someone, see `@Test` of @acme/tools; mail a@b.example'
+    """
+    if "@" not in text:
+        return text
+    parts = _CODE.split(text)
+    parts[::2] = [_MENTION.sub("@someone", part) for part in parts[::2]]
+    return "".join(parts)
+
+
 # Atlassian Document Format
 
 _ADF_PARAGRAPHS = (

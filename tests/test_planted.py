@@ -219,3 +219,62 @@ def test_a_whole_run_writes_the_token_nowhere(tmp_path, cache):
     for secret in secrets:
         assert secret not in done.stdout + done.stderr + stored(tmp_path / "store")
         assert [path for path in files + new if secret.encode() in path.read_bytes()] == []
+
+
+# people
+
+NAME, MAIL, PHONE, FACE = "Planted Person", "planted@person.example", "+49 30 5550 9999", "planted-face"
+ABOUT = {  # what services tell of a person beside what tells people apart
+    **dict.fromkeys(("name", "displayName", "display_name", "real_name", "full_name", "display_username"), NAME),
+    **dict.fromkeys(("email", "emailAddress", "public_email", "mail"), MAIL),
+    **dict.fromkeys(("avatar_url", "avatar", "avatar_template", "image", "iconUrl", "html_url", "web_url"), FACE),
+    **{key: {"48x48": FACE} for key in ("avatarUrls", "photo")},
+    **dict.fromkeys(("phone", "mobile", "phone_number"), PHONE),
+    **{key: {"real_name": NAME, "email": MAIL, "image_72": FACE} for key in ("user_profile", "profile", "person")},
+}
+TELLS_APART = ("login", "username", "accountId", "requester_id", "author_id", "emailAddress")
+MORE = {
+    "github": lambda one: {
+        "milestone": {"title": "4.2", "creator": {"login": "planted-login", **ABOUT}},
+        "performed_via_github_app": {"id": 1, "owner": {"login": "planted-login", **ABOUT}},
+        "body": "@planted-login and cc @Planted-Login: `@Test` is slow.",
+    },
+    "gitlab": lambda one: {
+        "milestone": {"title": "4.2"}, "assignee": {"username": "planted-login", **ABOUT},
+        "description": "@planted-login and cc @Planted-Login: `@Test` is slow.",
+    },
+}  # fmt: skip
+
+
+def _with_people(value, kind):
+    if isinstance(value, list):
+        return [_with_people(one, kind) for one in value]
+    if not isinstance(value, dict):
+        return value
+    made = {name: _with_people(one, kind) for name, one in value.items()}
+    typed = value.get("object") == "user" or value.get("type") in ("user", "admin", "lead", "contact")
+    if typed or any(name in value for name in TELLS_APART) or str(value.get("user")).startswith("U0"):
+        made = {**ABOUT, **made} if "html_url" in made or "user" in made else {**made, **ABOUT}
+    if "iid" in made or "number" in made:
+        made |= MORE.get(kind, lambda one: {})(made)
+    return made
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_no_name_address_or_face_of_a_person_is_stored(kind, tmp_path, written):
+    class Tells(service(kind)):
+        def answer(self, request):
+            answer = super().answer(request)
+            body = answer.body if isinstance(answer.body, bytes) else _with_people(answer.body, self.kind)
+            return dataclasses.replace(answer, body=body)
+
+    store = Store(tmp_path / "store")
+    with Tells(count=30) as there:
+        assert read(there.source(), store, written).status == "ok"
+    text = stored(store.path)
+    for planted in (NAME, MAIL, PHONE, FACE, "planted-login", "Planted-Login"):
+        assert planted not in text + written.getvalue(), [line for line in text.split("\n") if planted in line][:1]
+    for table in ("signals", "replies"):
+        if store.version(table) is not None:
+            authors = [one for one in store.read(table)["author"] if one]
+            assert all(re.fullmatch("anon-[0-9a-f]{12}", one) for one in authors)

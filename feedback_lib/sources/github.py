@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError
+from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Reply, Signal
 from feedback_lib.services import Found, Page, Row, Service, Walk, instant
@@ -134,18 +135,19 @@ class Github(Service):
 
 
 def _kept(row: Row) -> dict[str, Any]:
-    """An object without the links of the API, which repeat names of people in every item."""
-    kept = {k: v for k, v in row.items() if k in ("html_url", "issue_url") or not k.endswith("url")}
-    for name in ("user", "closed_by", "assignee"):
-        if name in kept:
-            kept[name] = _person(kept[name])
-    if "assignees" in kept:
-        kept["assignees"] = [_person(one) for one in kept["assignees"] or ()]
-    return kept
+    """An object without the links of the API, which repeat names of people in every item, and without mentions."""
+    kept = {k: _part(v) for k, v in row.items() if k in ("html_url", "issue_url") or not k.endswith("url")}
+    return kept | {k: unnamed(kept[k]) for k in ("title", "body") if isinstance(kept.get(k), str)}
 
 
-def _person(user: Any) -> dict[str, Any] | None:
-    return {"login": user.get("login"), "type": user.get("type")} if isinstance(user, Mapping) else None
+def _part(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_part(one) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "login" in value:
+        return {k: v for k in ("login", "type") if isinstance(v := value.get(k), str)}
+    return {k: _part(v) for k, v in value.items() if not k.endswith("url")}
 
 
 def _login(payload: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
+from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Reply, Signal, SignalType
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
@@ -195,15 +196,18 @@ def _following(reply: Answer, rows: list[Any], number: int) -> int | None:
 
 
 def _kept(row: Row) -> dict[str, Any]:
-    """An object without the links of the API and without what it repeats of every person."""
-    return {k: _slim(v) for k, v in row.items() if k not in ("_links", "notes")}
+    """An object without the links of the API, what it repeats of every person, and mentions."""
+    kept = {k: _slim(v) for k, v in row.items() if k not in ("_links", "notes")}
+    return kept | {k: unnamed(kept[k]) for k in ("title", "description", "body") if isinstance(kept.get(k), str)}
 
 
 def _slim(value: Any) -> Any:
     if isinstance(value, list):
         return [_slim(one) for one in value]
-    if not isinstance(value, Mapping) or "username" not in value:
+    if not isinstance(value, Mapping):
         return value
+    if "username" not in value:
+        return {k: _slim(v) for k, v in value.items()}
     name = value["username"]
     return {"service" if name in _EVERYBODY else "username": name}
 

@@ -295,7 +295,7 @@ def _part(value: Any) -> Any:
         return value
     if "displayName" in value or "accountId" in value:
         return {k: v for k in ("accountId", "accountType", "key", "name") if (v := value.get(k))}
-    return {k: v for k, v in value.items() if k not in _DROPPED}
+    return _slim(value)
 
 
 def _words(text: Any) -> str:
