@@ -89,7 +89,7 @@ def png(report: Report, *, paper: Paper = "a4", ppi: float = 96) -> list[bytes]:
 
 def _typeset(report: Report, paper: Paper) -> tuple[bool, bytes]:
     """Whether notes stand for verbatims that no font can show, and the PDF."""
-    at = dt.datetime.fromisoformat(report["as_of"])
+    at = dt.datetime.fromisoformat(report["as_of"]).replace(microsecond=0)  # a PDF's date has none
 
     def made(*, masked: bool) -> bytes:
         compiler = _fitted(report, paper, masked=masked)

@@ -146,6 +146,9 @@ class TestPdf:
     def test_is_the_same_bytes_every_time(self, report):
         assert pages.pdf(report) == pages.pdf(copy.deepcopy(report))
 
+    def test_takes_the_time_of_a_clock(self, report):
+        assert pages.pdf(report | {"as_of": "2026-11-21T10:38:11.123456+00:00"}).startswith(b"%PDF")
+
     def test_is_tagged_for_screen_readers_with_words_for_every_picture(self, report):
         made = read(printed(report))
         root = made.trailer["/Root"]
