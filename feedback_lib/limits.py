@@ -91,7 +91,7 @@ def _resets(headers: Mapping[str, str], now: float) -> list[tuple[float, int | N
             stem = name.removesuffix("-after").removesuffix("reset")
             remaining, whole = (headers.get(stem + word, "") for word in ("remaining", "limit"))
             # a budget of 0 is one that is not in force
-            found.append((wait, int(remaining) if remaining.isdecimal() and whole != "0" else None))
+            found.append((wait, int(remaining) if re.fullmatch(r"[0-9]{1,18}", remaining) and whole != "0" else None))
     return found
 
 

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _RETRIED = frozenset((408, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529))  # 52x: a gateway's own
 _REFUSALS = 20  # a service that says "later" this often in a row will not be asked again
+_PACKED = ("", "identity", "gzip", "x-gzip", "deflate")  # packed twice, a few bytes would be more than memory holds
 _NO_JSON = 3  # a gateway's page may pass, a log-in page stays
 _HINTS = {
     401: "; are the credentials right?",
@@ -83,7 +84,10 @@ class Reply:
         except ValueError:
             pass  # NaN, a byte order mark and the like, which the standard library reads
         try:
-            return json.loads(self.content)
+            try:
+                return json.loads(self.content)
+            except UnicodeDecodeError:  # a letter that is cut in half costs itself, not all that stands around it
+                return json.loads(self.content.decode("utf-8", "replace"))
         except (ValueError, RecursionError):
             what = self.headers.get("content-type", "no content type").split(";")[0][:60]
             raise self._error(f"the answer is not JSON ({what}); is this the address of its API?") from None
@@ -104,7 +108,8 @@ class Reply:
         except httpx.InvalidURL:
             raise self._error(f"its link rel={rel} is no address") from None
         prefix = base.raw_path.rstrip(b"/") + b"/"
-        if wire.origin(url) != wire.origin(base) or url.userinfo or not url.raw_path.startswith(prefix):
+        inside = url.raw_path.startswith(prefix) and b"%2e" not in url.raw_path.partition(b"?")[0].lower()
+        if wire.origin(url) != wire.origin(base) or url.userinfo or not inside:
             raise self._error(f"its link rel={rel} leads away from the address of this client; it is not followed")
         return url.raw_path[len(prefix) - 1 :].decode()
 
@@ -185,7 +190,7 @@ class Transport:
             ),
             timeout=timeout_s,
             follow_redirects=False,
-            headers={"User-Agent": "feedback-workbench"},
+            headers={"User-Agent": "feedback-workbench", "Accept-Encoding": "gzip, deflate"},
             cookies=http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=())),
         )
         self._close = weakref.finalize(self, _close, self._client, self._line.closed)
@@ -333,6 +338,8 @@ class Transport:
                 announced = answer.headers.get("content-length", "")
                 if request.method != "HEAD" and announced.isdecimal():
                     self._check_size(at, int(announced))
+                if answer.headers.get("content-encoding", "").lower() not in _PACKED:
+                    raise TransportError(self.kind, f"{at} sent an answer packed in another way than was asked for")
                 for part in answer.iter_bytes():
                     content += part
                     self._check_size(at, len(content))

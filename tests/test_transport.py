@@ -310,6 +310,15 @@ def test_an_answer_that_is_too_long_is_refused_and_not_asked_for_again(service, 
     assert len(there.requests) == 1
 
 
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "br", "zstd", "gzip,identity", "x" * 99])
+def test_an_answer_packed_twice_or_unasked_is_refused_before_it_is_unpacked(service, client, encoding):
+    body = gzip.compress(gzip.compress(bytes(2**20)))
+    there = service(said(200, body, Content_Encoding=encoding))
+    with pytest.raises(TransportError, match="packed in another way than was asked for"):
+        client(there.url).get("/")
+    assert b"accept-encoding: gzip, deflate\r\n" in there.requests[0].lower()
+
+
 def test_an_answer_that_cannot_be_unpacked_is_an_error(service, client):
     with pytest.raises(TransportError, match="DecodingError"):
         client(service(said(200, b"nonsense", Content_Encoding="gzip")).url).get("/")
@@ -594,7 +603,13 @@ def test_what_is_not_json_is_asked_for_again_a_few_times(service, client, clock,
 
 
 @pytest.mark.parametrize(
-    ("body", "read"), [(b'{"a": Infinity}', {"a": math.inf}), (b"\xef\xbb\xbf[]", []), (b'"\\ud83d"', "\ud83d")]
+    ("body", "read"),
+    [
+        (b'{"a": Infinity}', {"a": math.inf}),
+        (b"\xef\xbb\xbf[]", []),
+        (b'"\\ud83d"', "\ud83d"),
+        (b'["a", "\xe2\x82"]', ["a", "\ufffd"]),
+    ],
 )
 def test_json_that_only_the_standard_library_reads_is_read(service, client, body, read):
     assert client(service(said(200, body)).url).ask("/").json() == read
@@ -634,6 +649,8 @@ def test_a_next_link_is_followed_below_the_clients_address(service, client):
         ("<//evil.example/api/x>; rel=next", None),
         ("</admin>; rel=next", None),
         ("</api/../admin>; rel=next", None),
+        ("</api/%2e%2E/admin>; rel=next", None),
+        ("</api/x?q=%2E>; rel=next", "/x?q=%2E"),
         ("<http://[/>; rel=next", None),
     ],
 )

@@ -74,7 +74,10 @@ class Github(Service):
         if since:
             asked["since"] = f"{since:%Y-%m-%dT%H:%M:%SZ}"
         reply = self.client.ask(following) if following else self.client.ask(f"/repos/{self.repo}/{what}", asked)
-        return Page(reply.json(), reply.link("next"))
+        rows = reply.json()
+        if not isinstance(rows, list):
+            raise TypeError("is no list")
+        return Page(rows, reply.link("next"))
 
     def _issue(self, row: Row) -> Iterator[Item]:
         if "pull_request" not in row:
