@@ -7,17 +7,19 @@ number, because items that change during a walk move between numbered pages. Wha
 from __future__ import annotations
 
 import abc
+import base64
 import concurrent.futures
 import dataclasses
 import datetime as dt
 import functools
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from feedback_lib import config
-from feedback_lib.errors import ConfigError, SourceError, TransportError
-from feedback_lib.records import Checkpoint, Item, Rejected, real_time
+from feedback_lib.errors import ConfigError, SourceError, TransportError, nearest
+from feedback_lib.records import Checkpoint, Item, Rejected, Reply, Signal, SignalType, real_time
 from feedback_lib.transport import Transport, secret
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,9 @@ Found = Item | Rejected | Checkpoint
 Row = Mapping[str, Any]
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 _EXPIRED = (400, 404, 410, 422)  # what services answer to a cursor they no longer know
+_GONE = (404, 410)
 _STALE = 20  # pages in a row with nothing new
+_SEVERITY = re.compile(r"(?:severity|priority|prio)[\s:/_-]+(.+)", re.IGNORECASE)
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -45,9 +49,10 @@ class Page:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Service(abc.ABC):
-    """A source read over HTTP. A subclass says where, with which headers, and which streams of rows there are.
+    """A source read over HTTP. A subclass says where, and which streams of rows there are.
 
     Options:
+        url: where its paths start.
         name: what it is called instead of its address.
         token_env: environment variable, or entry of the system's keyring, that holds the token.
         start: the first day to read; everything when left out.
@@ -57,6 +62,7 @@ class Service(abc.ABC):
         proxy: address of a proxy instead of that of the environment.
     """
 
+    url: str
     name: str = ""
     token_env: str = ""
     start: str = ""
@@ -69,24 +75,35 @@ class Service(abc.ABC):
     lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=1)  # how late the service may show a change
     per_minute: ClassVar[float | None] = None  # requests it allows
     searches: ClassVar[tuple[str, ...]] = ()  # paths asked by POST
+    hints: ClassVar[Mapping[Any, str]] = {}  # by status: what to do about a refusal
 
     def __post_init__(self) -> None:
         _ = self._first  # a wrong day or address is said now, not at the first request
         _ = self.client
 
     @property
-    @abc.abstractmethod
     def origin(self) -> str:
-        """Which instance of the kind this is; the option ``name`` when there is one."""
+        """Which instance of the kind this is: the option ``name``; else the host."""
+        return self.name or self.client.host
 
     @property
-    @abc.abstractmethod
     def address(self) -> str:
-        """Where the service's paths start."""
+        """Where the service's paths start: the option ``url``."""
+        return self.url
 
-    @abc.abstractmethod
     def headers(self) -> Mapping[str, str]:
         """Sent with each request; called for each, so that the token is read when it is used."""
+        return self.authorization()
+
+    def authorization(self, scheme: str = "Bearer", user: str = "") -> dict[str, str]:
+        """The header with the token, which is the password of a ``user``; none when ``token_env`` is empty."""
+        if not self.token_env:
+            return {}
+        if user:
+            scheme, token = "Basic", base64.b64encode(f"{user}:{self.token()}".encode()).decode()
+        else:
+            token = self.token()
+        return {"Authorization": f"{scheme} {token}"}
 
     @abc.abstractmethod
     def streams(self, walk: Walk) -> Iterator[Found]:
@@ -112,6 +129,16 @@ class Service(abc.ABC):
     def token(self) -> str:
         """The token, read now. Raises ConfigError when there is none."""
         return secret(self.token_env, self.kind)
+
+    def wrong(self, option: str, words: str) -> ConfigError:
+        """What to raise for an option's value, with words that say what to write."""
+        return ConfigError(f"sources {self.kind}: {option} = {getattr(self, option)!r}; {words}")
+
+    def one_of(self, option: str, known: Iterable[str]) -> None:
+        """Raises ConfigError unless an option's value is one of those."""
+        given, names = getattr(self, option), list(known)
+        if given not in names:
+            raise self.wrong(option, nearest(str(given), names))
 
     @functools.cached_property
     def _first(self) -> dt.datetime | None:
@@ -139,8 +166,17 @@ class Service(abc.ABC):
         except ConfigError as problem:  # no token: the other sources can still be read
             raise SourceError(self.kind, self.origin, self._words(problem)) from None
 
+    def hint(self, problem: TransportError) -> str:
+        """What to do about a refusal, or what its answer says of it; empty when nothing is known."""
+        return self.hints.get(problem.status, "")
+
     def _words(self, problem: Exception) -> str:
-        return str(problem).removeprefix(f"{self.kind}: ")
+        words = str(problem).removeprefix(f"{self.kind}: ")
+        try:
+            hint = self.hint(problem) if isinstance(problem, TransportError) else ""
+        except MALFORMED:  # an answer without words
+            hint = ""
+        return f"{words}; {hint}" if hint else words
 
     def check(self) -> str:
         """Make one cheap call and say what is there.
@@ -168,6 +204,91 @@ class Service(abc.ABC):
             except KeyboardInterrupt:
                 self.client.close()  # wakes what waits for a limit
                 raise
+
+    def detailed(self, add: Callable[[Row], Row], rows: Iterable[Row]) -> list[Row]:
+        """Each row as ``add`` completes it by further requests; as it is, when it has just been deleted."""
+
+        def one(row: Row) -> Row:
+            if not isinstance(row, Mapping):
+                return row  # told of where it is read
+            try:
+                return add(row)
+            except TransportError as problem:
+                if problem.status not in _GONE:
+                    raise
+                return row
+
+        return self.each(one, rows)
+
+    def item(
+        self, payload: Row, where: str, native_id: Any, created_at: Any, updated_at: Any, parent: Any = None
+    ) -> Item:
+        """An item with times as the service writes them; of a reply, ``native_id`` is its own id alone."""
+        key = _key(native_id) if parent is None else _key(parent, native_id)
+        above = None if parent is None else _key(parent)
+        return Item(payload, where, key, instant(created_at), instant(updated_at), above)
+
+    def each_alone(
+        self, read: Callable[[Row], Iterable[Item]], rows: Iterable[Row], where: str
+    ) -> Iterator[Item | Rejected]:
+        """What ``read`` makes of each row that stands in another; one that is not understood is rejected alone."""
+        for row in rows:
+            try:
+                yield from read(row)
+            except MALFORMED as problem:
+                yield Rejected(f"{where} {_known(row)}", f"was not understood ({_told(problem)})")
+
+    def signal(
+        self,
+        native_id: Any,
+        type: SignalType,
+        *,
+        title: str | None,
+        body: str | None,
+        created_at: Any,
+        updated_at: Any,
+        first_response_at: Any = None,
+        closed_at: Any = None,
+        **more: Any,
+    ) -> Signal:
+        """A signal of this source, with times as the service writes them; ``more`` are further fields of `Signal`."""
+        return Signal(
+            kind=self.kind,
+            origin=self.origin,
+            native_id=_key(native_id),
+            type=type,
+            title=title or "",
+            body=body or "",
+            created_at=instant(created_at),
+            updated_at=instant(updated_at),
+            first_response_at=instant(first_response_at) if first_response_at else None,
+            closed_at=instant(closed_at) if closed_at else None,
+            **more,
+        )
+
+    def reply_to(
+        self,
+        parent: Any,
+        native_id: Any,
+        *,
+        body: str | None,
+        created_at: Any,
+        updated_at: Any,
+        author: str | None,
+        team: bool | None,
+    ) -> Reply:
+        """A reply to a signal of this source, as `item` names it, with times as the service writes them."""
+        return Reply(
+            kind=self.kind,
+            origin=self.origin,
+            native_id=_key(parent, native_id),
+            parent=_key(parent),
+            body=body or "",
+            created_at=instant(created_at),
+            updated_at=instant(updated_at),
+            author=author or None,
+            team=team,
+        )
 
 
 class Walk:
@@ -217,7 +338,7 @@ class Walk:
         ask: Callable[[dt.datetime | None, Any], Page],
         read: Callable[[Row], Iterable[Item | Rejected]],
         *,
-        at: Callable[[Row], dt.datetime],
+        at: Callable[[Row], Any],
         key: Callable[[Row], Any] = lambda row: row["id"],
         anchored: bool = True,
     ) -> Iterator[Found]:
@@ -227,7 +348,7 @@ class Walk:
             stream: its name, in the cursor and in messages.
             ask: (from when on, inclusive; ``Page.next`` of the page before or None) to a page, oldest change first.
             read: a row to what it holds: nothing, an item, an item and its replies.
-            at: the service's own ordering field of a row.
+            at: the service's own ordering field of a row, as `instant` reads it.
             key: what tells rows apart.
             anchored: ask for the next page from the last time seen on; ``Page.next`` is followed only where more rows
                 than a page share one time. Without, ``Page.next`` alone leads on.
@@ -304,13 +425,13 @@ class Walk:
             raise TransportError(self.service.kind, words) from None
 
     def _timed(
-        self, rows: Sequence[Row], at: Callable[[Row], dt.datetime], key: Callable[[Row], Any]
+        self, rows: Sequence[Row], at: Callable[[Row], Any], key: Callable[[Row], Any]
     ) -> tuple[list[tuple[dt.datetime, Any, Row]], list[Rejected], bool]:
         """The rows before ``until`` with times and keys, those without, and whether there are later ones."""
         timed, odd, over = [], [], False
         for row in rows:
             try:
-                when, which = at(row), key(row)
+                when, which = instant(at(row)), key(row)
                 hash(which)  # a list in its place would break the walk
             except MALFORMED as problem:
                 odd.append(Rejected(self._where(row), f"has no id or time that can be read ({_told(problem)})"))
@@ -332,16 +453,58 @@ class Walk:
             return [Rejected(self._where(row), f"was not understood ({_told(problem)})")]
 
     def _where(self, row: Any) -> str:
-        known = str(row.get("id") or row.get("key") or "?") if isinstance(row, Mapping) else "?"
-        return f"{self.service.origin} {self.stream} {known}"
+        return f"{self.service.origin} {self.stream} {_known(row)}"
+
+
+def _known(row: Any) -> str:
+    return str(row.get("id") or row.get("key") or "?") if isinstance(row, Mapping) else "?"
+
+
+def _key(*ids: Any) -> str:
+    """An id as text, that of a reply after its parent's. Raises ValueError when it is neither text nor number."""
+    if not all(isinstance(one, str | int) for one in ids):
+        raise ValueError("has an id that is no text")
+    return "#".join(map(str, ids))
 
 
 def _told(problem: Exception) -> str:
     return str(problem) if isinstance(problem, ValueError) else f"{type(problem).__name__}: {problem}"
 
 
+def inside(row: Any, *names: str) -> Any:
+    """What stands at these names, each in the one before; None where one is missing or empty.
+
+    >>> inside({"user": {"login": "lee"}}, "user", "login"), inside({"user": None}, "user", "login")
+    ('lee', None)
+    """
+    for name in names:
+        row = (row or {}).get(name)
+    return row
+
+
+def names(labels: Iterable[Any] | None) -> tuple[str, ...]:
+    """The names of labels, components and the like, which services give as text or as objects.
+
+    >>> names(["slow", {"id": 7, "name": "login"}, None])
+    ('slow', 'login')
+    """
+    found = (one.get("name") if isinstance(one, Mapping) else one for one in labels or ())
+    return tuple(name for name in found if name)
+
+
+def severity(labels: Iterable[str]) -> str | None:
+    """What a label such as ``priority: high`` or ``severity::2`` says.
+
+    >>> severity(["login", "priority: high"])
+    'high'
+    """
+    return next((found[1] for label in labels if (found := _SEVERITY.fullmatch(label))), None)
+
+
 def instant(value: Any) -> dt.datetime:
     """A time as services write it, aware, in UTC: ISO 8601 (without a zone it is UTC), or seconds since 1970.
+
+    One that is a datetime already is given back in UTC.
 
     Raises:
         ValueError: it is none, or outside the years 1970 to 2199.
@@ -354,9 +517,9 @@ def instant(value: Any) -> dt.datetime:
             return real_time(dt.datetime.fromtimestamp(value, dt.UTC))
         except (OverflowError, OSError):
             raise ValueError(f"is no time: {value}") from None
-    if not isinstance(value, str):
+    if not isinstance(value, str | dt.datetime):
         raise ValueError(f"is no time: {type(value).__name__}")
-    at = dt.datetime.fromisoformat(value)
+    at = value if isinstance(value, dt.datetime) else dt.datetime.fromisoformat(value)
     try:
         return real_time(at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC))
     except OverflowError:

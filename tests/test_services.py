@@ -21,7 +21,7 @@ class Desk(Service):
     lag = dt.timedelta(minutes=1)
 
     origin = property(lambda self: "desk")
-    address = property(lambda self: "http://127.0.0.1:9")
+    url: str = "http://127.0.0.1:9"
 
     def headers(self):
         return {}
