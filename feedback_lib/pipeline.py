@@ -284,13 +284,26 @@ def weekly(
     stays and the failed notebook is kept beside it.
 
     Raises:
+        ConfigError: a notebook is not there; nothing has been read.
         NotebookError: a notebook failed; names the notebook kept with its traceback.
     """
+    _has_notebooks(cfg)
     ready = plan(cfg)
     with ready.store.lock(LOCK_WAIT_S):
         run = _analysed(ready, as_of, only, since, progress)
         _marked(ready.store, dataclasses.replace(run, status="failed"))  # until everything of it is there
         return _marked(ready.store, _delivered(ready, _published(ready, run, progress), progress, quiet_sinks))
+
+
+def _has_notebooks(cfg: Config) -> None:
+    """Raise ConfigError when a notebook of a configuration is not there."""
+    folder = cfg.folder("notebook_folder")
+    gone = [name for name in cfg.notebooks if not (folder / f"{name}.ipynb").is_file()]
+    if gone:
+        raise ConfigError(
+            f"{cfg.path or 'params'}: notebooks: {folder} has no {gone[0]}.ipynb. Name the workbench's folder of "
+            "notebooks in notebook_folder, or write notebooks: [] for the PDF alone."
+        )
 
 
 def rerun(cfg: Config, run_id: str, *, progress: Progress = _silent) -> list[dict[str, Any]]:

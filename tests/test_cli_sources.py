@@ -97,6 +97,9 @@ def test_what_an_example_says_may_stand_in_the_list(home):
 
 def test_add_lists_kinds_and_the_options_of_one(home):
     assert re.search("^github +Issues of one repository", called("sources", "add", cwd=home).stdout, re.MULTILINE)
+    listed = called("sources", "add", *PARAMS, cwd=home)  # what `feedback init` says is next
+    assert (listed.returncode, listed.stdout.count("github")) == (0, 1)
+    assert "feedback sources add KIND --params params/sources.yaml" in listed.stdout
     shown = called("sources", "add", "github", cwd=home).stdout
     assert shown == called("sources", "add", "github", "--help", cwd=home).stdout
     told = " ".join(shown.split())

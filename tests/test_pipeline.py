@@ -226,6 +226,13 @@ def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params):
     assert {p.name: p.read_bytes() for p in weekly.folder.iterdir()} == before
 
 
+def test_a_notebook_that_is_not_there_is_told_before_anything_is_read(params, tmp_path):
+    told = r"notebooks: \S+ has no weekly_trends.ipynb. Name the .* notebooks in notebook_folder"
+    with pytest.raises(ConfigError, match=told):
+        pipeline.weekly(dataclasses.replace(params, notebook_folder=str(tmp_path), store=str(tmp_path / "store")))
+    assert not (tmp_path / "store").exists()
+
+
 def test_items_load_at_a_hundred_thousand_a_minute(tmp_path):
     """A quarter of them, in a quarter of the minute and of the 2 GB that a hundred thousand may take."""
     path = tmp_path / "big.jsonl"

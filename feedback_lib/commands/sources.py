@@ -28,7 +28,7 @@ def sources(context: click.Context, *, late: float, params: str, overrides: Sequ
     """List the sources with their last run, how far they have been read, rows and health; add, try and read them.
 
     ok: read to its end. late: too long ago. failed: the last reading broke off. interrupted: it was stopped. Both go on
-    there with the next.
+    there with the next. read up to: the newest change that was read. complete: when all there was had been read.
     """
     if context.invoked_subcommand:  # options before the sub-command are meant for it
         given = {"params": params, "overrides": overrides, "as_json": as_json}
@@ -179,21 +179,22 @@ class _Kinds(click.Group):
 
 
 @sources.command(cls=_Kinds, invoke_without_command=True, subcommand_metavar="KIND [OPTIONS]")
+@PARAMS
 @click.pass_context
-def add(context: click.Context) -> None:
+def add(context: click.Context, *, params: str) -> None:
     """Write a source into the params file; everything else in the file stays as it is.
 
     Without KIND: list the kinds. With KIND alone: list its options. Lists are given by repeating the option, groups of
     keys as YAML. What the plug-in refuses is not written.
     """
     if context.invoked_subcommand:
-        context.default_map = {context.invoked_subcommand: context.default_map}
+        context.default_map = {context.invoked_subcommand: {"params": params}}
         return
     from feedback_lib.plugins import available, get
 
     rows = [{"kind": kind, "what": _first_line(get("sources", kind))} for kind in available("sources")]
     table(rows, ["kind", "what"], as_json=False)
-    click.echo("Its options: feedback sources add KIND")
+    click.echo(f"The options of one: feedback sources add KIND --params {params}")
 
 
 def _first_line(cls: type) -> str:

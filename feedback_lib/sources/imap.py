@@ -45,8 +45,10 @@ class Imap:
     """Messages in folders of one account; those of the ``team`` are replies to the first message of their thread.
 
     Options:
-        host, port: the server.
-        user, user_env: who logs in, or the environment variable that says so.
+        host: the server.
+        port: where it answers.
+        user: who logs in.
+        user_env: environment variable, or entry of the system's keyring, that holds who logs in.
         password_env: environment variable, or entry of the system's keyring, that holds the password.
         token_env: the same with an OAuth access token, instead of a password.
         folders: their names as a mail program shows them.
