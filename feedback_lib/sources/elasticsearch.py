@@ -256,7 +256,7 @@ def _reason(problem: Any) -> str:
     """What the service says is wrong with a request."""
     try:
         error = json.loads(problem.body)["error"]
-        return str((error.get("root_cause") or [error])[0]["reason"])[:300]
+        return privacy.redact(str((error.get("root_cause") or [error])[0]["reason"]))[:300]
     except MALFORMED:
         return ""
 

@@ -240,7 +240,7 @@ def _following(answer: Mapping[str, Any], rows: int) -> int | None:
 
 def _messages(body: bytes) -> list[str]:
     try:
-        return [str(one).rstrip(".") for one in json.loads(body)["errorMessages"]]
+        return [str(one)[:300].rstrip(".") for one in json.loads(body)["errorMessages"]]
     except MALFORMED:
         return []
 

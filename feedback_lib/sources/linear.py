@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
+from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact_address
 from feedback_lib.records import Item, Reply, Signal
@@ -26,6 +27,9 @@ _FIELDS = {  # of people the ids only
     "comments": """id body url createdAt updatedAt user { id app } externalUser { id } botActor { type userDisplayName }
         issue { id }""",
 }
+_PROFILE = re.compile(  # how somebody is mentioned: a link to what Linear says of them
+    r"(?:\[[^\[\]\n]{1,100}\]\()?https://linear\.app/[\w.-]{1,100}/profiles/[^\s()\[\]<>]{1,100}\)?"
+)
 _FILTERS = {"issues": "IssueFilter", "customerNeeds": "CustomerNeedFilter", "comments": "CommentFilter"}
 
 # Linear shows the latest change first and takes no direction: pages are asked for from the end. Should it ever turn
@@ -225,6 +229,9 @@ def _comment(row: Row) -> Iterator[Item]:
 
 def _item(row: Row, native_id: str, parent: str | None = None) -> Item:
     kept = {**row, "url": _address(row.get("url"))}
+    for name in ("title", "description", "content", "body"):
+        if isinstance(kept.get(name), str):
+            kept[name] = unnamed(_PROFILE.sub("@someone", kept[name]))
     if row.get("issue") and "url" in row["issue"]:
         kept["issue"] = {**row["issue"], "url": _address(row["issue"]["url"])}
     where = kept["url"] or f"need {native_id}"

@@ -335,11 +335,16 @@ def _slim(value: Mapping[str, Any]) -> dict[str, Any]:
         inside = redact_address(inside)
     elif kind == "rollup" and inside and "array" in inside:
         inside = {**inside, "array": [_slim(one) for one in inside["array"]]}
+    elif kind == "verification" and inside:
+        inside = {"state": inside["state"], "date": inside.get("date")}  # not by whom
     return {"type": kind, kind: None if kind == "files" else inside}
 
 
 def _names_people(value: Mapping[str, Any]) -> bool:
-    return value["type"] in ("rich_text", "select") and bool(re.search(_SPEAKER, value["name"], re.IGNORECASE))
+    made = value["type"] == "formula" and (value.get("formula") or {}).get("type") == "string"
+    return (made or value["type"] in ("rich_text", "select")) and bool(
+        re.search(_SPEAKER, value["name"], re.IGNORECASE)
+    )
 
 
 def _who(value: Mapping[str, Any]) -> Sequence[str]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
+from feedback_lib.privacy import redact
 from feedback_lib.records import Item, Rejected, Reply, Signal
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
 
@@ -116,9 +117,9 @@ class Slack(Service):
         answer = self.client.ask(f"/{method}", params).json()
         if answer.get("ok"):
             return dict(answer)
-        error = str(answer.get("error") or "no reason")
-        hint = f"; give the app the scope {answer['needed']}" if answer.get("needed") else _HINTS.get(error, "")
-        words = f"{method} says {error}{hint}"
+        error, needed = (redact(str(answer.get(name) or ""))[:100] for name in ("error", "needed"))
+        hint = f"; give the app the scope {needed}" if needed else _HINTS.get(error, "")
+        words = f"{method} says {error or 'no reason'}{hint}"
         status = 400 if error == "invalid_cursor" else 200
         raise TransportError(self.kind, words, status=status, body=error.encode())
 

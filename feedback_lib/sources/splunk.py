@@ -182,9 +182,9 @@ class Splunk(Service):
         failed = [text for kind, text in messages if kind in ("FATAL", "ERROR")]
         warned = [text for kind, text in messages if kind == "WARN"]
         if told := failed or [text for text in warned if _PARTIAL.search(text)]:
-            raise TransportError(self.kind, f"{self.address}: {'; '.join(dict.fromkeys(told))[:300]}")
+            raise TransportError(self.kind, f"{self.address}: {privacy.redact('; '.join(dict.fromkeys(told)))[:300]}")
         for text in dict.fromkeys(warned):
-            logger.warning("splunk: %s", text[:300])
+            logger.warning("splunk: %s", privacy.redact(text)[:300])
         return rows, whole
 
     def _events(self, rows: Sequence[Row], since: dt.datetime, until: dt.datetime) -> Iterator[Item | Rejected]:
@@ -268,7 +268,7 @@ _NO_EVENT = "is no event: it has no _indextime; leave out commands such as stats
 def _reason(problem: Any) -> str:
     """What the service says is wrong with a search."""
     try:
-        return "; ".join(str(one["text"]) for one in json.loads(problem.body)["messages"])[:300]
+        return privacy.redact("; ".join(str(one["text"]) for one in json.loads(problem.body)["messages"]))[:300]
     except MALFORMED:
         return ""
 

@@ -118,6 +118,8 @@ class Zendesk(Service):
             return  # only colleagues ever wrote on it
         ours = {k: row[k] for k in (*_KEPT, "locale", "metric_set") if k in row}
         ours["via"] = {"channel": (row.get("via") or {}).get("channel")}
+        if rated := ours.get("satisfaction_rating"):
+            ours["satisfaction_rating"] = {k: rated[k] for k in ("score", "comment", "reason") if k in rated}
         yield Item(ours, self._page(row["id"]), str(row["id"]), instant(row["created_at"]), _updated(row))
 
     def _events(self, since: dt.datetime | None, following: int | None) -> Page:
