@@ -6,16 +6,15 @@ import dataclasses
 import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
-from feedback_lib.errors import ConfigError
 from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Reply, Signal
-from feedback_lib.services import Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import Found, Page, Row, Service, Walk, inside, names, severity
 
 _TEAM = frozenset(("OWNER", "MEMBER", "COLLABORATOR"))
-_SEVERITY = re.compile(r"(?:severity|priority|prio)[\s:/_-]+(.+)", re.IGNORECASE)
 
 
 @register("sources", "github")
@@ -40,7 +39,7 @@ class Github(Service):
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
-            raise ConfigError(f"sources github: repo = {self.repo!r}; write owner/name")
+            raise self.wrong("repo", "write owner/name")
         super().__post_init__()
 
     @property
@@ -48,20 +47,15 @@ class Github(Service):
         """The option ``name``; else the repository."""
         return self.name or self.repo
 
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
     def headers(self) -> Mapping[str, str]:
         """A bearer token, unless ``token_env`` is empty, and the version of the API."""
-        kind = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
-        return {**kind, "Authorization": f"Bearer {self.token()}"} if self.token_env else kind
+        api = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": "2022-11-28"}
+        return {**api, **self.authorization()}
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The issues, then the comments of the whole repository."""
-        yield from walk.pages("issues", self._issues, self._issue, at=_updated)
-        yield from walk.pages("comments", self._comments, self._comment, at=_updated)
+        yield from walk.pages("issues", self._issues, self._issue, at=itemgetter("updated_at"))
+        yield from walk.pages("comments", self._comments, self._comment, at=itemgetter("updated_at"))
 
     def _issues(self, since: dt.datetime | None, following: str | None) -> Page:
         return self._list("issues", since, following, state="all")
@@ -81,53 +75,45 @@ class Github(Service):
 
     def _issue(self, row: Row) -> Iterator[Item]:
         if "pull_request" not in row:
-            yield Item(_kept(row), row["html_url"], str(row["number"]), instant(row["created_at"]), _updated(row))
+            yield self.item(_kept(row), row["html_url"], row["number"], row["created_at"], row["updated_at"])
 
     def _comment(self, row: Row) -> Iterator[Item]:
         if "/pull/" not in row["html_url"]:
-            issue = row["issue_url"].rpartition("/")[2]
-            at = instant(row["created_at"])
-            yield Item(_kept(row), row["html_url"], f"{issue}#{row['id']}", at, _updated(row), parent=issue)
+            times = row["created_at"], row["updated_at"]
+            yield self.item(_kept(row), row["html_url"], row["id"], *times, parent=_number(row))
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn an issue into a signal; a ``priority: …`` or ``severity: …`` label is its severity."""
         if "number" not in payload:
             raise ValueError("is no issue")
-        labels = tuple(name for one in payload.get("labels") or () if (name := _label(one)))
-        severity = next((m[1] for label in labels if (m := _SEVERITY.fullmatch(label))), None)
-        closed = payload.get("closed_at")
-        return Signal(
-            kind="github",
-            origin=self.origin,
-            native_id=str(payload["number"]),
-            type="issue",
-            title=payload.get("title") or "",
-            body=payload.get("body") or "",
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
+        labels, closed = names(payload.get("labels")), payload.get("closed_at")
+        return self.signal(
+            payload["number"],
+            "issue",
+            title=payload.get("title"),
+            body=payload.get("body"),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
+            closed_at=closed,
             url=payload.get("html_url"),
-            author=_login(payload),
+            author=inside(payload, "user", "login") or None,
             state=(closed and payload.get("state_reason")) or payload.get("state"),  # of one reopened it is "reopened"
             labels=labels,
-            severity=severity,
-            reactions=(payload.get("reactions") or {}).get("total_count"),
+            severity=severity(labels),
+            reactions=inside(payload, "reactions", "total_count"),
             thread_count=payload.get("comments"),
-            closed_at=instant(closed) if closed else None,
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a comment into a reply; owners, members and collaborators are the team, robots are not."""
-        robot = (payload.get("user") or {}).get("type") == "Bot"
-        issue = payload["issue_url"].rpartition("/")[2]
-        return Reply(
-            kind="github",
-            origin=self.origin,
-            native_id=f"{issue}#{payload['id']}",
-            parent=issue,
-            body=payload.get("body") or "",
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
-            author=_login(payload),
+        robot = inside(payload, "user", "type") == "Bot"
+        return self.reply_to(
+            _number(payload),
+            payload["id"],
+            body=payload.get("body"),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
+            author=inside(payload, "user", "login"),
             team=payload.get("author_association") in _TEAM and not robot,
         )
 
@@ -153,14 +139,6 @@ def _part(value: Any) -> Any:
     return {k: _part(v) for k, v in value.items() if not k.endswith("url")}
 
 
-def _login(payload: Mapping[str, Any]) -> str | None:
-    """Who wrote it; nobody when the account is gone."""
-    return (payload.get("user") or {}).get("login") or None
-
-
-def _label(label: Any) -> str | None:
-    return label.get("name") if isinstance(label, Mapping) else label
-
-
-def _updated(row: Mapping[str, Any]) -> dt.datetime:
-    return instant(row["updated_at"])
+def _number(comment: Row) -> str:
+    """Of the issue it belongs to."""
+    return str(comment["issue_url"].rpartition("/")[2])

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
-from feedback_lib.errors import ConfigError, TransportError
+from feedback_lib.errors import ConfigError
 from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Reply, Signal, SignalType
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import Found, Page, Row, Service, Walk, inside, names, severity
 from feedback_lib.transport import Reply as Answer
 
 _SIZE = 100  # the most GitLab gives
-_SEVERITY = re.compile(r"(?:severity|priority|prio)[\s:/_-]+(.+)", re.IGNORECASE)
 _ROBOT = re.compile(r"(?:project|group)_\d+_bot(?:_\w+)?|(?!support-)[\w-]+-bot|GitLabDuo", re.IGNORECASE)
 _EVERYBODY = ("ghost", "support-bot")  # GitLab's own accounts: of all that are gone, of all who write by e-mail
 _TYPES: dict[Any, SignalType] = {"incident": "incident", "ticket": "ticket"}
-_HINTS = {
-    401: " It needs a token with the scope read_api that has not expired.",
-    403: " The token needs the scope read_api, and its owner the right to read issues.",
-    404: " GitLab also says so of what the token may not see.",
-}
 
 
 @register("sources", "gitlab")
@@ -52,6 +48,11 @@ class Gitlab(Service):
         "web_url", "created_at", "updated_at", "closed_at", "state", "severity", "issue_type", "type",
         "references.short", "references.relative", "references.full", "author.service",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {
+        401: "it needs a token with the scope read_api that has not expired",
+        403: "the token needs the scope read_api, and its owner the right to read issues",
+        404: "GitLab also says so of what the token may not see",
+    }
 
     def __post_init__(self) -> None:
         if bool(self.project) == bool(self.group):
@@ -77,13 +78,9 @@ class Gitlab(Service):
         kind, path = ("projects", self.project) if self.project else ("groups", self.group)
         return f"/{kind}/{urllib.parse.quote(str(path), safe='')}"
 
-    def _words(self, problem: Exception) -> str:
-        hint = _HINTS.get(getattr(problem, "status", None) or 0, "")
-        return f"{super()._words(problem)}{hint}"
-
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The issues; a note changes the time of its issue, so there is no stream of notes."""
-        yield from walk.pages("issues", self._issues, self._issue, at=_updated)
+        yield from walk.pages("issues", self._issues, self._issue, at=itemgetter("updated_at"))
 
     def _issues(self, since: dt.datetime | None, following: int | None) -> Page:
         asked = {"scope": "all", "order_by": "updated_at", "sort": "asc"}
@@ -92,11 +89,7 @@ class Gitlab(Service):
         if since:
             asked["updated_after"] = f"{since:%Y-%m-%dT%H:%M:%S}.{since.microsecond // 1000:03}Z"
         page = self._page(f"{self._place}/issues", asked, following or 1)
-        rows = list(page.rows)
-        discussed = [n for n, row in enumerate(rows) if isinstance(row, Mapping) and row.get("user_notes_count")]
-        for n, notes in zip(discussed, self.each(lambda n: self._notes(rows[n]), discussed), strict=True):
-            rows[n] = {**rows[n], "notes": notes}
-        return Page(rows, page.next)
+        return Page(self.detailed(self._with_notes, page.rows), page.next)
 
     def _page(self, path: str, asked: Mapping[str, str], number: int) -> Page:
         reply = self.client.ask(path, {**asked, "per_page": str(_SIZE), "page": str(number)})
@@ -105,80 +98,64 @@ class Gitlab(Service):
             raise TypeError("is no list")
         return Page(rows, _following(reply, rows, number))
 
-    def _notes(self, row: Row) -> list[Any]:
-        """All notes of an issue, in an order that does not change while they are read."""
+    def _with_notes(self, row: Row) -> Row:
+        """An issue with all its notes, asked for in an order that does not change while they are read."""
         path, number = f"/projects/{row.get('project_id')}/issues/{row.get('iid')}/notes", 1
         notes: list[Any] = []
-        while number:
-            try:
-                page = self._page(path, {"order_by": "created_at", "sort": "asc"}, number)
-            except TransportError as problem:
-                if problem.status != 404:
-                    raise
-                break  # the issue has just been deleted
+        while number and row.get("user_notes_count"):
+            page = self._page(path, {"order_by": "created_at", "sort": "asc"}, number)
             notes += page.rows
             number = page.next
-        return notes
+        return {**row, "notes": notes}
 
     def _issue(self, row: Row) -> Iterator[Item | Rejected]:
         if row.get("confidential") and not self.confidential:
             return
-        yield Item(_kept(row), row["web_url"], str(row["id"]), instant(row["created_at"]), _updated(row))
-        for note in row.get("notes") or ():
-            try:
-                yield from self._note(row, note)
-            except MALFORMED as problem:
-                yield Rejected(row["web_url"], f"has a note that was not understood ({type(problem).__name__})")
+        yield self.item(_kept(row), row["web_url"], row["id"], row["created_at"], row["updated_at"])
+        yield from self.each_alone(functools.partial(self._note, row), row.get("notes") or (), row["web_url"])
 
     def _note(self, row: Row, note: Row) -> Iterator[Item]:
-        writer = (note.get("author") or {}).get("username") or ""
+        writer = inside(note, "author", "username") or ""
         if note.get("system") or note.get("internal") or note.get("confidential") or _ROBOT.fullmatch(writer):
             return
-        ours = {**_kept(note), "noteable_id": row["id"]}
-        where, at = f"{row['web_url']}#note_{note['id']}", instant(note["created_at"])
-        yield Item(ours, where, f"{row['id']}#{note['id']}", at, _updated(note), parent=str(row["id"]))
+        ours, where = {**_kept(note), "noteable_id": row["id"]}, f"{row['web_url']}#note_{note['id']}"
+        yield self.item(ours, where, note["id"], note["created_at"], note["updated_at"], parent=row["id"])
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn an issue into a signal; a ``severity::…`` or ``priority::…`` label stands in for a severity."""
         if "iid" not in payload:
             raise ValueError("is no issue")
-        labels = tuple(name for one in payload.get("labels") or () if (name := _label(one)))
-        said = [str(payload.get("severity") or "unknown").lower()]
-        said += [found[1] for label in labels if (found := _SEVERITY.fullmatch(label))]
-        project = ((payload.get("references") or {}).get("full") or "").rpartition("#")[0]
-        closed, votes = payload.get("closed_at"), payload.get("upvotes")
-        return Signal(
-            kind="gitlab",
-            origin=self.origin,
-            native_id=str(payload["id"]),
-            type=_TYPES.get(payload.get("issue_type"), "issue"),
-            title=payload.get("title") or "",
-            body=payload.get("description") or "",
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
+        labels, votes = names(payload.get("labels")), payload.get("upvotes")
+        said = str(payload.get("severity") or "unknown").lower()
+        project = (inside(payload, "references", "full") or "").rpartition("#")[0]
+        return self.signal(
+            payload["id"],
+            _TYPES.get(payload.get("issue_type"), "issue"),
+            title=payload.get("title"),
+            body=payload.get("description"),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
+            closed_at=payload.get("closed_at"),
             url=payload.get("web_url"),
-            author=payload.get("service_desk_reply_to") or _login(payload),
+            author=payload.get("service_desk_reply_to") or inside(payload, "author", "username") or None,
             state="moved" if payload.get("moved_to_id") else payload.get("state"),
             labels=labels,
             product_area=(project or None) if self.group else None,
-            severity=next((one for one in said if one != "unknown"), None),
+            severity=severity(labels) if said == "unknown" else said,
             reactions=None if votes is None else votes - (payload.get("downvotes") or 0),
             thread_count=payload.get("user_notes_count"),
-            closed_at=instant(closed) if closed else None,
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a note into a reply; who writes by e-mail is not the team, of others GitLab does not say."""
-        return Reply(
-            kind="gitlab",
-            origin=self.origin,
-            native_id=f"{payload['noteable_id']}#{payload['id']}",
-            parent=str(payload["noteable_id"]),
-            body=payload.get("body") or "",
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
-            author=_login(payload),
-            team=False if (payload.get("author") or {}).get("service") == "support-bot" else None,
+        return self.reply_to(
+            payload["noteable_id"],
+            payload["id"],
+            body=payload.get("body"),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
+            author=inside(payload, "author", "username"),
+            team=False if inside(payload, "author", "service") == "support-bot" else None,
         )
 
     def look(self) -> str:
@@ -210,16 +187,3 @@ def _slim(value: Any) -> Any:
         return {k: _slim(v) for k, v in value.items()}
     name = value["username"]
     return {"service" if name in _EVERYBODY else "username": name}
-
-
-def _login(payload: Mapping[str, Any]) -> str | None:
-    """Who wrote it; nobody when the account is gone."""
-    return (payload.get("author") or {}).get("username") or None
-
-
-def _label(label: Any) -> str | None:
-    return label.get("name") if isinstance(label, Mapping) else label
-
-
-def _updated(row: Mapping[str, Any]) -> dt.datetime:
-    return instant(row["updated_at"])
