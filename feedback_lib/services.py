@@ -29,6 +29,7 @@ MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, Overfl
 _EXPIRED = (400, 404, 410, 422)  # what services answer to a cursor they no longer know
 _GONE = (404, 410)
 _STALE = 20  # pages in a row with nothing new
+_EMPTY = 1000  # pages in a row with nothing at all: a window of time may hold nothing
 _SEVERITY = re.compile(r"(?:severity|priority|prio)[\s:/_-]+(.+)", re.IGNORECASE)
 T = TypeVar("T")
 S = TypeVar("S")
@@ -298,7 +299,7 @@ class Walk:
         self, service: Service, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any]
     ) -> None:
         self.service, self.since, self.until = service, since, until
-        self.cursor: dict[str, Any] = dict(cursor)  # by stream, JSON-like
+        self.cursor: dict[str, Any] = {s: m for s, m in cursor.items() if _is_mark(m)}  # by stream, JSON-like
         self.newest: dt.datetime | None = None  # of all streams
         self.stream = ""
         marks = [instant(mark["at"]) for mark in self.cursor.values() if mark.get("at")]
@@ -344,6 +345,9 @@ class Walk:
     ) -> Iterator[Found]:
         """Yield a stream page by page, each followed by a checkpoint.
 
+        A service that does not keep to the order or to the time asked for is walked by ``Page.next`` alone, twice where
+        it is by numbers, and its mark moves at the end.
+
         Args:
             stream: its name, in the cursor and in messages.
             ask: (from when on, inclusive; ``Page.next`` of the page before or None) to a page, oldest change first.
@@ -363,25 +367,28 @@ class Walk:
         previous: set[tuple[dt.datetime, Any]] = set()  # of the page before
         told: set[tuple[dt.datetime, Any]] = set()  # found by this pass over the pages of one time
         before: set[tuple[dt.datetime, Any]] | None = None  # and by the pass before
-        again = False
+        again, orderly, left = False, True, False
         expired = stale = 0
         while True:
             try:
-                page = self._page(ask, anchor if anchored else newest, following)
+                page = self._page(ask, anchor if anchored else newest if orderly else lower, following)
             except TransportError as problem:
                 if following is None or problem.status not in _EXPIRED or expired > 2:
                     raise
                 following, expired = None, expired + 1  # a cursor is no more; what it stood for is asked for by time
                 followed.clear()
                 continue
-            rows, odd, over = self._timed(page.rows, at, key)
+            timed, odd = self._timed(page.rows, at, key)
+            rows = [one for one in timed if one[0] < self.until]
+            over = len(rows) < len(timed)
             keys = {(when, which) for when, which, _ in rows}
             if following is not None:
                 strange = bool(seen) and keys <= (previous if before else seen)
             else:
                 strange = bool(seen and anchored and seen.isdisjoint(keys)) or (not page.rows and page.next is not None)
                 strange = strange or bool(before and keys and keys <= previous)
-            if strange and not again:
+            straight = self._orderly([when for when, _, _ in timed], anchor if anchored else None)
+            if (strange or (orderly and not straight)) and not again:
                 again = True  # what we had is not there: it has just changed, or a page was left out or sent twice
                 continue
             again, previous = False, keys
@@ -389,18 +396,20 @@ class Walk:
             for when, which, row in rows:
                 if (lower is None or when >= lower) and (when, which) not in seen:
                     yield from self._read(read, row)
-            if rows and (newest is None or rows[-1][0] > newest):
-                newest = rows[-1][0]  # the last, which is the latest unless the service orders them otherwise
+            newest = max([*(when for when, _, _ in rows), *([newest] if newest else [])], default=None)
+            orderly = orderly and straight
             stale = 0 if keys - seen or before else stale + 1
-            if stale > _STALE:
+            if stale > (_STALE if page.rows else _EMPTY):
                 raise TransportError(self.service.kind, f"{self.service.address} sends the same rows again and again")
             seen = (seen if anchored else {one for one in seen if newest and one[0] >= newest}) | keys
-            kept = page.resume and not over  # beyond it are later rows of this page that were left for the next run
-            yield self.checkpoint(stream, newest, **({"next": page.resume} if kept else {}))
-            moved = bool(rows) and (anchor is None or rows[-1][0] > anchor)
-            ended = over or page.next is None
+            left = left or over
+            kept = {"next": page.resume} if page.resume and not left else {}  # beyond it are rows left for the next run
+            moved = orderly and bool(rows) and (anchor is None or rows[-1][0] > anchor)
+            ended = page.next is None or (over and orderly)
+            yield self.checkpoint(stream, newest if orderly or ended else None, **kept)
             told = keys | (told if following is not None else set())
-            if anchored and following is not None and (moved or ended) and told != before:
+            differs = told != before if orderly else before is None
+            if anchored and following is not None and (moved or ended) and differs:
                 # rows of one time were walked by number; if one of them changed meanwhile, the others moved up: their
                 # pages are read again until two passes found the same
                 following, before = None, told
@@ -426,9 +435,9 @@ class Walk:
 
     def _timed(
         self, rows: Sequence[Row], at: Callable[[Row], Any], key: Callable[[Row], Any]
-    ) -> tuple[list[tuple[dt.datetime, Any, Row]], list[Rejected], bool]:
-        """The rows before ``until`` with times and keys, those without, and whether there are later ones."""
-        timed, odd, over = [], [], False
+    ) -> tuple[list[tuple[dt.datetime, Any, Row]], list[Rejected]]:
+        """The rows with times and keys, and those without."""
+        timed, odd = [], []
         for row in rows:
             try:
                 when, which = instant(at(row)), key(row)
@@ -436,11 +445,14 @@ class Walk:
             except MALFORMED as problem:
                 odd.append(Rejected(self._where(row), f"has no id or time that can be read ({_told(problem)})"))
                 continue
-            if when < self.until:
-                timed.append((when, which, row))
-            else:
-                over = True
-        return timed, odd, over
+            timed.append((when, which, row))
+        return timed, odd
+
+    def _orderly(self, times: Sequence[dt.datetime], start: dt.datetime | None) -> bool:
+        """Whether a page has its rows in the order of time, from where it was asked for on."""
+        seconds = [when.replace(microsecond=0) for when in times]  # some order by these
+        early = bool(times and start and times[0] < start - self.service.lag)  # and some look up whole minutes
+        return not early and seconds == sorted(seconds)
 
     def _read(self, read: Callable[[Row], Iterable[Item | Rejected]], row: Row) -> Iterable[Item | Rejected]:
         try:
@@ -465,6 +477,14 @@ def _key(*ids: Any) -> str:
     if not all(isinstance(one, str | int) for one in ids):
         raise ValueError("has an id that is no text")
     return "#".join(map(str, ids))
+
+
+def _is_mark(mark: Any) -> bool:
+    """Whether a stream can go on there; one that was damaged, or is of another version, begins anew."""
+    try:
+        return isinstance(mark, Mapping) and (not mark.get("at") or bool(instant(str(mark["at"]))))
+    except ValueError:
+        return False
 
 
 def _told(problem: Exception) -> str:

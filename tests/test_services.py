@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import random
 
 import pytest
 from hypothesis import example, given
@@ -101,6 +102,66 @@ def test_rows_that_change_while_they_are_read_push_no_other_out(rows, size, touc
 
     ids, _, _ = walked(ask)
     assert set(ids) == {str(r["id"]) for r in rows}
+
+
+ORDERS = st.one_of(st.none(), st.integers(0, 50))
+DISTINCT = st.integers(0, 60).map(lambda count: [row(n, 3 * n) for n in range(count)])
+
+
+def _disorder(seed):
+    return lambda rows: rows[::-1] if seed is None else random.Random(seed).sample(rows, len(rows))
+
+
+@given(DISTINCT, st.integers(12, 15), ORDERS, st.integers(0, 9))
+def test_a_service_that_keeps_no_order_loses_nothing_wherever_it_is_stopped(rows, size, seed, stop):
+    shelf = Shelf(rows, size, _disorder(seed))
+    whole, found, walk = walked(shelf)
+    assert set(whole) == {str(r["id"]) for r in rows}
+    assert not rows or walk.newest == instant(rows[-1]["at"])
+    marks = [n for n, f in enumerate(found) if isinstance(f, Checkpoint)]
+    place = marks[min(stop, len(marks) - 1)]
+    after, _, _ = walked(shelf, cursor=found[place].cursor)
+    assert {f.native_id for f in found[:place] if isinstance(f, Item)} | set(after) == set(whole)
+
+
+@given(ROWS, st.integers(2, 7))
+def test_a_service_that_ignores_since_is_walked_by_its_pages(rows, size):
+    shelf = Shelf([row(r["id"], 9 * n) for n, r in enumerate(rows)], size)
+    ids, _, _ = walked(lambda since, number: shelf(None, number))
+    assert sorted(set(ids), key=int) == [str(r["id"]) for r in rows]
+    assert len(shelf.asked) <= 4 * (1 + len(rows) // size) + 4
+
+
+def test_a_row_of_the_far_future_hides_none_that_follow_it():
+    rows = [row(0, 0), row(1, 10**7), *(row(n, n) for n in range(2, 9))]
+    shelf = Shelf(rows, order=lambda rows: sorted(rows, key=lambda r: r["id"]))
+    ids, found, _ = walked(shelf)
+    assert set(ids) == {str(n) for n in range(9)} - {"1"}
+    assert found[-1].watermark == at(8)
+
+
+def test_a_cursor_is_not_kept_beyond_a_row_that_was_left():
+    pages = [Page([row(0, 0), row(1, 10**7), row(2, 2)], 1, 1), Page([row(3, 3)], None, 2)]
+    _, found, _ = walked(lambda since, cursor: pages[cursor or 0], anchored=False)
+    assert "next" not in found[-1].cursor["rows"]
+
+
+def test_long_silence_is_no_repetition():
+    ids, _, _ = walked(lambda since, n: Page([], (n or 0) + 1) if (n or 0) < 90 else Page([row(1, 1)]), anchored=False)
+    assert ids == ["1"]
+
+
+def test_empty_pages_for_ever_are_an_error():
+    with pytest.raises(TransportError, match="again and again"):
+        walked(lambda since, n: Page([], (n or 0) + 1), anchored=False)
+
+
+@pytest.mark.parametrize("mark", [5, None, "x", [], {"at": 5}, {"at": "soon"}, {"at": [1]}])
+def test_a_damaged_mark_means_a_fresh_start_of_its_stream(mark):
+    sound = {"at": at(5).isoformat()}
+    ids, found, _ = walked(Shelf([row(n, n) for n in range(9)]), cursor={"rows": mark, "other": sound})
+    assert len(ids) == 9
+    assert found[-1].cursor["other"] == sound
 
 
 def test_a_later_run_starts_the_lag_before_the_mark():
