@@ -206,18 +206,21 @@ class Service(abc.ABC):
                 self.client.close()  # wakes what waits for a limit
                 raise
 
-    def detailed(self, add: Callable[[Row], Row], rows: Iterable[Row]) -> list[Row]:
-        """Each row as ``add`` completes it by further requests; as it is, when it has just been deleted."""
+    def detailed(self, rows: Iterable[Row], lacks: Callable[[Row], Any], add: Callable[[Row], Row]) -> list[Row]:
+        """The rows, those that lack something as ``add`` completes them by further requests."""
 
         def one(row: Row) -> Row:
-            if not isinstance(row, Mapping):
+            try:
+                if not lacks(row):
+                    return row
+            except MALFORMED:
                 return row  # told of where it is read
             try:
                 return add(row)
             except TransportError as problem:
                 if problem.status not in _GONE:
                     raise
-                return row
+                return row  # it has just been deleted
 
         return self.each(one, rows)
 
@@ -237,7 +240,7 @@ class Service(abc.ABC):
             try:
                 yield from read(row)
             except MALFORMED as problem:
-                yield Rejected(f"{where} {_known(row)}", f"was not understood ({_told(problem)})")
+                yield Rejected(f"{where}#{_known(row)}", f"was not understood ({_told(problem)})")
 
     def signal(
         self,
@@ -469,7 +472,8 @@ class Walk:
 
 
 def _known(row: Any) -> str:
-    return str(row.get("id") or row.get("key") or "?") if isinstance(row, Mapping) else "?"
+    names = ("id", "key", "ts")
+    return next((str(row[name]) for name in names if row.get(name)), "?") if isinstance(row, Mapping) else "?"
 
 
 def _key(*ids: Any) -> str:
@@ -500,6 +504,11 @@ def inside(row: Any, *names: str) -> Any:
     for name in names:
         row = (row or {}).get(name)
     return row
+
+
+def picked(row: Row, fields: Iterable[str]) -> dict[str, Any]:
+    """Those fields of a row that it has."""
+    return {name: row[name] for name in fields if name in row}
 
 
 def names(labels: Iterable[Any] | None) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ class Gitlab(Service):
         if since:
             asked["updated_after"] = f"{since:%Y-%m-%dT%H:%M:%S}.{since.microsecond // 1000:03}Z"
         page = self._page(f"{self._place}/issues", asked, following or 1)
-        return Page(self.detailed(self._with_notes, page.rows), page.next)
+        rows = self.detailed(page.rows, lambda row: row.get("user_notes_count"), self._with_notes)
+        return Page(rows, page.next)
 
     def _page(self, path: str, asked: Mapping[str, str], number: int) -> Page:
         reply = self.client.ask(path, {**asked, "per_page": str(_SIZE), "page": str(number)})
@@ -102,7 +103,7 @@ class Gitlab(Service):
         """An issue with all its notes, asked for in an order that does not change while they are read."""
         path, number = f"/projects/{row.get('project_id')}/issues/{row.get('iid')}/notes", 1
         notes: list[Any] = []
-        while number and row.get("user_notes_count"):
+        while number:
             page = self._page(path, {"order_by": "created_at", "sort": "asc"}, number)
             notes += page.rows
             number = page.next
