@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
@@ -14,7 +15,7 @@ from feedback_lib.markup import unnamed
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact_address
 from feedback_lib.records import Item, Reply, Signal
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, inside, instant, names
 
 _NEVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 _FIELDS = {  # of people the ids only
@@ -44,15 +45,9 @@ QUERIES = {name: _QUERY.format(name=name, type=_FILTERS[name], fields=fields) fo
 LOOK = "query look { organization { name urlKey createdIssueCount } teams(first: 250) { nodes { key } } }"
 
 _CUSTOMERS = (
-    "; customers' requests need the workspace's feature of that name and, with OAuth, the scope customer:read, else "
+    "customers' requests need the workspace's feature of that name and, with OAuth, the scope customer:read, else "
     "leave them out with requests: false"
 )
-_HINTS = {
-    "AUTHENTICATION_ERROR": "; the key is wrong, or no longer valid",
-    "FORBIDDEN": f"; the key needs the permission Read, and its owner access to the team{_CUSTOMERS}",
-    "FEATURE_NOT_ACCESSIBLE": _CUSTOMERS,
-    "GRAPHQL_VALIDATION_FAILED": "; its API has changed, and this version of the workbench asks for what is no more",
-}
 
 
 @register("sources", "linear")
@@ -82,12 +77,16 @@ class Linear(Service):
         "slaBreachesAt", "state.type", "team.key", "issue.id", "issue.identifier", "issue.url", "issue.state.type",
         "issue.team.key", "project.url", "botActor.type",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {  # by the code of an error
+        "AUTHENTICATION_ERROR": "the key is wrong, or no longer valid",
+        "FORBIDDEN": f"the key needs the permission Read, and its owner access to the team; {_CUSTOMERS}",
+        "FEATURE_NOT_ACCESSIBLE": _CUSTOMERS,
+        "GRAPHQL_VALIDATION_FAILED": "its API has changed, and this version of the workbench asks for what is no more",
+    }
 
     def __post_init__(self) -> None:
         if not self.workspace or "/" in self.workspace:
-            raise ConfigError(
-                f"sources linear: workspace = {self.workspace!r}; write WORKSPACE of linear.app/WORKSPACE"
-            )
+            raise self.wrong("workspace", "write WORKSPACE of linear.app/WORKSPACE")
         super().__post_init__()
 
     @property
@@ -95,25 +94,22 @@ class Linear(Service):
         """The option ``name``; else the workspace, with the team where one is given."""
         return self.name or "/".join(part for part in (self.workspace, self.team) if part)
 
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
     def headers(self) -> Mapping[str, str]:
         """A personal key as it is, a token of OAuth as bearer."""
         token = self.token()
-        return {"Authorization": token if token.startswith("lin_api_") else f"Bearer {token}"}
+        return {"Authorization": token} if token.startswith("lin_api_") else self.authorization()
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The issues, the comments on them, and last, because not every token may see them, customers' requests."""
         team = {"team": {"key": {"eq": self.team}}} if self.team else {}
         on_issue = {"issue": {"null": False, **team}}
-        yield from walk.pages("issues", self._pages("issues", team), _signal, at=_updated)
-        yield from walk.pages("comments", self._pages("comments", on_issue), _comment, at=_updated)
+        yield from walk.pages("issues", self._pages("issues", team), self._signal, at=itemgetter("updatedAt"))
+        yield from walk.pages("comments", self._pages("comments", on_issue), self._comment, at=itemgetter("updatedAt"))
         if self.requests:
             of_team = {"issue": team} if team else {}
-            yield from walk.pages("requests", self._pages("customerNeeds", of_team), _signal, at=_updated)
+            yield from walk.pages(
+                "requests", self._pages("customerNeeds", of_team), self._signal, at=itemgetter("updatedAt")
+            )
 
     def _pages(self, name: str, where: Mapping[str, Any]) -> Callable[[dt.datetime | None, Any], Page]:
         def ask(since: dt.datetime | None, before: Any) -> Page:
@@ -121,7 +117,7 @@ class Linear(Service):
             data = self._ask(name, QUERIES[name], filter={**where, **start}, before=before)
             rows, about = sorted(data["page"]["nodes"], key=_changed), data["page"]["pageInfo"]
             if _NEVER < _latest(data["first"]["nodes"]) < _latest(rows):
-                raise TransportError("linear", f"{self.url} no longer shows the latest change first")
+                raise TransportError(self.kind, f"{self.url} no longer shows the latest change first")
             return Page(rows, about["startCursor"] if about["hasPreviousPage"] else None)
 
         return ask
@@ -129,10 +125,8 @@ class Linear(Service):
     def _ask(self, name: str, query: str, **variables: Any) -> Any:
         reply = self.client.ask("/graphql", body={"operationName": name, "query": query, "variables": variables})
         if reply.json().get("errors"):
-            told = f"{reply.place} answered {reply.status} with errors"
-            raise TransportError(
-                "linear", told, status=_error(reply.content).get("statusCode", 400), body=reply.content
-            )
+            told, status = f"{reply.place} answered {reply.status} with errors", _error(reply.content).get("statusCode")
+            raise TransportError(self.kind, told, status=status or 400, body=reply.content)
         return reply.json()["data"]
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
@@ -145,59 +139,52 @@ class Linear(Service):
 
     def _of_issue(self, issue: Mapping[str, Any]) -> Signal:
         """Severity is the priority; reactions are those to it and the support tickets linked with it."""
-        closed = issue.get("completedAt") or issue.get("canceledAt")
-        return Signal(
-            kind="linear",
-            origin=self.origin,
-            native_id=issue["id"],
-            type="issue",
-            title=issue.get("title") or "",
-            body=issue.get("description") or "",
-            created_at=instant(issue["createdAt"]),
-            updated_at=_updated(issue),
+        return self.signal(
+            issue["id"],
+            "issue",
+            title=issue.get("title"),
+            body=issue.get("description"),
+            created_at=issue["createdAt"],
+            updated_at=issue["updatedAt"],
+            closed_at=issue.get("completedAt") or issue.get("canceledAt"),
             url=issue.get("url"),
             author=_author(issue, "externalUserCreator", "creator"),
-            state="deleted" if issue.get("trashed") else _in(issue, "state", "name"),
-            labels=tuple(label["name"] for label in _in(issue, "labels", "nodes") or ()),
-            product_area=_in(issue, "team", "name"),
+            state="deleted" if issue.get("trashed") else inside(issue, "state", "name"),
+            labels=names(inside(issue, "labels", "nodes")),
+            product_area=inside(issue, "team", "name"),
             severity=issue.get("priorityLabel") if issue.get("priority") else None,
             reactions=len(issue.get("reactions") or ()) + (issue.get("customerTicketCount") or 0),
-            closed_at=instant(closed) if closed else None,
         )
 
     def _of_need(self, need: Mapping[str, Any]) -> Signal:
         """It is titled with the issue, or the project, it asks for; the person heard is the customer."""
-        issue, customer = need.get("issue") or {}, need.get("customer") or {}
-        named = " ".join(filter(None, (issue.get("identifier"), issue.get("title")))) or _in(need, "project", "name")
-        tier, revenue = _in(customer, "tier", "name"), customer.get("revenue")
-        return Signal(
-            kind="linear",
-            origin=self.origin,
-            native_id=need["id"],
-            type="ticket",
-            title=named or "",
-            body=need.get("content") or "",
-            created_at=instant(need["createdAt"]),
-            updated_at=_updated(need),
-            url=need.get("url") or issue.get("url") or _in(need, "project", "url"),
-            author=customer.get("id"),
-            state=_in(issue, "state", "name"),
+        issue = need.get("issue") or {}
+        named = " ".join(filter(None, (issue.get("identifier"), issue.get("title"))))
+        tier, revenue = inside(need, "customer", "tier", "name"), inside(need, "customer", "revenue")
+        return self.signal(
+            need["id"],
+            "ticket",
+            title=named or inside(need, "project", "name"),
+            body=need.get("content"),
+            created_at=need["createdAt"],
+            updated_at=need["updatedAt"],
+            url=need.get("url") or issue.get("url") or inside(need, "project", "url"),
+            author=inside(need, "customer", "id"),
+            state=inside(issue, "state", "name"),
             labels=(tier,) if tier else (),
-            product_area=_in(issue, "team", "name"),
+            product_area=inside(issue, "team", "name"),
             severity="important" if need.get("priority") else None,
             customer_value=float(revenue) if revenue is not None else None,
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a comment into a reply; members of the workspace are the team, people of Slack and the like are not."""
-        return Reply(
-            kind="linear",
-            origin=self.origin,
-            native_id=f"{payload['issue']['id']}#{payload['id']}",
-            parent=payload["issue"]["id"],
-            body=payload.get("body") or "",
-            created_at=instant(payload["createdAt"]),
-            updated_at=_updated(payload),
+        return self.reply_to(
+            payload["issue"]["id"],
+            payload["id"],
+            body=payload.get("body"),
+            created_at=payload["createdAt"],
+            updated_at=payload["updatedAt"],
             author=_author(payload, "externalUser", "user"),
             team=payload.get("externalUser") is None and payload.get("user") is not None,
         )
@@ -212,30 +199,31 @@ class Linear(Service):
             raise ConfigError(f"team = {self.team!r} is none that the token may see; it sees {', '.join(teams)}")
         return f"{about['name']}: {about['createdIssueCount']:,} issues in all, teams {', '.join(teams)}"
 
-    def _words(self, problem: Exception) -> str:
-        code = str(_error(getattr(problem, "body", b"")).get("code"))
-        return f"{super()._words(problem)}{_HINTS.get(code, '')}"
+    def hint(self, problem: TransportError) -> str:
+        """By the error's code; GraphQL refuses with status 200 or 400 whatever it was."""
+        return self.hints.get(_error(problem.body).get("code"), "")
+
+    def _signal(self, row: Row) -> Iterator[Item]:
+        kept = _kept(row)
+        yield self.item(kept, kept["url"] or f"need {row['id']}", row["id"], row["createdAt"], row["updatedAt"])
+
+    def _comment(self, row: Row) -> Iterator[Item]:
+        """Nothing for what an application says, unless it says it for a person."""
+        if row.get("issue") and _author(row, "externalUser", "user"):
+            kept, issue = _kept(row), row["issue"]["id"]
+            where = kept["url"] or f"comment {row['id']}"
+            yield self.item(kept, where, row["id"], row["createdAt"], row["updatedAt"], parent=issue)
 
 
-def _signal(row: Row) -> Iterator[Item]:
-    yield _item(row, row["id"])
-
-
-def _comment(row: Row) -> Iterator[Item]:
-    """Nothing for what an application says, unless it says it for a person."""
-    if row.get("issue") and _author(row, "externalUser", "user"):
-        yield _item(row, f"{row['issue']['id']}#{row['id']}", row["issue"]["id"])
-
-
-def _item(row: Row, native_id: str, parent: str | None = None) -> Item:
+def _kept(row: Row) -> dict[str, Any]:
+    """A row without the words of titles in addresses, and without mentions."""
     kept = {**row, "url": _address(row.get("url"))}
     for name in ("title", "description", "content", "body"):
         if isinstance(kept.get(name), str):
             kept[name] = unnamed(_PROFILE.sub("@someone", kept[name]))
     if row.get("issue") and "url" in row["issue"]:
         kept["issue"] = {**row["issue"], "url": _address(row["issue"]["url"])}
-    where = kept["url"] or f"need {native_id}"
-    return Item(kept, where, native_id, instant(row["createdAt"]), _updated(row), parent=parent)
+    return kept
 
 
 def _address(url: str | None) -> str | None:
@@ -243,15 +231,10 @@ def _address(url: str | None) -> str | None:
     return redact_address(re.sub(r"(/issue/[^/#?]+)/[^#?]*", r"\1", url)) if url else None
 
 
-def _author(row: Mapping[str, Any], outside: str, inside: str) -> str | None:
+def _author(row: Mapping[str, Any], outside: str, member: str) -> str | None:
     """Who speaks: somebody of another service, also through its robot, else a member; no application."""
-    member = row.get(inside) or {}
-    speaks = _in(row, outside, "id") or _in(row, "botActor", "userDisplayName")
-    return speaks or (None if member.get("app") else member.get("id"))
-
-
-def _in(row: Mapping[str, Any], name: str, inner: str) -> Any:
-    return (row.get(name) or {}).get(inner)
+    speaks = inside(row, outside, "id") or inside(row, "botActor", "userDisplayName")
+    return speaks or (None if inside(row, member, "app") else inside(row, member, "id"))
 
 
 def _latest(rows: Any) -> dt.datetime:
@@ -261,7 +244,7 @@ def _latest(rows: Any) -> dt.datetime:
 def _changed(row: Row) -> dt.datetime:
     """When a row changed; one that does not say it is told later, with the row."""
     try:
-        return _updated(row)
+        return instant(row["updatedAt"])
     except MALFORMED:
         return _NEVER
 
@@ -273,7 +256,3 @@ def _error(body: bytes) -> Mapping[str, Any]:
     except (ValueError, LookupError, TypeError):
         return {}
     return about if isinstance(about, Mapping) else {}
-
-
-def _updated(row: Mapping[str, Any]) -> dt.datetime:
-    return instant(row["updatedAt"])
