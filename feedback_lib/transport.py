@@ -323,7 +323,7 @@ class Transport:
         sent = self._sendable({**self._headers(), **headers})
         try:
             return self._client.build_request(method, path, params=params, json=body, data=form, headers=sent)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeEncodeError):  # half a character cannot be sent either
             shown = self._shown(path.partition("?")[0])
             raise ConfigError(f"{self.kind}: {shown!r} is no path on {self._place}") from None
 

@@ -49,7 +49,7 @@ class Guard(httpx.BaseTransport):
         proxy: httpcore.Proxy | None,
     ) -> None:
         path = base.path.rstrip("/")
-        self._hidden = hidden
+        self._hidden, self._path = hidden, path.encode()
         self._kind, self._writes, self._origin = kind, writes, origin(base)
         self._searches = frozenset((path + search).encode() for search in searches)
         self._pool = httpcore.ConnectionPool(
@@ -82,11 +82,18 @@ class Guard(httpx.BaseTransport):
     def _check(self, request: httpx.Request) -> None:
         if origin(request.url) != self._origin:
             raise ReadOnlyError(f"{self._kind}: {request.url.host} is not the service this client was made for")
-        search = request.method == "POST" and request.url.raw_path.partition(b"?")[0] in self._searches
+        path = request.url.raw_path.partition(b"?")[0]
+        if not (path + b"/").startswith(self._path + b"/") or b".." in urllib.parse.unquote_to_bytes(path).split(b"/"):
+            raise ReadOnlyError(
+                f"{self._kind}: {without(request.url.path, self._hidden)} is above this client's address"
+            )
+        search = request.method == "POST" and path in self._searches
         asks = request.method in ("GET", "HEAD") or search
-        if not self._writes and (not asks or not _OVERRIDES.isdisjoint(request.headers)):
-            path = without(request.url.path, self._hidden)
-            raise ReadOnlyError(f"{self._kind}: {request.method} {path} would write; this client only reads")
+        if not self._writes and (
+            not asks or not _OVERRIDES.isdisjoint(name.replace("_", "-") for name in request.headers)
+        ):
+            shown = without(request.url.path, self._hidden)
+            raise ReadOnlyError(f"{self._kind}: {request.method} {shown} would write; this client only reads")
 
     def close(self) -> None:
         """Close the connections."""

@@ -212,7 +212,17 @@ def test_a_search_is_posted_as_a_form_or_as_json_below_the_base_address(service,
     assert json.loads(body.splitlines()[-1]) == {"a": 1}
 
 
-@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE"])
+@pytest.mark.parametrize("path", ["/../admin", "/a/../../admin", "/%2e%2e/admin", "/a/%2E./x", "/..", "/x/.%2e"])
+def test_no_path_leads_above_the_base_address(service, client, path):
+    there = service(said(200, FINE))
+    with pytest.raises(ReadOnlyError, match="is above this client's address"):
+        client(f"{there.url}/prefix").get(path, {"q": ".."})
+    assert there.connections == 0
+
+
+@pytest.mark.parametrize(
+    "header", ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE", "x_http_method_override"]
+)
 def test_a_header_that_turns_reading_into_writing_is_refused(service, client, header):
     there = service(said(200, FINE))
     with pytest.raises(ReadOnlyError):
@@ -954,8 +964,9 @@ def test_a_secret_that_no_header_can_carry_is_named_by_its_header_only(service, 
 
 
 def test_a_path_with_control_letters_is_a_configuration_error(service, client):
-    with pytest.raises(ConfigError, match="is no path on"):
-        client(service(said(200)).url).get("/a\nb")
+    for path in ("/a\nb", "/\ud800"):
+        with pytest.raises(ConfigError, match="is no path on"):
+            client(service(said(200)).url).get(path)
 
 
 def test_a_secret_is_read_anew_for_each_request_and_asked_for_when_missing(service, client, monkeypatch):
