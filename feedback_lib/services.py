@@ -498,10 +498,15 @@ def _told(problem: Exception) -> str:
 def inside(row: Any, *names: str) -> Any:
     """What stands at these names, each in the one before; None where one is missing or empty.
 
+    Raises:
+        ValueError: one stands in something else than an object.
+
     >>> inside({"user": {"login": "lee"}}, "user", "login"), inside({"user": None}, "user", "login")
     ('lee', None)
     """
     for name in names:
+        if row and not isinstance(row, Mapping):
+            raise ValueError(f"has another shape: {name!r} in a {type(row).__name__}")
         row = (row or {}).get(name)
     return row
 

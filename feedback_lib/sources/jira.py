@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
+import functools
 import json
 import re
 import urllib.parse
@@ -16,7 +16,7 @@ from feedback_lib.markup import adf_text
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact
 from feedback_lib.records import Item, Rejected, Reply, Signal
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, inside, names
 from feedback_lib.transport import Reply as Answer
 from feedback_lib.transport import secret
 
@@ -27,16 +27,10 @@ _FIELDS = (
     "resolution", "resolutiondate", "priority", "labels", "components", "versions", "created", "updated", "votes",
     "comment",
 )  # fmt: skip
+_DESK = "service_desk"
 _DROPPED = ("self", "iconUrl", "avatarUrls", "expand", "properties")
 _MENTION = re.compile(r"\[~[^\]\n]{1,200}\]")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
-_HINTS = {
-    401: " On Cloud a token goes with its owner's e-mail (user or user_env) and expires after a year at most; one with"
-    " scopes needs read:jira-work and url: https://api.atlassian.com/ex/jira/CLOUD-ID.",
-    403: " Its owner needs the permission to browse the project.",
-    404: " deployment is cloud or datacenter.",
-    410: " This is Jira Cloud: write deployment: cloud.",
-}
 
 
 @register("sources", "jira")
@@ -76,10 +70,16 @@ class Jira(Service):
         "fields.created", "fields.updated", "fields.resolutiondate", "fields.statuscategorychangedate",
         "fields.status.name", "fields.priority.name", "fields.versions.name", "fields.project.key",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {
+        401: "on Cloud a token goes with its owner's e-mail (user or user_env) and expires after a year at most; one "
+        "with scopes needs read:jira-work and url: https://api.atlassian.com/ex/jira/CLOUD-ID",
+        403: "its owner needs the permission to browse the project",
+        404: "deployment is cloud or datacenter",
+        410: "this is Jira Cloud: write deployment: cloud",
+    }
 
     def __post_init__(self) -> None:
-        if self.deployment not in _APIS:
-            raise ConfigError(f"sources jira: deployment = {self.deployment!r}; write cloud or datacenter")
+        self.one_of("deployment", _APIS)
         if re.search(r"\border\s+by\b", _QUOTED.sub("", self.jql), re.IGNORECASE):
             raise ConfigError("sources jira: jql says ORDER BY; leave that out, issues are read oldest change first")
         super().__post_init__()
@@ -90,23 +90,18 @@ class Jira(Service):
         host = urllib.parse.urlsplit(self.site or self.url).hostname or self.url
         return self.name or "/".join(filter(None, (host, self.project)))
 
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
     def headers(self) -> Mapping[str, str]:
         """Basic with e-mail and API token, or a bearer token, unless ``token_env`` is empty."""
-        if not self.token_env:
-            return {}
-        user = self.user or (secret(self.user_env, self.kind, hidden=False) if self.user_env else "")
-        basic = base64.b64encode(f"{user}:{self.token()}".encode()).decode()
-        return {"Authorization": f"Basic {basic}" if user else f"Bearer {self.token()}"}
+        return self.authorization(
+            user=self.user or (secret(self.user_env, self.kind, hidden=False) if self.user_env else "")
+        )
 
-    def _words(self, problem: Exception) -> str:
-        status, body = getattr(problem, "status", None) or 0, getattr(problem, "body", b"")
-        told = f" Jira says: {redact(' '.join(_messages(body)))}." if status == 400 and _messages(body) else ""
-        return f"{super()._words(problem)}{told}{_HINTS.get(status, '')}"
+    def hint(self, problem: TransportError) -> str:
+        """What Jira says of a condition, else what a status means."""
+        if problem.status != 400:
+            return super().hint(problem)
+        told = [str(one)[:300].rstrip(".") for one in json.loads(problem.body)["errorMessages"]]
+        return f"Jira says: {redact(' '.join(told))}" if told else ""
 
     def _ask(self, path: str, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         reply: Answer = self.client.ask(path, params, body=body)
@@ -117,7 +112,7 @@ class Jira(Service):
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The issues; a comment changes the time of its issue, so there is no stream of comments."""
-        yield from walk.pages("issues", self._issues, self._issue, at=_updated)
+        yield from walk.pages("issues", self._issues, self._issue, at=lambda row: row["fields"].get("updated"))
 
     def _jql(self, since: dt.datetime | None) -> str:
         """The condition; a number is milliseconds since 1970, while a day would be read in the account's time zone.
@@ -135,16 +130,13 @@ class Jira(Service):
         if following is not None:
             asked["nextPageToken" if self.deployment == "cloud" else "startAt"] = str(following)
         answer = self._ask(base + path, asked)
-        rows = list(answer["issues"])
-        lacking = [n for n, row in enumerate(rows) if _lacks(row)]
-        for n, comments in zip(lacking, self.each(lambda n: self._comments(rows[n]), lacking), strict=True):
-            rows[n] = {**rows[n], "comments": comments}
+        rows = self.detailed(answer["issues"], _lacks, self._with_comments)
         if self.deployment == "cloud":
             return Page(rows, None if answer.get("isLast") else answer.get("nextPageToken"))
         return Page(rows, _following(answer, len(rows)))
 
-    def _comments(self, row: Row) -> list[Any]:
-        """All comments of an issue, each with what says whether it is internal."""
+    def _with_comments(self, row: Row) -> Row:
+        """An issue with all its comments, each with what says whether it is internal."""
         path = f"{_APIS[self.deployment][0]}/issue/{row.get('id')}/comment"
         found: list[Any] = []
         while True:
@@ -154,27 +146,26 @@ class Jira(Service):
             except TransportError as problem:
                 if problem.status != 404:
                     raise
-                return found  # the issue has just been deleted
+                break  # the issue has just been deleted; which comments of the search are internal is not known
             found += answer["comments"]
             if not answer["comments"] or len(found) >= answer["total"]:
-                return found
+                break
+        return {**row, "comments": found}
 
     def _issue(self, row: Row) -> Iterator[Item | Rejected]:
         url = self._url(row)
-        listed = row["comments"] if "comments" in row else (row["fields"].get("comment") or {}).get("comments")
+        listed = row["comments"] if "comments" in row else inside(row["fields"], "comment", "comments")
         comments = [one for one in listed or () if not _hidden(one)]
-        created = _time(row["fields"], "created")
-        yield Item(_kept(row, len(comments)), url, str(row["id"]), created, _updated(row))
-        for one in comments:
-            try:
-                yield self._comment(str(row["id"]), url, one)
-            except MALFORMED as problem:
-                yield Rejected(url, f"has a comment that was not understood ({type(problem).__name__}: {problem})")
+        times = row["fields"].get("created"), row["fields"]["updated"]
+        yield self.item(_kept(row, len(comments)), url, row["id"], *times)
+        yield from self.each_alone(functools.partial(self._comment, str(row["id"]), url), comments, url)
 
-    def _comment(self, issue: str, url: str, row: Row) -> Item:
-        kept = {**_slim(row), "body": _words(row.get("body")), "issueId": issue}
-        where, native = f"{url}?focusedCommentId={row['id']}", f"{issue}#{row['id']}"
-        return Item(kept, where, native, _time(row, "created"), _time(row, "updated"), parent=issue)
+    def _comment(self, issue: str, url: str, row: Row) -> Iterator[Item]:
+        kept, where = (
+            {**_slim(row), "body": _words(row.get("body")), "issueId": issue},
+            f"{url}?focusedCommentId={row['id']}",
+        )
+        yield self.item(kept, where, row["id"], row["created"], row["updated"], parent=issue)
 
     def _url(self, row: Row) -> str:
         return f"{(self.site or self.url).rstrip('/')}/browse/{row['key']}"
@@ -184,43 +175,38 @@ class Jira(Service):
         fields = payload.get("fields")
         if not isinstance(fields, Mapping):
             raise ValueError("is no issue: it has no fields")
-        status = fields.get("status") or {}
-        done = (status.get("statusCategory") or {}).get("key") == "done"
-        closed = fields.get("resolutiondate") or (fields.get("statuscategorychangedate") if done else None)
-        return Signal(
-            kind="jira",
-            origin=self.origin,
-            native_id=str(payload["id"]),
-            type="ticket" if _desk(fields) else "issue",
-            title=fields.get("summary") or "",
+        done = inside(fields, "status", "statusCategory", "key") == "done"
+        satisfaction = fields.get(self.satisfaction_field) if self.satisfaction_field else None
+        return self.signal(
+            payload["id"],
+            "ticket" if inside(fields, "project", "projectTypeKey") == _DESK else "issue",
+            title=fields.get("summary"),
             body=_words(fields.get("description")),
-            created_at=_time(fields, "created"),
-            updated_at=_updated(payload),
+            created_at=fields.get("created"),
+            updated_at=fields.get("updated"),
+            closed_at=fields.get("resolutiondate") or (fields.get("statuscategorychangedate") if done else None),
             url=self._url(payload),
             author=_id(fields.get("reporter")) or _id(fields.get("creator")),
-            state=status.get("name"),
+            state=inside(fields, "status", "name"),
             labels=tuple(fields.get("labels") or ()),
-            product_area=_first(fields.get("components")),
-            version=_first(fields.get("versions")),
-            severity=(fields.get("priority") or {}).get("name"),
-            rating=_rating(fields.get(self.satisfaction_field)) if self.satisfaction_field else None,
-            reactions=(fields.get("votes") or {}).get("votes"),
-            thread_count=(fields.get("comment") or {}).get("total"),
-            closed_at=instant(closed) if closed else None,
+            product_area=next(iter(names(fields.get("components"))), None),
+            version=next(iter(names(fields.get("versions"))), None),
+            severity=inside(fields, "priority", "name"),
+            rating=_rating(satisfaction),
+            reactions=inside(fields, "votes", "votes"),
+            thread_count=inside(fields, "comment", "total"),
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a comment into a reply; customers are not the team, of others Jira does not say."""
-        return Reply(
-            kind="jira",
-            origin=self.origin,
-            native_id=f"{payload['issueId']}#{payload['id']}",
-            parent=payload["issueId"],
+        return self.reply_to(
+            payload["issueId"],
+            payload["id"],
             body=_words(payload.get("body")),
-            created_at=_time(payload, "created"),
-            updated_at=_time(payload, "updated"),
+            created_at=payload["created"],
+            updated_at=payload["updated"],
             author=_id(payload.get("author")),
-            team=False if (payload.get("author") or {}).get("accountType") == "customer" else None,
+            team=False if inside(payload, "author", "accountType") == "customer" else None,
         )
 
     def look(self) -> str:
@@ -238,18 +224,6 @@ def _following(answer: Mapping[str, Any], rows: int) -> int | None:
     return end if rows and end < answer["total"] else None
 
 
-def _messages(body: bytes) -> list[str]:
-    try:
-        return [str(one)[:300].rstrip(".") for one in json.loads(body)["errorMessages"]]
-    except MALFORMED:
-        return []
-
-
-def _desk(fields: Mapping[str, Any]) -> bool:
-    """Whether it stands in a service project, where comments may be internal."""
-    return (fields.get("project") or {}).get("projectTypeKey") == "service_desk"
-
-
 def _lacks(row: Any) -> bool:
     """Whether a search gave only some of an issue's comments, or not what says which are internal."""
     fields = row.get("fields") if isinstance(row, Mapping) else None
@@ -257,7 +231,7 @@ def _lacks(row: Any) -> bool:
         return False
     try:
         comments, total = fields["comment"]["comments"], fields["comment"]["total"]
-        desk = fields["project"]["projectTypeKey"] == "service_desk"
+        desk = fields["project"]["projectTypeKey"] == _DESK  # where comments may be internal
         return len(comments) < total or (desk and not all("jsdPublic" in one for one in comments))
     except MALFORMED:
         return True
@@ -269,8 +243,8 @@ def _hidden(comment: Any) -> bool:
         return False  # and told of when it is read
     try:
         properties = {one["key"]: one.get("value") for one in comment.get("properties") or ()}
-        internal = (properties.get("sd.public.comment") or {}).get("internal")
-        robot = (comment.get("author") or {}).get("accountType") == "app"
+        internal = inside(properties, "sd.public.comment", "internal")
+        robot = inside(comment, "author", "accountType") == "app"
     except MALFORMED:
         return True
     return bool(comment.get("jsdPublic") is False or comment.get("visibility") or internal or robot)
@@ -308,25 +282,10 @@ def _words(text: Any) -> str:
 
 def _id(person: Any) -> str | None:
     """What tells people apart: an account on Cloud, a key on Data Center."""
-    known = person if isinstance(person, Mapping) else {}
-    return known.get("accountId") or known.get("key") or known.get("name") or None
-
-
-def _first(values: Any) -> str | None:
-    return next((one["name"] for one in values or ()), None)
+    return inside(person, "accountId") or inside(person, "key") or inside(person, "name") or None
 
 
 def _rating(value: Any) -> float | None:
     """Stars, 1 to 5, as the field of a service project or of an app holds them."""
     stars = value.get("rating", value.get("value")) if isinstance(value, Mapping) else value
     return None if stars is None else float(stars)
-
-
-def _updated(row: Row) -> dt.datetime:
-    return _time(row["fields"], "updated")
-
-
-def _time(row: Mapping[str, Any], name: str) -> dt.datetime:
-    if not isinstance(row.get(name), str):
-        raise ValueError(f"has no time {name!r}")
-    return instant(row[name])
