@@ -112,7 +112,7 @@ class Jira(Service):
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The issues; a comment changes the time of its issue, so there is no stream of comments."""
-        yield from walk.pages("issues", self._issues, self._issue, at=lambda row: row["fields"].get("updated"))
+        yield from walk.pages("issues", self._issues, self._issue, at=_updated)
 
     def _jql(self, since: dt.datetime | None) -> str:
         """The condition; a number is milliseconds since 1970, while a day would be read in the account's time zone.
@@ -156,7 +156,7 @@ class Jira(Service):
         url = self._url(row)
         listed = row["comments"] if "comments" in row else inside(row["fields"], "comment", "comments")
         comments = [one for one in listed or () if not _hidden(one)]
-        times = row["fields"].get("created"), row["fields"]["updated"]
+        times = _time(row["fields"], "created"), _updated(row)
         yield self.item(_kept(row, len(comments)), url, row["id"], *times)
         yield from self.each_alone(functools.partial(self._comment, str(row["id"]), url), comments, url)
 
@@ -165,7 +165,7 @@ class Jira(Service):
             {**_slim(row), "body": _words(row.get("body")), "issueId": issue},
             f"{url}?focusedCommentId={row['id']}",
         )
-        yield self.item(kept, where, row["id"], row["created"], row["updated"], parent=issue)
+        yield self.item(kept, where, row["id"], _time(row, "created"), _time(row, "updated"), parent=issue)
 
     def _url(self, row: Row) -> str:
         return f"{(self.site or self.url).rstrip('/')}/browse/{row['key']}"
@@ -182,8 +182,8 @@ class Jira(Service):
             "ticket" if inside(fields, "project", "projectTypeKey") == _DESK else "issue",
             title=fields.get("summary"),
             body=_words(fields.get("description")),
-            created_at=fields.get("created"),
-            updated_at=fields.get("updated"),
+            created_at=_time(fields, "created"),
+            updated_at=_updated(payload),
             closed_at=fields.get("resolutiondate") or (fields.get("statuscategorychangedate") if done else None),
             url=self._url(payload),
             author=_id(fields.get("reporter")) or _id(fields.get("creator")),
@@ -289,3 +289,14 @@ def _rating(value: Any) -> float | None:
     """Stars, 1 to 5, as the field of a service project or of an app holds them."""
     stars = value.get("rating", value.get("value")) if isinstance(value, Mapping) else value
     return None if stars is None else float(stars)
+
+
+def _updated(row: Row) -> str:
+    return _time(row["fields"], "updated")
+
+
+def _time(row: Row, name: str) -> str:
+    """A time, which Jira tells as text; the number of a shortened example would be seconds."""
+    if not isinstance(row.get(name), str):
+        raise ValueError(f"has no time {name!r}")
+    return str(row[name])
