@@ -73,7 +73,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         text = path.read_text("utf-8")
     except OSError as problem:
-        raise ConfigError(f"params file {path}: {problem.strerror}. Pass an existing file with --params, or make one: feedback init.") from None
+        raise ConfigError(
+            f"params file {path}: {problem.strerror}. Pass an existing file with --params, or make one: feedback init."
+        ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text) or {}
@@ -159,7 +161,7 @@ def typed(value: Any, hint: Any, place: str) -> Any:
     if wanted is collections.abc.Mapping:
         wanted = dict
     if isinstance(wanted, type) and (not isinstance(value, wanted) or (hint is int and isinstance(value, bool))):
-        raise ConfigError(f"{place} = {value!r}: expected {_words(wanted, value)}")
+        raise ConfigError(f"{_stands(place, value)}: expected {_words(wanted, value)}")
     return value
 
 
@@ -343,12 +345,21 @@ def _one_of(value: Any, types: tuple[Any, ...], place: str) -> Any:
 def _texts(value: Any, place: str) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, list | tuple):
-        raise ConfigError(f"{place} = {value!r}: expected a list")
+        raise ConfigError(f"{_stands(place, value)}: expected a list")
     return tuple(typed(text, str, place) for text in texts)
+
+
+def _stands(place: str, value: Any) -> str:
+    """What stands at a place; groups of keys are not repeated, they may hold a secret."""
+    if value is None:
+        return f"{place} is empty"
+    return f"{place} is a group of keys" if isinstance(value, dict) else f"{place} = {value!r}"
 
 
 def _words(wanted: type, value: Any) -> str:
     """What was expected, for people who write YAML."""
     quoted = "text; put it in quotes" if isinstance(value, int | float) else "text"
-    names = {"tuple": "a list", "Sequence": "a list", "dict": "a group of keys", "str": quoted}
+    listed = "a list; begin each entry with '- ', or write [] for none"
+    names = {"tuple": listed, "Sequence": "a list", "dict": "a group of keys", "str": quoted}
+    names |= {"bool": "true or false", "int": "a whole number", "float": "a number"}
     return names.get(wanted.__name__, wanted.__name__)

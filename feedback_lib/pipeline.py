@@ -206,7 +206,7 @@ class _Entry:
 def _entries(cfg: Config) -> Iterator[_Entry]:
     places: dict[str, int] = {}
     for i, options in enumerate(cfg.sources):
-        kind = str(options.get("kind"))
+        kind = str(options.get("kind", "?"))
         try:
             source = plugins.build("sources", options)
             entry = _Entry(kind, source.origin, source)
@@ -264,7 +264,7 @@ def aggregate(
         FeedbackError: the run could not be made at all.
     """
     ready = plan(cfg)
-    with ready.store.lock(LOCK_WAIT_S):
+    with ready.store.lock(LOCK_WAIT_S, progress):
         run = _analysed(ready, as_of, only, since, progress)
         return _marked(ready.store, _delivered(ready, run, progress, quiet_sinks))
 
@@ -289,7 +289,7 @@ def weekly(
     """
     _has_notebooks(cfg)
     ready = plan(cfg)
-    with ready.store.lock(LOCK_WAIT_S):
+    with ready.store.lock(LOCK_WAIT_S, progress):
         run = _analysed(ready, as_of, only, since, progress)
         _marked(ready.store, dataclasses.replace(run, status="failed"))  # until everything of it is there
         return _marked(ready.store, _delivered(ready, _published(ready, run, progress), progress, quiet_sinks))
@@ -377,7 +377,7 @@ def read(
         FeedbackError: nothing could be read at all.
     """
     chosen, store = _chosen(_sources(cfg), only), _writable(cfg)
-    with store.lock(LOCK_WAIT_S):
+    with store.lock(LOCK_WAIT_S, progress):
         now = dt.datetime.now(dt.UTC)
         at = _moment(cfg, as_of, since, now)
         done = ingest.gather(
@@ -396,7 +396,7 @@ def reparse(cfg: Config, *, only: str | None = None, progress: Progress = _silen
     chosen, store = _chosen(_sources(cfg), only), Store(cfg.folder("store"))
     if store.version("raw") is None:
         raise ConfigError(f"nothing in the store {cfg.store} yet. Read something: feedback sources read -f {cfg.path}")
-    with store.lock(LOCK_WAIT_S):
+    with store.lock(LOCK_WAIT_S, progress):
         now = dt.datetime.now(dt.UTC)
         done = ingest.reparse(chosen, store, at=now, run_id=secrets.token_hex(4), progress=progress)
         store.optimize()

@@ -173,30 +173,47 @@ class Store:
         return stood["watermark"] if stood else None
 
     @contextlib.contextmanager
-    def lock(self, timeout_s: float = 60.0) -> Iterator[None]:
+    def lock(self, timeout_s: float = 60.0, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Hold the store for one run; a second run waits. The lock of a killed run is free at once.
 
+        Args:
+            timeout_s: how long to wait for another run.
+            waiting: told in one line when there is something to wait for.
+
         Raises:
-            StoreError: another run still held it after ``timeout_s``; the message names its process.
+            StoreError: another run still held it after ``timeout_s``, and the message names its process; or the store
+                cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        holder = self.path / "run.pid"
-        lock = FileLock(self.path / "run.lock", timeout=timeout_s)
+        holder, lock = self.path / "run.pid", FileLock(self.path / "run.lock")
         try:
-            lock.acquire()
-        except Timeout:
-            who = holder.read_text() if holder.exists() else "unknown"
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._held(lock, holder, timeout_s, waiting)
+            holder.write_text(f"{os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
+        except OSError as problem:
+            lock.release()
             raise StoreError(
-                "runs",
-                f"{self.path} is held by another run (process {who}) and was not free after {timeout_s:g} s. "
-                "Wait for that run or stop it, then run again",
+                "runs", f"{self.path}: {problem.strerror}. Check the disk's space and rights, then run again"
             ) from None
         try:
-            holder.write_text(f"{os.getpid()} since {dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}")
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+    def _held(self, lock: FileLock, holder: Path, timeout_s: float, waiting: Callable[[str], None]) -> None:
+        try:
+            lock.acquire(timeout=0)
+            return
+        except Timeout:
+            who = holder.read_text() if holder.exists() else "unknown"
+            by = f"{self.path} is held by another run (process {who})"
+        if timeout_s:
+            waiting(f"{by}; waiting for it, at most {timeout_s:g} s")
+        try:
+            lock.acquire(timeout=timeout_s)
+        except Timeout:
+            words = f"{by} and was not free after {timeout_s:g} s. Wait for that run or stop it, then run again"
+            raise StoreError("runs", words) from None
 
     def optimize(self, *, keep_days: int = KEEP_DAYS) -> list[str]:
         """Join small files and delete what nothing needs; returns the tables whose files were joined.

@@ -29,8 +29,15 @@ def test_an_unknown_key_names_file_line_and_the_nearest_known_key(tmp_path):
         config.load(path)
 
 
+@pytest.mark.parametrize("given", ["sources:\n", "sources:\n  kind: github\n  repo: a/b\n"])
+def test_sources_that_are_no_list_say_how_to_write_one_and_repeat_nothing(tmp_path, given):
+    with pytest.raises(ConfigError, match=r"line 1: sources is (empty|a group of keys): expected .* with '- '") as told:
+        config.load(write(tmp_path, given))
+    assert "a/b" not in str(told.value)
+
+
 def test_a_value_of_the_wrong_type_names_the_key_and_what_is_expected(tmp_path):
-    with pytest.raises(ConfigError, match=r"line 1: seed = 'many': expected int"):
+    with pytest.raises(ConfigError, match=r"line 1: seed = 'many': expected a whole number"):
         config.load(write(tmp_path, "seed: many\n"))
 
 
@@ -147,9 +154,12 @@ def test_a_link_to_a_params_file_stays_a_link(tmp_path):
     [
         ({"kind": "github", "repo": 17}, "sources github: repo = 17: expected text; put it in quotes"),
         ({"kind": "github", "repo": "a/b", "token_env": ["X"]}, r"token_env = \['X'\]: expected text$"),
-        ({"kind": "gitlab", "project": "a/b", "confidential": "maybe"}, "confidential = 'maybe': expected bool"),
+        (
+            {"kind": "gitlab", "project": "a/b", "confidential": "maybe"},
+            "confidential = .*: expected true or false",
+        ),
         ({"kind": "imap", "host": "h", "user": "u", "password_env": "P", "folders": [1]}, "folders"),
-        ({"kind": "slack", "channel": "c", "team": {"a": "b"}}, "team = .*: expected a list"),
+        ({"kind": "slack", "channel": "c", "team": {"a": "b"}}, "team is a group of keys: expected a list"),
         ({"kind": "files", "path": "x", "type": "tiket"}, "did you mean 'ticket'"),
         ({"kind": "mbox", "path": "x", "team": 3}, "team"),
     ],

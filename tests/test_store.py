@@ -281,13 +281,24 @@ def test_the_log_holds_nobodys_words(store):
 def test_a_second_run_waits_then_names_the_process_that_holds_the_store(store):
     with worker("hold", store.path) as holder:
         pid = line(holder)
-        with pytest.raises(StoreError, match=rf"process {pid} since 20\d\d-.*not free after 0.2 s"), store.lock(0.2):
+        told = []
+        with (
+            pytest.raises(StoreError, match=rf"process {pid} since 20\d\d-.*not free after 0.2 s"),
+            store.lock(0.2, told.append),
+        ):
             pass
+        assert [f"process {pid}" in text for text in told] == [True]
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with store.lock(5):
             assert (store.path / "run.pid").read_text().startswith(f"{os.getpid()} since")
     assert not (store.path / "run.pid").exists()
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "store").write_text("")
+    with pytest.raises(StoreError, match=r"store: File exists. Check .* rights"), Store(tmp_path / "store").lock():
+        pass
 
 
 def test_a_killed_writer_loses_nothing_it_acknowledged_and_shows_no_half_batch(store, tmp_path):
