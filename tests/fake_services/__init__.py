@@ -84,6 +84,7 @@ class FakeService:
     kind: ClassVar[str]
     unauthorised: ClassVar[tuple[int, Any]] = (401, {"message": "Bad credentials"})
     cursors: ClassVar[bool] = True  # whether an answer names what to ask for next
+    enough: ClassVar[int] = 240  # items, so that every fault has a page before it and one after
     quiet_extra: ClassVar[int] = 0  # requests a quiet run makes beyond one per stream, such as opening a view
 
     def __init__(self, count: int = 350, fault: Fault | None = None, limit: int = 400) -> None:

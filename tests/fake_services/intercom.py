@@ -24,6 +24,7 @@ def part(number, when, kind, author, body):
 
 class Intercom(FakeService):
     kind = "intercom"
+    enough = 350
     quiet_extra = 4  # another page because a search may compare whole days, and the parts of the last conversations
     unauthorised = (
         401,

@@ -19,7 +19,7 @@ def test_nothing_is_lost_or_doubled(kind, name):
     if name == "expired cursor" and not service(kind).cursors:
         pytest.skip("it has no cursors")
     fault = FAULTS[name]()
-    with service(kind)(fault=fault) as there:
+    with service(kind)(service(kind).enough, fault=fault) as there:
         source = there.source()
         done = read(source)
         assert fault.done, "the fault never happened"
