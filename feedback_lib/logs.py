@@ -129,6 +129,20 @@ def columns(kind: str, given: Mapping[str, str], usual: Mapping[str, str]) -> di
     return {field: name for field, name in {**usual, **given}.items() if name}
 
 
+def personal_fields(names: Mapping[str, str], prefix: str = "") -> tuple[str, ...]:
+    """Of a payload whose columns stand below ``prefix``: the author, and what usually names people."""
+    return tuple(f"{prefix}{name}" for name in (*PERSONAL, *_mapped(names, "author")))
+
+
+def plain_fields(names: Mapping[str, str], prefix: str = "") -> tuple[str, ...]:
+    """Of such a payload: what is mapped to an id, an address or a version."""
+    return tuple(f"{prefix}{name}" for name in _mapped(names, *_CLEANERS))
+
+
+def _mapped(names: Mapping[str, str], *fields: str) -> list[str]:
+    return [names[field] for field in fields if field in names]
+
+
 def kept(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The columns of an event, flat, by the service's names; without personal data where they are not redacted later.
 

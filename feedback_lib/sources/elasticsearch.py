@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import functools
@@ -12,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, get_args
 
 from feedback_lib import logs, privacy
-from feedback_lib.errors import ConfigError, TransportError, nearest
+from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Signal, SignalType, micros, moment, real_time
 from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
@@ -56,7 +55,6 @@ class Elasticsearch(Service):
         user: for basic authentication; the token is then the password.
     """
 
-    url: str
     index: str
     query: str | Mapping[str, Any] = ""
     fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -71,18 +69,15 @@ class Elasticsearch(Service):
     token_env: str = "ELASTICSEARCH_TOKEN"
 
     lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=15)  # shippers and refreshes take their time
+    hints: ClassVar[Mapping[Any, str]] = {401: _RIGHTS, 403: _RIGHTS}
 
     def __post_init__(self) -> None:
         logs.elastic_index(self.index, "sources")
-        for option, given, known in (
-            ("flavour", self.flavour, list(_PITS)),
-            ("scheme", self.scheme, ["ApiKey", "Bearer"]),
-            ("type", self.type, list(get_args(SignalType))),
-        ):
-            if given not in known:
-                raise ConfigError(f"sources elasticsearch: {option} = {given!r}; {nearest(str(given), known)}")
+        self.one_of("flavour", _PITS)
+        self.one_of("scheme", ("ApiKey", "Bearer"))
+        self.one_of("type", get_args(SignalType))
         if not isinstance(self.size, int) or not 1 <= self.size <= 10_000:
-            raise ConfigError(f"sources elasticsearch: size = {self.size!r}; write a number from 1 to 10000")
+            raise self.wrong("size", "write a number from 1 to 10000")
         if not isinstance(self.query, str | Mapping):
             raise ConfigError("sources elasticsearch: query is neither a query string nor query DSL")
         _ = self._names
@@ -92,13 +87,12 @@ class Elasticsearch(Service):
     @functools.cached_property
     def personal_fields(self) -> tuple[str, ...]:
         """The field mapped to the author, and those of the common schema that name people and machines."""
-        return tuple(f"_source.{name}" for name in (*logs.PERSONAL, *filter(None, [self._names.get("author")])))
+        return logs.personal_fields(self._names, "_source.")
 
     @functools.cached_property
     def plain_fields(self) -> tuple[str, ...]:
         """The document's place, and the fields mapped to an id, an address or a version."""
-        mapped = (self._names.get(field) for field in ("native_id", "url", "version"))
-        return ("_index", "_id", *(f"_source.{name}" for name in mapped if name), f"_source.{self.time_field}")
+        return ("_index", "_id", f"_source.{self.time_field}", *logs.plain_fields(self._names, "_source."))
 
     @functools.cached_property
     def _names(self) -> dict[str, str]:
@@ -117,19 +111,9 @@ class Elasticsearch(Service):
         """The option ``name``; else the index."""
         return self.name or self.index
 
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
     def headers(self) -> Mapping[str, str]:
         """The key, token or password, unless ``token_env`` is empty."""
-        if not self.token_env:
-            return {}
-        if self.user:
-            login = base64.b64encode(f"{self.user}:{self.token()}".encode()).decode()
-            return {"Authorization": f"Basic {login}"}
-        return {"Authorization": f"{self.scheme} {self.token()}"}
+        return self.authorization(self.scheme, self.user)
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The documents by the time they arrived, else by their own."""
@@ -202,18 +186,16 @@ class Elasticsearch(Service):
             "_source": logs.kept(row["_source"], {**self._names, "at": self.time_field}),
         }
         where = f"{row['_index']}/_doc/{payload['_id']}"
-        yield Item(payload, where, self._native_id(payload), self._created(payload), _at(payload))
+        yield self.item(payload, where, self._native_id(payload), self._created(payload), _at(payload))
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn a document into a signal; the first line of its message is the title."""
         source = payload.get("_source")
         if not isinstance(source, Mapping):
             raise ValueError("is no document: it has no _source")
-        return Signal(
-            kind="elasticsearch",
-            origin=self.origin,
-            native_id=self._native_id(payload),
-            type=self.type,
+        return self.signal(
+            self._native_id(payload),
+            self.type,
             created_at=self._created(payload),
             updated_at=_at(payload) if payload.get("sort") else self._created(payload),
             **logs.told(source, self._names),
@@ -244,21 +226,12 @@ class Elasticsearch(Service):
         newest = f", the newest of {_at(hits[0]):%Y-%m-%d %H:%M} UTC" if hits else ""
         return f"{self.index}: {count:,}{more} documents{newest}"
 
-    def _words(self, problem: Exception) -> str:
-        words = super()._words(problem)
-        status = getattr(problem, "status", None)
-        if status in (401, 403):
-            return f"{words}; {_RIGHTS}"
-        return f"{words}: {said}" if status in (400, 404) and (said := _reason(problem)) else words
-
-
-def _reason(problem: Any) -> str:
-    """What the service says is wrong with a request."""
-    try:
+    def hint(self, problem: TransportError) -> str:
+        """What the service says is wrong with a request, else what a status means."""
+        if problem.status not in (400, 404):
+            return super().hint(problem)
         error = json.loads(problem.body)["error"]
         return privacy.redact(str((error.get("root_cause") or [error])[0]["reason"]))[:300]
-    except MALFORMED:
-        return ""
 
 
 def _ms(at: dt.datetime) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import functools
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 from feedback_lib import logs, privacy
-from feedback_lib.errors import ConfigError, TransportError, nearest
+from feedback_lib.errors import TransportError
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Signal, SignalType, moment
 from feedback_lib.services import MALFORMED, Found, Row, Service, Walk, instant
@@ -53,7 +52,6 @@ class Splunk(Service):
         user: for basic authentication; the token is then the password.
     """
 
-    url: str
     query: str
     fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
     type: SignalType = "error"
@@ -66,17 +64,15 @@ class Splunk(Service):
 
     lag: ClassVar[dt.timedelta] = dt.timedelta(minutes=15)  # queues of forwarders and indexers
     searches: ClassVar[tuple[str, ...]] = (_PATH,)
+    hints: ClassVar[Mapping[Any, str]] = {401: _RIGHTS, 403: _RIGHTS}
 
     def __post_init__(self) -> None:
-        for option, given, known in (
-            ("scheme", self.scheme, ["Bearer", "Splunk"]),
-            ("type", self.type, list(get_args(SignalType))),
-        ):
-            if given not in known:
-                raise ConfigError(f"sources splunk: {option} = {given!r}; {nearest(str(given), known)}")
-        for option, number, least in (("size", self.size, 1), ("event_days", self.event_days, 0)):
+        self.one_of("scheme", ("Bearer", "Splunk"))
+        self.one_of("type", get_args(SignalType))
+        for option, least in (("size", 1), ("event_days", 0)):
+            number = getattr(self, option)
             if not isinstance(number, int) or number < least:
-                raise ConfigError(f"sources splunk: {option} = {number!r}; write a whole number from {least} on")
+                raise self.wrong(option, f"write a whole number from {least} on")
         _ = self._base
         super().__post_init__()
 
@@ -88,39 +84,23 @@ class Splunk(Service):
     def _base(self) -> str:
         """The search, which only reads, and gives no more than is needed of each event."""
         if not isinstance(self.query, str) or not self.query.strip() or self.query.strip().startswith("|"):
-            raise ConfigError(f"sources splunk: query = {self.query!r}; write SPL that finds events, such as index=web")
+            raise self.wrong("query", "write SPL that finds events, such as index=web")
         names = ", ".join(f'"{name}"' for name in dict.fromkeys((*_ALWAYS, *self._names.values())))
         return f"{logs.spl(self.query, 'sources')} | fields {names} | eval {_AT}=_time"
 
     @functools.cached_property
     def personal_fields(self) -> tuple[str, ...]:
         """The field mapped to the author, and those that usually name people and machines."""
-        return (*logs.PERSONAL, *filter(None, [self._names.get("author")]))
+        return logs.personal_fields(self._names)
 
     @functools.cached_property
     def plain_fields(self) -> tuple[str, ...]:
         """The event's id and times, and the fields mapped to an id, an address or a version."""
-        mapped = (self._names.get(field) for field in ("native_id", "url", "version"))
-        return ("id", "_indextime", "_time", _AT, *(name for name in mapped if name))
-
-    @property
-    def origin(self) -> str:
-        """The option ``name``; else the host."""
-        return self.name or self.client.host
-
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
+        return ("id", "_indextime", "_time", _AT, *logs.plain_fields(self._names))
 
     def headers(self) -> Mapping[str, str]:
         """The token, session key or password."""
-        if not self.token_env:
-            return {}
-        if self.user:
-            login = base64.b64encode(f"{self.user}:{self.token()}".encode()).decode()
-            return {"Authorization": f"Basic {login}"}
-        return {"Authorization": f"{self.scheme} {self.token()}"}
+        return self.authorization(self.scheme, self.user)
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The events, in windows that shrink where there are many and grow where there are few.
@@ -204,7 +184,6 @@ class Splunk(Service):
         yield from sorted(found, key=lambda item: item.updated_at)
 
     def _event(self, row: Row) -> Item:
-        updated = _indexed(row)
         names = self._named(row)
         payload = {
             "id": self._native_id(row),
@@ -212,17 +191,15 @@ class Splunk(Service):
             **logs.kept(row, names),
         }
         where = " ".join(str(row.get(name, "?")) for name in ("index", "_bkt", "_cd"))
-        return Item(payload, where, payload["id"], _created(row), updated)
+        return self.item(payload, where, payload["id"], _created(row), _indexed(row))
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn an event into a signal; the first line of its message is the title."""
         if "_indextime" not in payload:
             raise ValueError(_NO_EVENT)
-        return Signal(
-            kind="splunk",
-            origin=self.origin,
-            native_id=payload.get("id") or self._native_id(payload),
-            type=self.type,
+        return self.signal(
+            payload.get("id") or self._native_id(payload),
+            self.type,
             created_at=_created(payload),
             updated_at=_indexed(payload),
             **logs.told(payload, self._named(payload)),
@@ -254,23 +231,14 @@ class Splunk(Service):
         count = int(rows[0]["count"]) if rows else 0
         return f"{self.origin}: {count:,}{' or more' if count == 1000 else ''} events indexed in the last day"
 
-    def _words(self, problem: Exception) -> str:
-        words = super()._words(problem)
-        status = getattr(problem, "status", None)
-        if status in (401, 403):
-            return f"{words}; {_RIGHTS}"
-        return f"{words}: {said}" if status == 400 and (said := _reason(problem)) else words
+    def hint(self, problem: TransportError) -> str:
+        """What Splunk says is wrong with a search, else what a status means."""
+        if problem.status != 400:
+            return super().hint(problem)
+        return privacy.redact("; ".join(str(one["text"]) for one in json.loads(problem.body)["messages"]))[:300]
 
 
 _NO_EVENT = "is no event: it has no _indextime; leave out commands such as stats, which make tables of events"
-
-
-def _reason(problem: Any) -> str:
-    """What the service says is wrong with a search."""
-    try:
-        return privacy.redact("; ".join(str(one["text"]) for one in json.loads(problem.body)["messages"]))[:300]
-    except MALFORMED:
-        return ""
 
 
 def _power(number: int) -> int:

@@ -104,7 +104,7 @@ def test_a_recorded_row_without_times_is_refused_with_a_reason(name):
     """The vendor shortened its examples: ``updated`` is 1, ``created`` is not there."""
     found = answer(name)
     for row in found.get("issues", [found]):
-        with pytest.raises(ValueError, match="has no time|another shape"):
+        with pytest.raises(ValueError, match=r"has no time|another shape"):
             SITE.parse(row)
         refused = {"path": "/rest/api/3/issue/10002/comment", "answer": answer("issue_comments.json")}
         (rejected,) = fetched([row], refused)[0]
