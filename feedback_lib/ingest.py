@@ -30,7 +30,7 @@ from feedback_lib.store import Store
 logger = logging.getLogger(__name__)
 T = TypeVar("T", Signal, Reply, Item)
 BATCH = 5_000  # items between two commits
-BATCH_S = 10.0  # and the longest time, for services that are slow to give so many
+BATCH_S = 3.0  # and the longest time, for services that are slow to give so many
 _AHEAD = dt.timedelta(days=1)  # by how much a clock may have been put back since the last run
 
 
