@@ -7,18 +7,18 @@ for the tickets and 100 for the events that hold their comments; asking each tic
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
 import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
-from feedback_lib.records import Item, Rejected, Reply, Signal
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.records import Item, Reply, Signal
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, inside, instant, picked
 
 _SCOPES = ("agent", "ai_agent", "all")
 _KEPT = (  # of a ticket; the rest repeats names and addresses of people
@@ -27,15 +27,10 @@ _KEPT = (  # of a ticket; the rest repeats names and addresses of people
     "ticket_form_id", "custom_status_id", "problem_id", "has_incidents", "is_public", "satisfaction_rating",
     "comment_count", "due_at",
 )  # fmt: skip
-_SAID = ("id", "author_id", "body", "public")  # of a comment
 _AGAIN = frozenset(("CommentRedactionEvent", "CommentPrivacyChange"))  # they name an earlier comment
 _MACHINES = frozenset(("rule", "system"))
 _EDITABLE = dt.timedelta(days=29)  # an answer to a survey may be changed for 28 days
 _RATINGS = {"good": 5.0, "bad": 1.0}  # the ends of the scale of 1 to 5 that other services have
-_HINTS = {
-    401: " Write in email whose API token it is; leave it out for an OAuth token.",
-    403: " The exports need an administrator's token; one of OAuth, the scope read.",
-}
 
 
 @register("sources", "zendesk")
@@ -67,12 +62,15 @@ class Zendesk(Service):
         "created_at", "updated_at", "due_at", "status", "priority", "type", "locale", "via.channel",
         "satisfaction_rating.score", "metric_set.solved_at", "answers.type", "answers.rating_category",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {
+        401: "write in email whose API token it is; leave it out for an OAuth token",
+        403: "the exports need an administrator's token; one of OAuth, the scope read",
+    }
 
     def __post_init__(self) -> None:
         if bool(self.url) == bool(re.fullmatch(r"[\w-]+", self.subdomain)):
             raise ConfigError("sources zendesk: write subdomain, the acme of acme.zendesk.com, or url, the address")
-        if self.scope not in _SCOPES:
-            raise ConfigError(f"sources zendesk: scope = {self.scope!r}; write one of {', '.join(_SCOPES)}")
+        self.one_of("scope", _SCOPES)
         super().__post_init__()
 
     @property
@@ -87,19 +85,15 @@ class Zendesk(Service):
 
     def headers(self) -> Mapping[str, str]:
         """The e-mail address and API token, or the OAuth token."""
-        if not self.email:
-            return {"Authorization": f"Bearer {self.token()}"}
-        pair = f"{self.email}/token:{self.token()}".encode()
-        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-    def _words(self, problem: Exception) -> str:
-        return super()._words(problem) + _HINTS.get(getattr(problem, "status", None) or 0, "")
+        return self.authorization(user=f"{self.email}/token" if self.email else "")
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """Tickets by the export's cursor, which is valid for ever; comments out of their events; surveys."""
         self.__dict__.pop("_team", None)
-        yield from walk.pages("tickets", self._tickets, self._ticket, at=_generated, anchored=False)
-        yield from walk.pages("comments", self._events, self._comments, at=_happened)
+        yield from walk.pages(
+            "tickets", self._tickets, self._ticket, at=itemgetter("generated_timestamp"), anchored=False
+        )
+        yield from walk.pages("comments", self._events, self._comments, at=itemgetter("timestamp"))
         if self.surveys:
             yield from self._surveys(walk)
 
@@ -116,11 +110,11 @@ class Zendesk(Service):
     def _ticket(self, row: Row) -> Iterator[Item]:
         if row.get("is_public") is False:
             return  # only colleagues ever wrote on it
-        ours = {k: row[k] for k in (*_KEPT, "locale", "metric_set") if k in row}
-        ours["via"] = {"channel": (row.get("via") or {}).get("channel")}
+        ours = picked(row, (*_KEPT, "locale", "metric_set"))
+        ours["via"] = {"channel": inside(row, "via", "channel")}
         if rated := ours.get("satisfaction_rating"):
-            ours["satisfaction_rating"] = {k: rated[k] for k in ("score", "comment", "reason") if k in rated}
-        yield Item(ours, self._page(row["id"]), str(row["id"]), instant(row["created_at"]), _updated(row))
+            ours["satisfaction_rating"] = picked(rated, ("score", "comment", "reason"))
+        yield self.item(ours, self._page(row["id"]), row["id"], row["created_at"], row["updated_at"])
 
     def _events(self, since: dt.datetime | None, following: int | None) -> Page:
         start = following or _epoch(since)
@@ -151,7 +145,7 @@ class Zendesk(Service):
         return [one for one in comments[1:] if str(one.get("id")) in _changed(row)]
 
     def _comments(self, row: Row) -> Iterator[Item]:
-        at, children = _happened(row), row["child_events"]
+        at, children = instant(row["timestamp"]), row["child_events"]
         begins = any(_kind(child) == "Create" for child in children)  # with what is the ticket's description
         for said in () if begins else children:
             if _kind(said) == "Comment" and said.get("public"):
@@ -164,13 +158,11 @@ class Zendesk(Service):
         channel = via.get("channel") if isinstance(via, Mapping) else via
         if str(channel or "").lower() in _MACHINES or (author or 0) < 0:
             return
-        begun = said.get("created_at") or row.get("created_at")
-        created = instant(begun) if begun else at
-        ours = {k: said[k] for k in _SAID if k in said}
+        created = instant(said.get("created_at") or row.get("created_at") or at)
+        ours = picked(said, ("id", "author_id", "body", "public"))
         ours |= {"ticket_id": row["ticket_id"], "created_at": created.isoformat(), "updated_at": at.isoformat()}
         ours["agent"] = author in self._team
-        ticket = str(row["ticket_id"])
-        yield Item(ours, self._page(ticket), f"{ticket}#{said['id']}", created, at, parent=ticket)
+        yield self.item(ours, self._page(row["ticket_id"]), said["id"], created, at, parent=row["ticket_id"])
 
     def _surveys(self, walk: Walk) -> Iterator[Found]:
         """Answers to surveys, all at once: they are listed by the time a survey was sent, not by that of its answer."""
@@ -179,16 +171,12 @@ class Zendesk(Service):
         asked: dict[str, str] | None = {"page[size]": "50", "sort": "id", **sent}
         while asked:
             rows, asked = self._answers(asked)
-            for row in rows:
-                try:
-                    item = self._survey(row)
-                except MALFORMED as problem:
-                    where = f"{self.origin} surveys {row.get('id') if isinstance(row, Mapping) else '?'}"
-                    yield Rejected(where, f"was not understood ({type(problem).__name__}: {problem})")
-                    continue
-                if item and (since is None or since <= item.updated_at) and item.updated_at < walk.until:
-                    newest = max(newest or item.updated_at, item.updated_at)
-                    yield item
+            for found in self.each_alone(self._survey, rows, f"{self.origin} surveys"):
+                if isinstance(found, Item):
+                    if (since and found.updated_at < since) or found.updated_at >= walk.until:
+                        continue
+                    newest = max(newest or found.updated_at, found.updated_at)
+                yield found
         yield walk.checkpoint("surveys", newest)
 
     def _answers(self, asked: dict[str, str]) -> tuple[list[Any], dict[str, str] | None]:
@@ -207,22 +195,23 @@ class Zendesk(Service):
             words = f"{super()._words(problem)}. Write surveys: false for an account without surveys"
             raise TransportError(self.kind, words) from None
 
-    def _survey(self, row: Row) -> Item | None:
+    def _survey(self, row: Row) -> Iterator[Item]:
         """What somebody answered; nothing when nobody did."""
         answers = [one for one in row.get("answers") or () if one.get("type") in ("rating_scale", "open_ended")]
         if not answers:
-            return None
-        ours: dict[str, Any] = {"survey_response": row["id"], "responder_id": row.get("responder_id")}
+            return
         about = [str(one["id"]) for one in row.get("subjects") or () if str(one.get("type")).endswith("ticket")]
-        ours["answers"] = [{k: one.get(k) for k in ("type", "rating", "rating_category", "value")} for one in answers]
         created = min(instant(one["created_at"]) for one in answers)
         at = max(instant(one.get("updated_at") or one["created_at"]) for one in answers)
-        ours |= {
+        ours = {
+            "survey_response": row["id"],
+            "responder_id": row.get("responder_id"),
+            "answers": [picked(one, ("type", "rating", "rating_category", "value")) for one in answers],
             "ticket_id": about[0] if about else None,
             "created_at": created.isoformat(),
             "updated_at": at.isoformat(),
         }
-        return Item(ours, self._page(ours["ticket_id"]), f"survey-{row['id']}", created, at)
+        yield self.item(ours, self._page(ours["ticket_id"]), f"survey-{row['id']}", created, at)
 
     @functools.cached_property
     def _team(self) -> frozenset[Any]:
@@ -251,19 +240,18 @@ class Zendesk(Service):
         if "subject" not in payload or "id" not in payload:
             raise ValueError("is no ticket")
         created, status = instant(payload["created_at"]), payload.get("status")
-        rated, metrics = payload.get("satisfaction_rating") or {}, payload.get("metric_set") or {}
-        score, waited = rated.get("score"), (metrics.get("reply_time_in_minutes") or {}).get("calendar")
-        closed, said = metrics.get("solved_at"), (payload.get("description"), rated.get("comment"))
+        score, remark = (inside(payload, "satisfaction_rating", name) for name in ("score", "comment"))
+        waited = inside(payload, "metric_set", "reply_time_in_minutes", "calendar")
         count = payload.get("comment_count")
-        return Signal(
-            kind="zendesk",
-            origin=self.origin,
-            native_id=str(payload["id"]),
-            type="ticket",
-            title=payload.get("subject") or "",
-            body="\n\n".join(one for one in said if one),
+        return self.signal(
+            payload["id"],
+            "ticket",
+            title=payload.get("subject"),
+            body="\n\n".join(filter(None, (payload.get("description"), remark))),
             created_at=created,
-            updated_at=_updated(payload),
+            updated_at=payload["updated_at"],
+            first_response_at=None if waited is None else created + dt.timedelta(minutes=waited),
+            closed_at=inside(payload, "metric_set", "solved_at") if status in ("solved", "closed") else None,
             url=self._page(payload["id"]),
             author=_who(payload.get("requester_id")),
             state=status,
@@ -272,23 +260,19 @@ class Zendesk(Service):
             rating=_RATINGS.get(str(score)),
             locale=payload.get("locale"),
             thread_count=None if count is None else max(0, count - 1),
-            first_response_at=None if waited is None else created + dt.timedelta(minutes=waited),
-            closed_at=instant(closed) if closed and status in ("solved", "closed") else None,
         )
 
     def _rated(self, payload: Mapping[str, Any]) -> Signal:
         answers, ticket = payload["answers"], payload.get("ticket_id")
         scale: Mapping[str, Any] = next((one for one in answers if one.get("type") == "rating_scale"), {})
         rating, word = scale.get("rating"), scale.get("rating_category")
-        return Signal(
-            kind="zendesk",
-            origin=self.origin,
-            native_id=f"survey-{payload['survey_response']}",
-            type="review",
+        return self.signal(
+            f"survey-{payload['survey_response']}",
+            "review",
             title="Satisfaction survey" if rating is None else f"Satisfaction survey: {rating}",
             body="\n\n".join(one["value"] for one in answers if one.get("value")),
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
             url=self._page(ticket) if ticket else None,
             author=_who(payload.get("responder_id")),
             labels=(f"csat:{word}",) if word else (),
@@ -297,15 +281,12 @@ class Zendesk(Service):
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a public comment into a reply; agents and administrators are the team."""
-        ticket = str(payload["ticket_id"])
-        return Reply(
-            kind="zendesk",
-            origin=self.origin,
-            native_id=f"{ticket}#{payload['id']}",
-            parent=ticket,
-            body=payload.get("body") or "",
-            created_at=instant(payload["created_at"]),
-            updated_at=_updated(payload),
+        return self.reply_to(
+            payload["ticket_id"],
+            payload["id"],
+            body=payload.get("body"),
+            created_at=payload["created_at"],
+            updated_at=payload["updated_at"],
             author=_who(payload.get("author_id")),
             team=payload["agent"],
         )
@@ -323,7 +304,7 @@ def _with(row: Any, locales: Mapping[Any, Any], metrics: Mapping[Any, Any]) -> A
     """A ticket with what stands beside it in the answer: its times, and the language of who asks."""
     try:
         times = row.get("metric_set") or metrics.get(row["id"]) or {}
-        kept = {k: times[k] for k in ("reply_time_in_minutes", "solved_at") if k in times}
+        kept = picked(times, ("reply_time_in_minutes", "solved_at"))
         return {**row, "metric_set": kept, "locale": locales.get(row.get("requester_id"))}
     except MALFORMED:
         return row  # told of where it is read
@@ -355,15 +336,3 @@ def _who(number: Any) -> str | None:
 
 def _epoch(at: dt.datetime | None) -> int:
     return int(at.timestamp()) if at else 0
-
-
-def _generated(row: Row) -> dt.datetime:
-    return instant(row["generated_timestamp"])
-
-
-def _happened(row: Row) -> dt.datetime:
-    return instant(row["timestamp"])
-
-
-def _updated(row: Mapping[str, Any]) -> dt.datetime:
-    return instant(row["updated_at"])
