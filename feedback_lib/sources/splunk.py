@@ -105,8 +105,10 @@ class Splunk(Service):
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The events, in windows that shrink where there are many and grow where there are few.
 
-        An export cannot be resumed, so each window is read whole and is a checkpoint.
+        An export cannot be resumed, so each window is read whole and is a checkpoint. The mark is the latest event's:
+        the end of a window is of our clock, which may be ahead.
         """
+        newest: dt.datetime | None = None
         since = walk.begin("events") or moment(0)
         start, until = max(0, math.floor(since.timestamp())), math.ceil(walk.until.timestamp())
         width = walk.mark("events").get("width_s") or _power(2 * (until - start))
@@ -115,15 +117,17 @@ class Splunk(Service):
             try:
                 rows = self._window(start, end)
             except TransportError:  # it may have been too much: the next run asks for less
-                yield walk.checkpoint("events", _at(start), width_s=min(width, _power((end - start) // 4 + 4096)))
+                yield walk.checkpoint("events", newest, width_s=min(width, _power((end - start) // 4 + 4096)))
                 raise
             if len(rows) > self.size and end - start > 1:
                 width = _power((end - start) // 4)
                 continue
-            yield from self._events(rows, max(since, _at(start)), min(_at(end), walk.until))
+            for found in self._events(rows, max(since, _at(start)), min(_at(end), walk.until)):
+                yield found
+                newest = found.updated_at if isinstance(found, Item) else newest  # they come in order
             start = end
             width = min(2**31, width * _power(min(8, self.size // (2 * len(rows) + 1))))
-            yield walk.checkpoint("events", min(_at(end), walk.until.astimezone(dt.UTC)), width_s=width)
+            yield walk.checkpoint("events", newest, width_s=width)
 
     def _window(self, start: int, end: int) -> Sequence[Row]:
         """What was indexed in ``[start, end)``; at most one more than ``size``, unless that is a single second."""
