@@ -9,13 +9,14 @@ import itertools
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, get_args
 
 from feedback_lib.errors import ConfigError, TransportError, nearest
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact_address
 from feedback_lib.records import Item, Reply, Signal, SignalType
-from feedback_lib.services import Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import Found, Page, Row, Service, Walk, inside, picked
 
 _MINUTE = dt.timedelta(minutes=1)
 _DEEPEST = 8  # blocks in blocks
@@ -41,10 +42,6 @@ _GUESSED: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("author", ("email",), ""),
     ("author", ("people", "created_by", "rich_text", "select"), _SPEAKER),
 )
-_UNTOLD = {
-    403: "; the integration needs the capability to read content, and for comments the one to read comments",
-    404: "; is the database shared with the integration (••• > Connections)?",
-}
 
 
 @register("sources", "notion")
@@ -83,6 +80,10 @@ class Notion(Service):
         "parent.block_id", "display_name.type", "properties.type", "properties.url", "properties.date.start",
         "properties.created_time", "properties.last_edited_time", "properties.relation.id", "blocks.type",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {
+        403: "the integration needs the capability to read content, and for comments the one to read comments",
+        404: "is the database shared with the integration (••• > Connections)?",
+    }
 
     def __post_init__(self) -> None:
         where = self.database or self.data_source
@@ -91,9 +92,7 @@ class Notion(Service):
         for field in self.columns:
             if field not in _FIELDS:
                 raise ConfigError(f"sources notion: columns has {field!r}; {nearest(str(field), list(_FIELDS))}")
-        if self.type not in get_args(SignalType):
-            known = nearest(str(self.type), list(get_args(SignalType)))
-            raise ConfigError(f"sources notion: type {self.type!r}; {known}")
+        self.one_of("type", get_args(SignalType))
         super().__post_init__()
 
     @functools.cached_property
@@ -106,21 +105,20 @@ class Notion(Service):
         """The option ``name``; else the id."""
         return self.name or self.database or self.data_source
 
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
     def headers(self) -> Mapping[str, str]:
         """A bearer token and the version of the API."""
-        return {"Authorization": f"Bearer {self.token()}", "Notion-Version": "2025-09-03"}
+        return {**self.authorization(), "Notion-Version": "2025-09-03"}
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The rows of each data source, and those in the trash."""
         for one in self._parts():
             about = one.data_source
-            yield from walk.pages(f"rows {about}", functools.partial(one._rows, False), one._read, at=_updated)
-            yield from walk.pages(f"trash {about}", functools.partial(one._rows, True), one._read, at=_updated)
+            yield from walk.pages(
+                f"rows {about}", functools.partial(one._rows, False), one._read, at=itemgetter("last_edited_time")
+            )
+            yield from walk.pages(
+                f"trash {about}", functools.partial(one._rows, True), one._read, at=itemgetter("last_edited_time")
+            )
 
     def _parts(self) -> list[Notion]:
         """This source for each data source of the database, whose path is then the only one asked by POST."""
@@ -147,9 +145,11 @@ class Notion(Service):
             following = ([*_after(since), *_before(since + _MINUTE), created], None)
         elif len(wanted) > 1 and since:
             following = (_after(since + _MINUTE), None)
-        return Page(self.each(self._with_details, rows) if self.content or self.comments else rows, following)
+        return Page(
+            self.detailed(rows, lambda row: row["id"] and (self.content or self.comments), self._details), following
+        )
 
-    def _with_details(self, row: Row) -> Row:
+    def _details(self, row: Row) -> Row:
         blocks = {"blocks": list(self._blocks(row["id"]))} if self.content else {}
         comments = {"comments": list(self._all("/v1/comments", block_id=row["id"]))} if self.comments else {}
         return {**row, **blocks, **comments}
@@ -176,7 +176,7 @@ class Notion(Service):
                 return
             asked["start_cursor"] = found["next_cursor"]
             if asked["start_cursor"] in cursors:
-                raise TransportError("notion", f"{self.url} sent the same page of {path} twice")
+                raise TransportError(self.kind, f"{self.url} sent the same page of {path} twice")
             cursors.add(asked["start_cursor"])
 
     def _read(self, row: Row) -> Iterator[Item]:
@@ -185,12 +185,11 @@ class Notion(Service):
         self._check_names(row["properties"])
         kept = self._kept(row)
         where = kept["url"] or row["id"]
-        yield Item(kept, where, row["id"], self._created(kept), _updated(row))
-        for comment in row.get("comments") or ():
-            if (comment.get("display_name") or {}).get("type") != "integration":
-                said = _comment(comment, row["id"])
-                native_id, at = f"{row['id']}#{comment['id']}", instant(comment["created_time"])
-                yield Item(said, where, native_id, at, _updated(comment), parent=row["id"])
+        yield self.item(kept, where, row["id"], self._created(kept), row["last_edited_time"])
+        for said in row.get("comments") or ():
+            if inside(said, "display_name", "type") != "integration":
+                times = said["created_time"], said["last_edited_time"]
+                yield self.item(_comment(said, row["id"]), where, said["id"], *times, parent=row["id"])
 
     def _check_names(self, known: Mapping[str, Any]) -> None:
         for name in (*itertools.chain.from_iterable(self._mapped().values()), *self.personal):
@@ -206,23 +205,21 @@ class Notion(Service):
 
     def _kept(self, row: Row) -> dict[str, Any]:
         """A row without looks, links that expire and names of people; its properties are a list."""
-        kept = {k: row[k] for k in ("object", "id", "created_time", "last_edited_time", "blocks") if k in row}
         properties = [{"name": name, **_slim(value)} for name, value in row["properties"].items()]
         mapped = set(itertools.chain.from_iterable(self._mapped().values()))
         people = {*self._chosen(properties).get("author", ()), *self.personal}
         people |= {value["name"] for value in properties if _names_people(value) and value["name"] not in mapped}
         return {
-            **kept,
+            **picked(row, ("object", "id", "created_time", "last_edited_time", "blocks")),
             "in_trash": bool(row.get("in_trash") or row.get("archived")),
             "url": _address(row.get("url")),
-            "created_by": {"id": (row.get("created_by") or {}).get("id")},
+            "created_by": {"id": inside(row, "created_by", "id")},
             "properties": [_person(value) if value["name"] in people else value for value in properties],
         }
 
-    def _created(self, kept: Mapping[str, Any]) -> dt.datetime:
+    def _created(self, kept: Mapping[str, Any]) -> Any:
         """When the row was made, unless a property is said to tell."""
-        told = _found(kept, self._mapped().get("created_at", ()))
-        return instant(told[0] if told else kept["created_time"])
+        return next(iter(_found(kept, self._mapped().get("created_at", ()))), kept["created_time"])
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn a row into a signal; it may have the shape of any version of the API."""
@@ -233,39 +230,33 @@ class Notion(Service):
         values = {field: _found(kept, chosen.get(field, ())) for field in _FIELDS}
         lines = (block["plain_text"] for block in kept.get("blocks") or ())
         body = "\n\n".join(filter(None, (*map(str, values["body"]), "\n".join(filter(None, lines)))))
-        made: dict[str, Any] = {field: ", ".join(map(str, values[field])) or None for field in _TEXTS}
-        made |= {field: _number(field, values[field]) for field in _NUMBERS}
-        made |= {field: instant(values[field][0]) if values[field] else None for field in _TIMES}
-        made |= {"title": made["title"] or "", "body": body, "url": made["url"] or kept["url"]}
-        people = [
-            one for value in kept["properties"] if value["name"] in chosen.get("author", ()) for one in _who(value)
-        ]
-        made |= {"author": people[0] if people else kept["created_by"]["id"]}
-        made |= {"created_at": self._created(kept)}
-        made |= {"state": "deleted"} if kept["in_trash"] else {}
-        labels = tuple(map(str, values["labels"]))
-        return Signal(
-            kind="notion",
-            origin=self.origin,
-            native_id=kept["id"],
-            type=self.type,
-            updated_at=_updated(kept),
-            labels=labels,
-            **made,
-        )
+        texts = {field: ", ".join(map(str, values[field])) or None for field in _TEXTS}
+        about = [one for one in kept["properties"] if one["name"] in chosen.get("author", ())]
+        people = [person for one in about for person in one.get("person") or ()]  # none in rows kept for another author
+        made = {
+            **texts,
+            **{field: _number(field, values[field]) for field in _NUMBERS},
+            **{field: next(iter(values[field]), None) for field in _TIMES},
+            "body": body,
+            "url": texts["url"] or kept["url"],
+            "author": next(iter(people), kept["created_by"]["id"]),
+            "created_at": self._created(kept),
+            "updated_at": kept["last_edited_time"],
+            "state": "deleted" if kept["in_trash"] else texts["state"],
+            "labels": tuple(map(str, values["labels"])),
+        }
+        return self.signal(kept["id"], self.type, **made)
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a comment into a reply; Notion does not say who is of the team."""
-        page = payload.get("page") or payload["parent"]["page_id"]
-        return Reply(
-            kind="notion",
-            origin=self.origin,
-            native_id=f"{page}#{payload['id']}",
-            parent=page,
+        return self.reply_to(
+            payload.get("page") or payload["parent"]["page_id"],
+            payload["id"],
             body=_plain(payload["rich_text"]),
-            created_at=instant(payload["created_time"]),
-            updated_at=_updated(payload),
-            author=(payload.get("created_by") or {}).get("id"),
+            created_at=payload["created_time"],
+            updated_at=payload["last_edited_time"],
+            author=inside(payload, "created_by", "id"),
+            team=None,
         )
 
     def look(self) -> str:
@@ -279,10 +270,6 @@ class Notion(Service):
             shown = ", ".join(f"{field} from {' and '.join(found)}" for field, found in chosen.items() if found)
             lines.append(f"{_plain(about.get('title') or ())}: {shown}")
         return "; ".join(lines)
-
-    def _words(self, problem: Exception) -> str:
-        hint = _UNTOLD.get(getattr(problem, "status", None) or 0, "")
-        return f"{super()._words(problem).partition(';')[0]}{hint}" if hint else super()._words(problem)
 
 
 @functools.lru_cache(maxsize=64)
@@ -347,11 +334,6 @@ def _names_people(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _who(value: Mapping[str, Any]) -> Sequence[str]:
-    """Whom a property names; nobody when it was no person's yet as it was kept."""
-    return value.get("person") or ()
-
-
 def _person(value: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": value["name"], "type": value["type"], "person": [str(one) for one in _flat(value)]}
 
@@ -400,15 +382,11 @@ def _number(field: str, values: Sequence[Any]) -> Any:
 
 
 def _comment(comment: Mapping[str, Any], page: str) -> dict[str, Any]:
-    kept = {k: comment[k] for k in ("object", "id", "created_time", "last_edited_time", "parent") if k in comment}
+    kept = picked(comment, ("object", "id", "created_time", "last_edited_time", "parent"))
     text = [{"plain_text": _plain(comment["rich_text"])}]
-    return {**kept, "page": page, "rich_text": text, "created_by": {"id": (comment.get("created_by") or {}).get("id")}}
+    return {**kept, "page": page, "rich_text": text, "created_by": {"id": inside(comment, "created_by", "id")}}
 
 
 def _address(url: str | None) -> str | None:
     """Without the words of the title, which Notion does not need to find the page."""
     return redact_address(re.sub(r"(://[^/?#]+/)[^?#]*?([0-9a-f]{32})(?=$|[?#])", r"\1\2", url)) if url else None
-
-
-def _updated(row: Mapping[str, Any]) -> dt.datetime:
-    return instant(row["last_edited_time"])

@@ -329,9 +329,9 @@ def test_the_check_says_what_is_read_as_what():
 def test_a_database_that_is_not_shared_and_a_missing_right_say_what_to_do():
     with Notion(3) as there:
         done = read(there.source(data_source=DATABASE))
-        assert "404 Not Found; is the database shared with the integration" in str(done.error)
+        assert "; is the database shared with the integration" in str(done.error)
         there.fault = Fault(lambda *ignored: Answer({"code": "restricted_resource"}, 403), page=0)
-        assert "403 Forbidden; the integration needs the capability to read content" in str(read(there.source()).error)
+        assert "; the integration needs the capability to read content" in str(read(there.source()).error)
 
 
 def test_one_odd_row_is_quarantined_alone():
@@ -351,7 +351,7 @@ def test_one_odd_row_is_quarantined_alone():
         ({"database": DATABASE}, "either a database or a data_source"),
         ({"data_source": "https://www.notion.so/Feedback"}, "32 digits"),
         ({"columns": {"titel": "Name"}}, "columns has 'titel'"),
-        ({"type": "tickets"}, "type 'tickets'"),
+        ({"type": "tickets"}, "did you mean 'ticket'"),
     ],
 )
 def test_wrong_options_are_told_at_once(options, told):
