@@ -1,9 +1,14 @@
 """Every benchmark can be run without arguments, or on a file given, and prints one JSON object per result."""
 
+import contextlib
 import importlib
+import io
 import json
+import os
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -23,8 +28,22 @@ TOLD = {
 
 
 def ran(name, *arguments):
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    """What ``python -m benchmarks.name`` prints and leaves with; run in this process, which has imported most of it."""
+    told, code, before = (io.StringIO(), io.StringIO()), 0, dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.chdir(ROOT)
+        patch.syspath_prepend(str(ROOT))
+        patch.setattr(sys, "argv", [name, *arguments])
+        with contextlib.redirect_stdout(told[0]), contextlib.redirect_stderr(told[1]):
+            try:
+                runpy.run_module(f"benchmarks.{name}", run_name="__main__", alter_sys=True)
+            except SystemExit as end:
+                code = end.code or 0
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+    return subprocess.CompletedProcess(name, code, told[0].getvalue(), told[1].getvalue())
 
 
 def results(name, *arguments):
