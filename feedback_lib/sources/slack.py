@@ -14,7 +14,7 @@ from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.plugins import register
 from feedback_lib.privacy import redact
 from feedback_lib.records import Item, Rejected, Reply, Signal
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant, picked
 
 _SIZE = 200  # messages an answer may hold: what Slack recommends
 _LAUNCH = dt.datetime(2013, 8, 1, tzinfo=dt.UTC)
@@ -27,14 +27,9 @@ _FIELDS = ("type", "subtype", "ts", "thread_ts", "user", "bot_id", "reply_count"
 _MENTION = re.compile(r"<@[UW][A-Z0-9]*(?:\|[^<>]*)?>")
 _QUERY = re.compile(r"(<https?://[^<>|?#\s]*)[?#][^<>|]*\|")
 _LINK = re.compile(r"<([^<>|\s][^<>|]*)(?:\|([^<>]*))?>")
-_TOKEN = "; is the token the one that the app's page shows?"
-_INVITE = "; invite the app: write /invite @its-name in the channel"
-_HINTS = {
-    "invalid_auth": _TOKEN, "not_authed": _TOKEN, "token_expired": _TOKEN, "token_revoked": _TOKEN,
-    "account_inactive": "; the account of the token is gone, so make a new one", "not_in_channel": _INVITE,
-    "channel_not_found": "; is its id right? A private channel is found only by an app in it" + _INVITE,
-    "ratelimited": "; it was asked too often, try again in some minutes",
-}  # fmt: skip
+_STATUS = {"invalid_cursor": 400, "thread_not_found": 404}  # what other services answer; Slack's is 200
+_TOKEN = "is the token the one that the app's page shows?"
+_INVITE = "invite the app: write /invite @its-name in the channel"
 
 
 @register("sources", "slack")
@@ -62,6 +57,12 @@ class Slack(Service):
     plain_fields: ClassVar[tuple[str, ...]] = (
         "type", "subtype", "ts", "thread_ts", "bot_id", "latest_reply", "edited.ts", "permalink",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {  # by the name of an error
+        "invalid_auth": _TOKEN, "not_authed": _TOKEN, "token_expired": _TOKEN, "token_revoked": _TOKEN,
+        "account_inactive": "the account of the token is gone, so make a new one", "not_in_channel": _INVITE,
+        "channel_not_found": f"is its id right? A private channel is found only by an app in it; {_INVITE}",
+        "ratelimited": "it was asked too often, try again in some minutes",
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         if not self.channel.strip("# "):
@@ -69,22 +70,13 @@ class Slack(Service):
         for option in ("team", "bots"):
             given = getattr(self, option)
             if isinstance(given, str) or not all(isinstance(one, str) for one in given):
-                raise ConfigError(f"sources slack: {option} = {given!r}; write a list of ids")
+                raise self.wrong(option, "write a list of ids")
         super().__post_init__()
 
     @property
     def origin(self) -> str:
         """The option ``name``; else the channel."""
         return self.name or self.channel.strip("# ")
-
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
-
-    def headers(self) -> Mapping[str, str]:
-        """A bearer token."""
-        return {"Authorization": f"Bearer {self.token()}"}
 
     def streams(self, walk: Walk) -> Iterator[Found]:
         """The messages by the time they were posted; those of the last 14 days each time, for edits and new answers."""
@@ -105,7 +97,7 @@ class Slack(Service):
             for one in answer["channels"]:
                 if one["name"] == given.lower():
                     return str(one["id"])
-        raise TransportError(self.kind, f"no channel #{given} that the app can see{_INVITE}")
+        raise TransportError(self.kind, f"no channel #{given} that the app can see; {_INVITE}")
 
     @functools.cached_property
     def web(self) -> str:
@@ -118,10 +110,13 @@ class Slack(Service):
         if answer.get("ok"):
             return dict(answer)
         error, needed = (redact(str(answer.get(name) or ""))[:100] for name in ("error", "needed"))
-        hint = f"; give the app the scope {needed}" if needed else _HINTS.get(error, "")
-        words = f"{method} says {error or 'no reason'}{hint}"
-        status = 400 if error == "invalid_cursor" else 200
+        scope = f"; give the app the scope {needed}" if needed else ""
+        words, status = f"{method} says {error or 'no reason'}{scope}", _STATUS.get(error, 200)
         raise TransportError(self.kind, words, status=status, body=error.encode())
+
+    def hint(self, problem: TransportError) -> str:
+        """By the error's name."""
+        return self.hints.get(problem.body.decode(), "")
 
     def pages(self, method: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         """All answers of a method, by its cursor."""
@@ -142,11 +137,9 @@ class Slack(Service):
         """Turn a message into a signal."""
         if "ts" not in payload:
             raise ValueError("is no message")
-        return Signal(
-            kind="slack",
-            origin=self.origin,
-            native_id=payload["ts"],
-            type="ticket",
+        return self.signal(
+            payload["ts"],
+            "ticket",
             title="",
             body=plain(payload["text"]),
             created_at=_time(payload["ts"]),
@@ -160,15 +153,13 @@ class Slack(Service):
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn an answer in a thread into a reply; ``team`` was told by its author's id."""
-        return Reply(
-            kind="slack",
-            origin=self.origin,
-            native_id=f"{payload['thread_ts']}#{payload['ts']}",
-            parent=payload["thread_ts"],
+        return self.reply_to(
+            payload["thread_ts"],
+            payload["ts"],
             body=plain(payload["text"]),
             created_at=_time(payload["ts"]),
             updated_at=_changed(payload),
-            author=payload.get("user") or None,
+            author=payload.get("user"),
             team=payload.get("team"),
         )
 
@@ -199,7 +190,7 @@ class _Reader:
             self.span = min(self.span * 4, _WIDEST)
         rows.sort(key=lambda row: _order(row) or begin)
         further = None if end >= self.until else end + self.span
-        return Page(self.source.each(self._with_answers, rows), further)
+        return Page(self.source.detailed(rows, self._goes_on, self._with_answers), further)
 
     def _history(self, start: dt.datetime | None, end: dt.datetime) -> list[Row] | None:
         """All messages of a window; None when they are too many to hold."""
@@ -223,23 +214,17 @@ class _Reader:
                     raise
                 again = False  # its cursor is no more, or another window came
 
-    def _with_answers(self, row: Row) -> Row:
-        if not isinstance(row, Mapping):
-            return row
-        row = {**row, "id": row.get("ts")}
-        if not row.get("reply_count") or row.get("thread_ts") != row["id"]:
-            return row
+    def _goes_on(self, row: Row) -> bool:
+        """Whether it has answers that are not known yet."""
+        if not row.get("reply_count") or row.get("thread_ts") != row["ts"]:
+            return False
         latest = _order({"ts": row.get("latest_reply")})
-        if self.known and latest and latest < self.known:
-            return row
-        asked = {"channel": self.source.id, "ts": row["id"], "limit": str(_SIZE)}
+        return not (self.known and latest and latest < self.known)
+
+    def _with_answers(self, row: Row) -> Row:
+        asked = {"channel": self.source.id, "ts": row["ts"], "limit": str(_SIZE)}
         asked["oldest"] = _ts(self.known) if self.known else "0"
-        try:
-            pages = list(self.source.pages("conversations.replies", asked))
-        except TransportError as problem:
-            if problem.body == b"thread_not_found":  # deleted meanwhile
-                return row
-            raise
+        pages = self.source.pages("conversations.replies", asked)
         return {**row, "answers": [one for page in pages for one in page["messages"]]}
 
     def read(self, row: Row) -> Iterator[Item | Rejected]:
@@ -248,13 +233,13 @@ class _Reader:
         if not main or not self._said(row):
             return
         yield self._item(row)
-        for answer in row.get("answers") or ():
-            try:
-                if answer["ts"] != row["ts"] and self._said(answer) and _posted(answer) < self.until:
-                    yield self._item({**answer, "thread_ts": row["ts"]}, parent=row["ts"])
-            except MALFORMED as problem:
-                where = f"{self.source.origin} messages {row['ts']}#{_order(answer) and answer['ts']}"
-                yield Rejected(where, f"was not understood ({type(problem).__name__})")
+        where = f"{self.source.origin} messages {row['ts']}"
+        answer = functools.partial(self._answer, row["ts"])
+        yield from self.source.each_alone(answer, row.get("answers") or (), where)
+
+    def _answer(self, thread: str, row: Row) -> Iterator[Item]:
+        if row["ts"] != thread and self._said(row) and _posted(row) < self.until:
+            yield self._item({**row, "thread_ts": thread}, parent=thread)
 
     def _said(self, row: Row) -> bool:
         if row.get("type") != "message" or row.get("subtype") not in _SAID or not _words(row):
@@ -266,14 +251,14 @@ class _Reader:
 
     def _item(self, row: Row, parent: str | None = None) -> Item:
         at = row["ts"]
-        kept = {name: row[name] for name in _FIELDS if name in row}
+        kept = picked(row, _FIELDS)
         kept["text"] = _QUERY.sub(
             r"\1|", _MENTION.sub("@someone", _words(row))
         )  # or redaction would take the label too
         if row.get("edited"):
             kept["edited"] = {"ts": row["edited"]["ts"]}
         if row.get("reactions"):
-            kept["reactions"] = [{"name": one.get("name"), "count": one.get("count")} for one in row["reactions"]]
+            kept["reactions"] = [picked(one, ("name", "count")) for one in row["reactions"]]
         if row.get("subtype") == "tombstone":
             kept.pop("user", None)
         where = f"{self.source.web}/archives/{self.source.id}/p{at.replace('.', '')}"
@@ -281,8 +266,7 @@ class _Reader:
             where += f"?thread_ts={parent}&cid={self.source.id}"
             kept["team"] = row.get("user") in self.source.team if self.source.team else None
         kept["permalink"] = where
-        native = f"{parent}#{at}" if parent else at
-        return Item(kept, where, native, _time(at), _changed(kept), parent=parent)
+        return self.source.item(kept, where, at, _time(at), _changed(kept), parent)
 
 
 def plain(text: str) -> str:
