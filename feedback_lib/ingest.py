@@ -193,14 +193,22 @@ class _Reading:
         self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None
     ) -> Iterator[Item | Rejected | Checkpoint]:
         """What the source gives; whatever breaks in its plug-in is a SourceError, so that the other sources go on."""
+        given = False
         try:
-            yield from self.source.fetch(since, until, cursor)
+            for found in self.source.fetch(since, until, cursor):
+                given = True
+                yield found
         except SourceError:
             raise
         except FeedbackError as error:
             raise SourceError(self.kind, self.origin, str(error)) from error
         except Exception as error:
             logger.debug("source=%s broke", self.name, exc_info=True)
+            if cursor and not given:
+                told = "source=%s is read from the beginning, because it cannot go on from its mark (%s)"
+                logger.warning(told, self.name, type(error).__name__)
+                yield from self._fetched(since, until, None)
+                return
             words = f"its plug-in broke ({type(error).__name__}); please report"
             raise SourceError(self.kind, self.origin, words) from error
 

@@ -312,6 +312,18 @@ def test_a_damaged_cursor_means_a_fresh_start(store, kept, caplog):
     assert json.loads(store.standing("told:here")["cursor"]) == {"stream": {"page": 2}}
 
 
+def test_a_cursor_that_its_source_does_not_understand_means_a_fresh_start(store, caplog):
+    gather(store, Told(item(1), mark(1)), "told")
+
+    class Other(Told):
+        def fetch(self, since, until, cursor=None):
+            yield from super().fetch(since, until, cursor and cursor["stream"]["uid"])
+
+    result = gather(store, Other(item(1), item(2), mark(2)), "told")
+    assert (result.status, result.new) == ("ok", 1)
+    assert "cannot go on from its mark (KeyError)" in caplog.text
+
+
 def test_a_mark_in_the_future_is_not_gone_on_from(store, caplog):
     """It was read with a clock, or an --as-of, that was years ahead; nothing would ever be new after it."""
     late = Checkpoint({"stream": {"page": 9}}, dt.datetime(2090, 1, 1, tzinfo=dt.UTC))
