@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.markup import html_text
 from feedback_lib.plugins import register
 from feedback_lib.records import Item, Rejected, Reply, Signal
-from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, instant
+from feedback_lib.services import MALFORMED, Found, Page, Row, Service, Walk, inside, instant, names, picked
 
 _POSTS = 50  # asked for at once
 _HELD = 200  # topics kept in memory, because a page may be read twice
@@ -21,10 +23,6 @@ _AGAIN = dt.timedelta(days=14)  # posts that are read again when their topic goe
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _WORDS = (1, 2)  # types of posts: by somebody, by staff as such; 3 says what was done, 4 is a whisper among staff
 _GONE = (404, 410)
-_HINTS = {
-    403: " A forum that asks for a log-in needs a key, named in token_env, and its user, in user.",
-    404: " Discourse before version 3.1 answers so.",
-}
 _TOPIC = (
     "id", "title", "created_at", "bumped_at", "last_posted_at", "posts_count", "like_count", "op_like_count", "views",
     "closed", "archived", "category_id", "has_accepted_answer",
@@ -50,7 +48,6 @@ class Discourse(Service):
         token_env: as of every service; left out, the forum is read as everybody sees it.
     """
 
-    url: str
     category: str = ""
     user: str = ""
 
@@ -61,10 +58,14 @@ class Discourse(Service):
         "url", "created_at", "bumped_at", "last_posted_at", "updated_at", "solved_at", "closed_at", "locale",
         "post.created_at", "post.updated_at", "post.locale",
     )  # fmt: skip
+    hints: ClassVar[Mapping[Any, str]] = {
+        403: "a forum that asks for a log-in needs a key, named in token_env, and its user, in user",
+        404: "Discourse before version 3.1 answers so",
+    }
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w:%.-]*", self.category):
-            raise ConfigError(f"sources discourse: category = {self.category!r}; write the slug of its address")
+            raise self.wrong("category", "write the slug of its address")
         if self.user and not self.token_env:
             raise ConfigError("sources discourse: user needs token_env, the name of the variable with its key")
         super().__post_init__()
@@ -74,11 +75,6 @@ class Discourse(Service):
         """The option ``name``; else the host, with the category."""
         host = urllib.parse.urlsplit(self.url).hostname or self.url
         return self.name or (f"{host}/{self.category}" if self.category else host)
-
-    @property
-    def address(self) -> str:
-        """The option ``url``."""
-        return self.url
 
     def headers(self) -> Mapping[str, str]:
         """The key with its user, or that of a user, or none."""
@@ -91,7 +87,7 @@ class Discourse(Service):
         """The topics by their last activity, each with its posts."""
         walk.begin("topics")
         reader = _Reader(self, walk)
-        yield from walk.pages("topics", reader.page, reader.read, at=_at)
+        yield from walk.pages("topics", reader.page, reader.read, at=itemgetter("at"))
         if walk.newest:
             yield walk.checkpoint("topics", None, whole=walk.newest.isoformat())
 
@@ -123,24 +119,19 @@ class Discourse(Service):
             ids |= {one["id"] for one in known if one.get("parent_category_id") in ids}
         return ids
 
-    def _words(self, problem: Exception) -> str:
-        return super()._words(problem) + _HINTS.get(getattr(problem, "status", None) or 0, "")
-
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn a topic with its first post into a signal."""
         if "post" not in payload:
             raise ValueError("is no topic with its first post")
-        post, likes = payload["post"], payload.get("op_like_count")
-        closed = payload.get("solved_at") or payload.get("closed_at")
-        return Signal(
-            kind="discourse",
-            origin=self.origin,
-            native_id=str(payload["id"]),
-            type="ticket",
-            title=payload.get("title") or "",
+        post, likes, count = payload["post"], payload.get("op_like_count"), payload.get("posts_count")
+        return self.signal(
+            payload["id"],
+            "ticket",
+            title=payload.get("title"),
             body=html_text(post.get("cooked") or ""),
-            created_at=instant(payload["created_at"]),
-            updated_at=instant(payload["bumped_at"]),
+            created_at=payload["created_at"],
+            updated_at=payload["bumped_at"],
+            closed_at=payload.get("solved_at") or payload.get("closed_at"),
             url=payload.get("url"),
             author=post.get("username") or None,
             state=_state(payload),
@@ -148,22 +139,19 @@ class Discourse(Service):
             product_area=payload.get("category") or None,
             reactions=payload.get("like_count") if likes is None else likes,
             locale=post.get("locale") or None,
-            thread_count=max(0, payload["posts_count"] - 1) if payload.get("posts_count") is not None else None,
-            closed_at=instant(closed) if closed else None,
+            thread_count=None if count is None else max(0, count - 1),
         )
 
     def reply(self, payload: Mapping[str, Any]) -> Reply:
         """Turn a post into a reply; moderators and administrators are the team."""
         roles = [payload[role] for role in ("staff", "moderator", "admin") if role in payload]
-        return Reply(
-            kind="discourse",
-            origin=self.origin,
-            native_id=f"{payload['topic_id']}#{payload['id']}",
-            parent=str(payload["topic_id"]),
+        return self.reply_to(
+            payload["topic_id"],
+            payload["id"],
             body=html_text(payload.get("cooked") or "", quotes=False),
-            created_at=instant(payload["created_at"]),
+            created_at=payload["created_at"],
             updated_at=_edited(payload),
-            author=payload.get("username") or None,
+            author=payload.get("username"),
             team=any(roles) if roles else None,
         )
 
@@ -205,8 +193,8 @@ class _Reader:
         self.number = number + 1 if more else number
         self.held = dict(list(self.held.items())[-_HELD:])
         # a slug that its filters cannot spell, such as one with an underscore, is passed over by Discourse
-        rows = [row for row in rows if not self.wanted or "odd" in row or row.get("category_id") in self.wanted]
-        kept = [row for row in rows if start is None or "at" not in row or row["at"] >= start]
+        rows = [row for row in rows if not self.wanted or row["at"] is None or row.get("category_id") in self.wanted]
+        kept = [row for row in rows if start is None or row["at"] is None or row["at"] >= start]
         return Page(self.source.each(self._with_posts, kept), number + 1 if more else None)
 
     def _rows(self, start: dt.datetime | None, number: int | None) -> tuple[list[dict[str, Any]], int, bool]:
@@ -225,10 +213,7 @@ class _Reader:
     def _numbered(self, start: dt.datetime | None, number: int) -> tuple[list[dict[str, Any]], int, bool]:
         listed = self.source.topics(start, "activity-asc", number)
         self.names |= {one["id"]: one["name"] for one in listed.get("categories") or ()}
-        rows = [
-            dict(row, at=instant(row["bumped_at"])) if _dated(row) else {"odd": row, "id": _id(row)}
-            for row in listed["topics"]
-        ]
+        rows = [{**(row if isinstance(row, Mapping) else {}), "at": _when(row)} for row in listed["topics"]]
         pins = [row for row in rows if row.get("pinned") and row.get("pinned_globally")]
         rows = [row for row in rows if row not in pins]
         # what is pinned stands before all others, whenever it was written on: it takes the time of its place
@@ -236,12 +221,12 @@ class _Reader:
         return rows, number, bool(listed.get("more_topics_url"))
 
     def _unread(self, row: Row) -> bool:
-        within = (self.since or _EPOCH) <= row["at"] < self.until
+        within = row["at"] and (self.since or _EPOCH) <= row["at"] < self.until
         return bool(within and self.pinned.get(row["id"]) != row["bumped_at"])
 
     def _with_posts(self, row: Row) -> Row:
         key = row.get("id"), row.get("bumped_at")
-        if "odd" in row or row["at"] >= self.until:
+        if row["at"] is None or row["at"] >= self.until:
             return row
         if key not in self.held:
             self.held[key] = {**row, **self._posts(row["id"])}
@@ -279,34 +264,29 @@ class _Reader:
         if not first or not listed or not _said(first):
             return
         yield self._topic(row, first, posts)
-        for post in posts:
-            try:
-                if post is not first and _said(post) and not post.get("user_deleted"):
-                    yield from self._answer(row, post)
-            except MALFORMED as problem:
-                where = f"{self.source.origin} topics {row['id']}#{post['post_number']}"
-                yield Rejected(where, f"was not understood ({type(problem).__name__})")
+        said = [post for post in posts if post is not first]
+        answer = functools.partial(self._answer, row["id"])
+        yield from self.source.each_alone(answer, said, f"{self.source.origin} topics {row['id']}")
 
-    def _answer(self, row: Row, post: Row) -> Iterator[Item]:
-        at = instant(post["created_at"])
-        if at < self.until:
-            where = f"{self.source.url.rstrip('/')}/t/{row['id']}/{post['post_number']}"
-            kept = {**_kept(post), "topic_id": row["id"], "url": where}
-            yield Item(kept, where, f"{row['id']}#{post['id']}", at, _edited(post), parent=str(row["id"]))
+    def _answer(self, topic: Any, post: Row) -> Iterator[Item]:
+        if _said(post) and not post.get("user_deleted") and instant(post["created_at"]) < self.until:
+            where = f"{self.source.url.rstrip('/')}/t/{topic}/{post['post_number']}"
+            kept = {**_kept(post), "topic_id": topic, "url": where}
+            yield self.source.item(kept, where, post["id"], post["created_at"], _edited(post), parent=topic)
 
     def _topic(self, row: Row, first: Row, posts: Sequence[Row]) -> Item:
         where = f"{self.source.url.rstrip('/')}/t/{row['id']}"
-        kept = {name: row[name] for name in _TOPIC if name in row}
+        kept = picked(row, _TOPIC)
         kept |= {"url": where, "post": _kept(first), "category": self.names.get(row.get("category_id"))}
-        kept["tags"] = [tag["name"] if isinstance(tag, Mapping) else tag for tag in row.get("tags") or ()]
-        answer = (row["view"].get("accepted_answer") or {}).get("post_number")
+        kept["tags"] = list(names(row.get("tags")))
+        answer = inside(row["view"], "accepted_answer", "post_number")
         kept["solved"] = bool(answer or row.get("has_accepted_answer"))
         for post in posts:
             if post.get("accepted_answer") or post["post_number"] == answer:
                 kept["solved_at"] = post["created_at"]
             if row.get("closed") and str(post.get("action_code") or "").endswith("closed.enabled"):
                 kept["closed_at"] = post["created_at"]
-        return Item(kept, where, str(row["id"]), instant(row["created_at"]), instant(row["bumped_at"]))
+        return self.source.item(kept, where, row["id"], row["created_at"], row["bumped_at"])
 
 
 def _state(topic: Mapping[str, Any]) -> str:
@@ -324,7 +304,7 @@ def _said(post: Row) -> bool:
 
 def _kept(post: Row) -> dict[str, Any]:
     """A post without what others said and without anybody's name but the author's."""
-    kept = {name: post[name] for name in _POST if name in post}
+    kept = picked(post, _POST)
     own, *others = _OTHERS.split(post.get("cooked") or "")
     depth = 0
     for part in others:  # each begins inside of one more
@@ -341,17 +321,12 @@ def _edited(post: Row) -> dt.datetime:
     return instant(post["created_at"])
 
 
-def _at(row: Row) -> dt.datetime:
-    at: dt.datetime = row["at"] if "at" in row else instant(row["odd"]["bumped_at"])
-    return at
-
-
-def _dated(row: Any) -> bool:
+def _when(topic: Any) -> dt.datetime | None:
+    """When it was last written on; None for one that does not say so, and is told of where it is read."""
     try:
-        instant(row["bumped_at"])
+        return instant(topic["bumped_at"])
     except MALFORMED:
-        return False
-    return True
+        return None
 
 
 def _number(post: Any) -> int:
@@ -360,13 +335,9 @@ def _number(post: Any) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _id(row: Any) -> Any:
-    return row.get("id") if isinstance(row, Mapping) else None
-
-
 def _last(rows: Sequence[Row]) -> dt.datetime:
-    return max((row["at"] for row in rows if "at" in row), default=_EPOCH)
+    return max((row["at"] for row in rows if row["at"]), default=_EPOCH)
 
 
 def _first(rows: Sequence[Row]) -> dt.datetime:
-    return min((row["at"] for row in rows if "at" in row), default=_EPOCH)
+    return min((row["at"] for row in rows if row["at"]), default=_EPOCH)
