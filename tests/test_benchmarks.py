@@ -175,7 +175,7 @@ def test_faults_of_services_are_counted():
 
 
 def test_a_load_that_is_killed_loses_and_doubles_nothing():
-    (found,) = results("sources_kill", "--items", "2000", "--kills", "2")
+    (found,) = results("sources_kill", "--items", "1500", "--kills", "1")
     assert [found[f"{table}_{what}"] for table in ("raw", "signals") for what in ("lost", "doubled")] == [0] * 4
 
 
