@@ -1,5 +1,6 @@
 """From a source into the store: archived first, resumed at a checkpoint, threads kept up to date, nothing twice."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import functools
@@ -387,6 +388,44 @@ def test_a_token_is_nowhere_after_a_run_that_failed(store, tmp_path, caplog):
     assert TOKEN not in caplog.text
     for path in store.path.rglob("*"):
         assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+
+
+class Stopped(BaseException):
+    """The end of a process."""
+
+
+def test_stopped_after_any_commit_the_next_run_has_what_one_run_would_have(tmp_path, monkeypatch):
+    class Resumed(Told):
+        def fetch(self, since, until, cursor=None):
+            done = self.found.index(mark(cursor["stream"]["page"])) if cursor else -1
+            yield from self.found[done + 1 :]
+
+    monkeypatch.setattr(ingest, "BATCH", 2)
+    found = [item(1), item(2), mark(1), reply(1, 1, 2, team=True), item(3, breaks=True), mark(2), reply(2, 2, 3)]
+    real, commits, last = Store.upsert, [], 0
+
+    def upsert(store, table, frame):
+        done = real(store, table, frame)
+        commits.append(table)
+        if len(commits) == last:
+            raise Stopped
+        return done
+
+    def left_by_runs(name, runs):
+        store = Store(tmp_path / name)
+        commits.clear()
+        for _ in range(runs):
+            with contextlib.suppress(Stopped):
+                gather(store, Resumed(*found, mark(3)), "told")
+        tables = ("raw", "signals", "replies", "quarantine", "watermarks")
+        return [store.read(table).drop("rows", strict=False) for table in tables]
+
+    monkeypatch.setattr(Store, "upsert", upsert)
+    whole = left_by_runs("whole", 1)
+    assert [commits[n - 1] for n in (2, 5, 9)] == ["raw", "replies", "replies"], commits
+    for last in (2, 5, 9):
+        stopped = left_by_runs(f"stopped-{last}", 2)
+        assert all(one.equals(other) for one, other in zip(whole, stopped, strict=True)), last
 
 
 KILLED = """
