@@ -319,6 +319,8 @@ def _source(source: Mapping[str, Any]) -> Row:
     shown = {c: source.get(c) for c in columns}
     if isinstance(shown["watermark"], str):
         shown["watermark"] = dt.datetime.fromisoformat(shown["watermark"])
+    if shown["error"]:  # the name stands beside it
+        shown["error"] = shown["error"].removeprefix(f"{shown['kind']} ({shown['origin']}): ")
     return shown
 
 

@@ -509,13 +509,13 @@ def _address(kind: str, text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except (httpx.InvalidURL, TypeError):
-        raise ConfigError(f"{kind}: {shown} is no address; write one such as http://prometheus:9090") from None
+        raise ConfigError(f"{kind}: {shown} is no address; write one such as https://tools.example.org") from None
     if url.userinfo:
         raise ConfigError(f"{kind}: the address holds a user or password; use the options for credentials")
     if url.query or url.fragment:
         raise ConfigError(f"{kind}: the address holds a '?' or '#'; end it before")
     if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(f"{kind}: {shown} is no address; write one such as http://prometheus:9090")
+        raise ConfigError(f"{kind}: {shown} is no address; write one such as https://tools.example.org")
     return url
 
 

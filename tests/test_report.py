@@ -25,9 +25,10 @@ QUALITY = {
 
 
 def source(name: str, status: str = "ok") -> dict:
+    error = f"files ({name}): the file is gone" if status == "failed" else None
     return {
         "name": name, "kind": "files", "origin": name, "status": status, "read": 3, "new": 1, "updated": 0,
-        "rejected": 0, "error": "the file is gone" if status == "failed" else None, "watermark": world.AS_OF,
+        "rejected": 0, "error": error, "watermark": world.AS_OF,
     }  # fmt: skip
 
 
