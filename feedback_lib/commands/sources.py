@@ -220,7 +220,7 @@ def _adding(kind: str) -> click.Command:
 
     command: Callable[..., None] = PARAMS(run)
     own = inspect.get_annotations(cls)
-    fields = sorted(dataclasses.fields(cls), key=lambda f: (f.name not in own, not _required(f)))
+    fields = sorted(dataclasses.fields(cls), key=lambda f: (not _required(f), f.name not in own))
     for field in reversed(fields):
         many = _is_list(types.get(field.name))
         text = " ".join(filter(None, (told.get(field.name), _default(field))))
