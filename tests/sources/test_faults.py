@@ -44,7 +44,7 @@ def test_nothing_is_lost_or_doubled(kind, name):
 
 @pytest.mark.parametrize("kind", kinds())
 def test_a_killed_reading_goes_on_at_its_last_page(kind):
-    with service(kind)() as there:
+    with service(kind)(service(kind).enough) as there:
         source = there.source()
         whole = read(source)
         asked = len(there.requests)
@@ -66,7 +66,7 @@ def test_a_killed_reading_goes_on_at_its_last_page(kind):
 
 @pytest.mark.parametrize("kind", kinds())
 def test_a_quiet_service_is_asked_once_per_stream(kind):
-    with service(kind)() as there:
+    with service(kind)(service(kind).enough) as there:
         source = there.source()
         done = read(source)
         before = len(there.requests)
@@ -76,7 +76,7 @@ def test_a_quiet_service_is_asked_once_per_stream(kind):
 
 @pytest.mark.parametrize("kind", kinds())
 def test_only_reading_is_asked_and_the_token_is_never_in_an_address(kind):
-    with service(kind)() as there:
+    with service(kind)(service(kind).enough) as there:
         source = there.source()
         assert source.check()
         read(source)
@@ -90,7 +90,7 @@ def test_only_reading_is_asked_and_the_token_is_never_in_an_address(kind):
 @pytest.mark.parametrize("kind", kinds())
 def test_what_changed_after_the_end_of_the_run_comes_with_the_next(kind):
     """The service's clock may be ahead of ours."""
-    with service(kind)() as there:
+    with service(kind)(service(kind).enough) as there:
         source = there.source()
         whole = there.expected()
         middle = sorted(whole.values())[len(whole) // 2]
