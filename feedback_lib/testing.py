@@ -33,7 +33,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pytest
 import stamina
@@ -50,21 +50,18 @@ PLANTED = "jane.doe@example.org"
 _PERSONAL = ("jane.doe", "5550 1234", "ghp_0123", "203.0.113.9")
 
 
-class Replay:
-    """Serves recorded exchanges on loopback; ``requests`` and ``unknown`` hold what was asked, as "GET /path?query"."""
+class Loopback:
+    """HTTP on loopback; a subclass answers each request in ``serve``. ``url`` is its address."""
 
-    def __init__(self, exchanges: list[dict[str, Any]]) -> None:
-        self.exchanges = [dict(e) for e in exchanges]
-        self.requests: list[str] = []
-        self.unknown: list[str] = []
-        replay = self
+    def __init__(self) -> None:
+        service = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
             def answer(self) -> None:
-                replay._answer(self)
+                service.serve(self)
 
             do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = answer
 
@@ -76,7 +73,31 @@ class Replay:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
-    def _answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failed: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Replay(Loopback):
+    """Serves recorded exchanges on loopback; ``requests`` and ``unknown`` hold what was asked, as "GET /path?query"."""
+
+    def __init__(self, exchanges: list[dict[str, Any]]) -> None:
+        self.exchanges = [dict(e) for e in exchanges]
+        self.requests: list[str] = []
+        self.unknown: list[str] = []
+        super().__init__()
+
+    def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+        """Answer with what was recorded."""
         content = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         url = urllib.parse.urlsplit(handler.path)
         asked = {
@@ -101,15 +122,6 @@ class Replay:
                 handler.send_header(name, str(value).replace("{url}", self.url))
             handler.end_headers()
             handler.wfile.write(sent)
-
-    def __enter__(self) -> Replay:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failed: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 def _body(content: bytes) -> Any:

@@ -25,9 +25,10 @@ from typing import Any, ClassVar
 
 import stamina
 
-from feedback_lib import plugins
+from feedback_lib import plugins, privacy
 from feedback_lib.errors import SourceError
 from feedback_lib.records import Checkpoint, Item, Rejected
+from feedback_lib.testing import KEY, Loopback
 
 BEGIN = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 UNTIL = dt.datetime(2026, 12, 1, tzinfo=dt.UTC)
@@ -72,7 +73,7 @@ class Answer:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-class FakeService:
+class FakeService(Loopback):
     """A service with ``count`` items (and replies to some) that change in the order they were made.
 
     A subclass has ``kind``, ``options(url)``, ``make(count)``, ``answer(request)`` and what the faults need: ``touch``
@@ -94,24 +95,7 @@ class FakeService:
         self.pages = 0  # of items, asked for so far
         self.last_page: Answer | None = None
         self._lock = threading.Lock()
-        service = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def answer(self) -> None:
-                service._serve(self)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = answer
-
-            def log_message(self, *ignored: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        super().__init__()
 
     # What a subclass says
 
@@ -154,7 +138,7 @@ class FakeService:
 
     # The wire
 
-    def _serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
+    def serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         url = urllib.parse.urlsplit(handler.path)
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
@@ -195,15 +179,6 @@ class FakeService:
         if page and answer.status == 200:
             self.last_page = answer
         return answer
-
-    def __enter__(self) -> FakeService:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failed: Any) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def source(self, **more: Any) -> Any:
         """The plug-in that reads this service."""
@@ -259,6 +234,18 @@ def read(source: Any, into: Read | None = None, until: dt.datetime = UNTIL, sinc
     except SourceError as error:
         done.error = error
     return done
+
+
+def found(there, into=None, until=UNTIL, **options):
+    """What a reading gives: signals and replies by native id, from what would be archived."""
+    source = there.source(**options)
+    done = read(source, into, until=until)
+    assert done.error is None
+    made = {}
+    for native_id, item in done.items.items():
+        payload = privacy.scrub(item.payload, personal=source.personal_fields, plain=source.plain_fields, key=KEY)
+        made[native_id] = source.reply(payload) if item.parent else source.parse(payload)
+    return made, done
 
 
 # The faults

@@ -4,9 +4,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fake_services import TOKEN as FAKE_TOKEN
+from fake_services import patient
 from imap_server import ImapServer
 
 from feedback_lib.testing import TOKEN
+
+
+@pytest.fixture(autouse=True)
+def _services(monkeypatch):
+    """The fakes' token is there, and pauses of retries and limits are over at once."""
+    monkeypatch.setenv("FAKE_TOKEN", FAKE_TOKEN)
+    with patient():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -4,25 +4,16 @@ import datetime as dt
 import time
 
 import pytest
-from fake_services import TOKEN, UNTIL, Answer, Read, patient, read
+from fake_services import UNTIL, Answer, Read, found, read
 from fake_services.discourse import Discourse as Fake
 from fake_services.discourse import post, z
 
-from feedback_lib import privacy
 from feedback_lib.errors import ConfigError, SourceError
 from feedback_lib.records import Rejected, Reply, Signal
 from feedback_lib.sources.discourse import Discourse
-from feedback_lib.testing import KEY
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def forum(*topics):
@@ -44,18 +35,6 @@ def topic(number, *answers, at=NOON, user="jane", **more):
 
 def answer(number, of, user="sam", **more):
     return post(number, of, NOON + number * HOUR, user, **more)
-
-
-def found(there, into=None, until=UNTIL, **options):
-    """What a reading gives: signals and replies by native id, from what would be archived."""
-    source = there.source(**options)
-    done = read(source, into, until=until)
-    assert done.error is None
-    made = {}
-    for native_id, item in done.items.items():
-        payload = privacy.scrub(item.payload, personal=source.personal_fields, plain=source.plain_fields, key=KEY)
-        made[native_id] = source.reply(payload) if item.parent else source.parse(payload)
-    return made, done
 
 
 def asked(there, path):

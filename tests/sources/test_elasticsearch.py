@@ -6,7 +6,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import TOKEN, UNTIL, Answer, patient, read, service
+from fake_services import TOKEN, UNTIL, Answer, read, service
 
 from feedback_lib import plugins, privacy
 from feedback_lib.errors import ConfigError
@@ -14,13 +14,6 @@ from feedback_lib.testing import KEY
 
 RECORDED = REFERENCE / "contracts" / "elasticsearch"
 Fake = service("elasticsearch")
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def source(**more):

@@ -1,16 +1,9 @@
 """Every live source against every fault: all arrives, or the error says what is missing and the next run has it."""
 
 import pytest
-from fake_services import FAULTS, TOKEN, UNTIL, Read, kinds, patient, read, service
+from fake_services import FAULTS, TOKEN, UNTIL, Read, kinds, read, service
 
 from feedback_lib.records import Item
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 @pytest.mark.parametrize("kind", kinds())

@@ -5,7 +5,7 @@ import json
 import urllib.parse
 
 import pytest
-from fake_services import TOKEN, UNTIL, patient, read
+from fake_services import TOKEN, UNTIL, read
 from fake_services.github import Github as Fake
 
 from feedback_lib import plugins
@@ -19,9 +19,6 @@ UTC = dt.UTC
 @pytest.fixture(autouse=True)
 def _token(monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import BEGIN, TOKEN, patient, read
+from fake_services import BEGIN, read
 from fake_services.intercom import AGENT, part
 from fake_services.intercom import Intercom as Fake
 
@@ -20,13 +20,6 @@ recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="Intercom's recorded
 WHEN = 1772355600  # 2026-03-01 09:00
 CUSTOMER = {"type": "user", "id": "u1", "name": "Lee Reads", "email": "lee@example.org"}
 ME = {"path": "/me", "answer": {"app": {"id_code": "abc", "name": "Acme"}}}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_waits(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def answer(name):

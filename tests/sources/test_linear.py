@@ -6,7 +6,7 @@ from pathlib import Path
 
 import graphql
 import pytest
-from fake_services import TOKEN, UNTIL, Answer, Fault, Request, patient, read
+from fake_services import UNTIL, Answer, Fault, Request, read
 from fake_services.linear import SCHEMA, Linear, understood, z
 
 from feedback_lib import plugins, privacy
@@ -16,13 +16,6 @@ from feedback_lib.sources.linear import LOOK, QUERIES
 EXAMPLE = json.loads(Path(__file__, "../../data/linear/exchanges.json").resolve().read_text("utf-8"))
 ASKED = {"look": LOOK, **QUERIES}
 KEY = b"k" * 32
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 @pytest.fixture(scope="module")

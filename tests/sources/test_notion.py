@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_services import TOKEN, Answer, Fault, patient, read
+from fake_services import Answer, Fault, read
 from fake_services.notion import DATABASE, SOURCE, Notion, option, page, rich, user, uuid, z
 
 from feedback_lib import plugins, privacy
@@ -14,13 +14,6 @@ from feedback_lib.errors import ConfigError, SourceError
 EXAMPLE = json.loads(Path(__file__, "../../data/notion/exchanges.json").resolve().read_text("utf-8"))
 KEY = b"k" * 32
 NINE = dt.datetime(2026, 3, 1, 9, tzinfo=dt.UTC)
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 @pytest.fixture

@@ -5,27 +5,19 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import TOKEN, UNTIL, Answer, patient, read
+from fake_services import UNTIL, Answer, found, patient, read
 from fake_services.slack import CHANNEL, WEB, message, ts
 from fake_services.slack import Slack as Fake
 
-from feedback_lib import privacy
 from feedback_lib.errors import ConfigError, SourceError
 from feedback_lib.records import Item, Rejected, Reply, Signal
 from feedback_lib.sources.slack import Slack, plain
-from feedback_lib.testing import KEY, Replay
+from feedback_lib.testing import Replay
 
 RECORDED = REFERENCE / "contracts" / "slack"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason="Slack's documented answers are not there")
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def channel(rows=(), answers=None, **more):
@@ -38,18 +30,6 @@ def channel(rows=(), answers=None, **more):
             thread_ts=parent, reply_count=len(given), latest_reply=given[-1]["ts"]
         )
     return there
-
-
-def found(there, into=None, until=UNTIL, **options):
-    """What a reading gives: signals and replies by native id, from what would be archived."""
-    source = there.source(**options)
-    done = read(source, into, until=until)
-    assert done.error is None
-    made = {}
-    for native_id, item in done.items.items():
-        payload = privacy.scrub(item.payload, personal=source.personal_fields, plain=source.plain_fields, key=KEY)
-        made[native_id] = source.reply(payload) if item.parent else source.parse(payload)
-    return made, done
 
 
 def said(text, **more):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import TOKEN, UNTIL, Answer, patient, read, service
+from fake_services import TOKEN, UNTIL, Answer, read, service
 from fake_services.splunk import EMPTY, export
 
 from feedback_lib import logs, plugins, privacy
@@ -17,13 +17,6 @@ from feedback_lib.transport import Reply
 RECORDED = REFERENCE / "contracts" / "splunk"
 Fake = service("splunk")
 GUID = "BC509B13-C34D-4A69-B216-488806E9EA63"
-
-
-@pytest.fixture(autouse=True)
-def _token(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def source(**more):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from conftest import REFERENCE
-from fake_services import TOKEN, Fault, at, patient, read
+from fake_services import TOKEN, Fault, at, read
 from fake_services.zendesk import AGENT, comment
 from fake_services.zendesk import Zendesk as Fake
 
@@ -22,13 +22,6 @@ SURVEYS = "/api/v2/guide/survey_responses"
 USERS = {"path": "/api/v2/users", "answer": {"users": [{"id": AGENT}], "meta": {"has_more": False}}}
 NOTHING = {"ticket_events": [], "end_time": None, "end_of_stream": True}
 AT = "2026-03-01T09:00:00Z"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_waits(monkeypatch):
-    monkeypatch.setenv("FAKE_TOKEN", TOKEN)
-    with patient():
-        yield
 
 
 def answer(name):
