@@ -10,15 +10,17 @@ import dataclasses
 import importlib
 import importlib.metadata
 import pkgutil
+import re
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from feedback_lib import config
+from feedback_lib import config, privacy
 from feedback_lib.errors import ConfigError, nearest
 
 T = TypeVar("T", bound=type)
 FAMILIES = ("sources", "metrics", "sinks")
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 _CLASSES: dict[tuple[str, str], type] = {}
 
 
@@ -78,6 +80,12 @@ def build(family: str, options: Mapping[str, Any]) -> Any:
     for name, f in fields.items():
         if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{family} {kind}: option {name!r} is missing")
+    for name, value in given.items():
+        if name.endswith("_env") and value and not all(map(privacy.is_name, _texts(value))):
+            raise ConfigError(
+                f"{family} {kind}: {name} is no name of an environment variable; if it is the secret itself, take it "
+                "out, put it into a variable, and write the variable's name"
+            )
     options, wrong = _typed(cls, given, f"{family} {kind}")
     try:
         built = cls(**options)
@@ -86,7 +94,15 @@ def build(family: str, options: Mapping[str, Any]) -> Any:
             raise
     if wrong:
         raise wrong
+    for name, value in given.items():
+        if any(_PASSWORD.search(text) for text in _texts(value)):
+            told = "take it out: params are copied into every run's record"
+            raise ConfigError(f"{family} {kind}: {name} holds a password; {told}")
     return built
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _typed(cls: type, given: Mapping[str, Any], place: str) -> tuple[dict[str, Any], ConfigError | None]:

@@ -25,7 +25,7 @@ from feedback_lib.transport import Transport, secret
 logger = logging.getLogger(__name__)
 Found = Item | Rejected | Checkpoint
 Row = Mapping[str, Any]
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 _EXPIRED = (400, 404, 410, 422)  # what services answer to a cursor they no longer know
 _GONE = (404, 410)
 _STALE = 20  # pages in a row with nothing new

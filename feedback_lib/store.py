@@ -15,6 +15,7 @@ import logging
 import os
 import random
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -57,6 +58,17 @@ class Upserted:
     def changed(self) -> int:
         """Rows inserted or updated."""
         return self.inserted + self.updated
+
+
+class _Delta(DeltaTable):
+    """A table in a folder of any name: deltalake percent-encodes what Polars then takes literally."""
+
+    @property
+    def table_uri(self) -> str:
+        return urllib.parse.unquote(super().table_uri)
+
+    def file_uris(self, *wanted: Any, **more: Any) -> list[str]:
+        return [urllib.parse.unquote(uri) for uri in super().file_uris(*wanted, **more)]
 
 
 class Store:
@@ -284,7 +296,7 @@ class Store:
         hint = f"Restore {where} from a backup, or move it away and load again"
         with _errors(table, "its log cannot be read", hint):
             try:
-                stored = DeltaTable(where)
+                stored = _Delta(where)
             except TableNotFoundError:
                 if next(where.rglob("*.parquet"), None) is not None:
                     raise StoreError(table, f"{where} holds data but no log. {hint}") from None
@@ -316,7 +328,7 @@ class Store:
         spec, where = TABLES[table], self.path / table
         where.mkdir(parents=True, exist_ok=True)
         try:
-            return DeltaTable.create(
+            return _Delta.create(
                 where,
                 schema=_delta_schema(columns),
                 partition_by=["month"] if spec.partitioned else None,
@@ -332,7 +344,7 @@ class Store:
             )
         except DeltaError:
             try:
-                return DeltaTable(where)  # another writer created it in the meantime
+                return _Delta(where)  # another writer created it in the meantime
             except TableNotFoundError:
                 pass
             raise

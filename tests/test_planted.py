@@ -19,7 +19,7 @@ from imap_server import USER, WORD, ImapServer, message, says
 from imap_server import Fault as MailFault
 
 from feedback_lib import plugins, wire
-from feedback_lib.errors import SourceError
+from feedback_lib.errors import ConfigError, SourceError
 from feedback_lib.ingest import gather
 from feedback_lib.store import Store
 
@@ -277,3 +277,27 @@ def test_no_name_address_or_face_of_a_person_is_stored(kind, tmp_path, written):
         if store.version(table) is not None:
             authors = [one for one in store.read(table)["author"] if one]
             assert all(re.fullmatch("anon-[0-9a-f]{12}", one) for one in authors)
+
+
+# params
+
+
+@pytest.mark.parametrize("pasted", ["ghp_0123456789abcdefABCDEF0123456789abcd", "hunter2", "pass word", 12345678])
+@pytest.mark.parametrize(
+    ("family", "given", "option"),
+    [
+        ("sources", {"kind": "github", "repo": "octo/hello"}, "token_env"),
+        ("sources", {"kind": "imap", "host": "127.0.0.1", "user": "me"}, "password_env"),
+        ("sinks", {"kind": "webhook"}, "url_env"),
+    ],
+)
+def test_a_secret_pasted_in_the_place_of_its_name_is_refused_and_not_repeated(family, given, option, pasted):
+    with pytest.raises(ConfigError, match=f"{option} is no name of an environment variable") as caught:
+        plugins.build(family, {**given, option: pasted})
+    assert str(pasted) not in str(caught.value)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError, match="proxy holds a password") as caught:
+        plugins.build("sources", {"kind": "github", "repo": "a/b", "proxy": f"http://me:{TOKEN}@proxy.example:3128"})
+    assert TOKEN not in str(caught.value)

@@ -389,3 +389,14 @@ def test_readers_never_fail_and_never_see_two_batches_while_a_writer_merges(stor
     for bodies, rows, marks in states:
         assert ([int(b) for b in bodies], rows) == ([marks - 1], 32)
     assert len({marks for _, _, marks in states}) >= 8
+
+
+def test_a_folder_of_any_name_holds_a_store(tmp_path):
+    store = Store(tmp_path / "Jörg's data #1")
+    row = dict.fromkeys(records.schema("merges")) | {
+        "uid": "a", "duplicate_of": "b", "verdict": "same", "by": "x", "reason": "",
+        "decided_at": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    }  # fmt: skip
+    store.upsert("merges", records.frame("merges", [row]))
+    store.upsert("merges", records.frame("merges", [row | {"reason": "again"}]))
+    assert store.read("merges")["reason"].to_list() == ["again"]
