@@ -44,9 +44,9 @@ def corpus() -> tuple[list[str], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(cache):
     texts, subjects = corpus()
-    vectors = encoders.minilm(tmp_path_factory.mktemp("cache")).encode(texts)
+    vectors = encoders.minilm(cache).encode(texts)
     return texts, subjects, vectors, topics.fit(texts, vectors)
 
 
@@ -253,10 +253,10 @@ def test_the_highest_values_of_a_row_are_found_in_strands():
     assert (found == np.sort(np.argsort(-values, axis=1)[:, :12], axis=1)).all()
 
 
-def test_intents_of_customers_are_found_better_than_by_the_defaults_of_others(tmp_path, reference):
+def test_intents_of_customers_are_found_better_than_by_the_defaults_of_others(cache, reference):
     """77 intents, of which BERTopic's defaults reach an ARI of .28 on 2,000 texts and .16 on all."""
     rows = pl.read_parquet(reference / "text/banking77.parquet").sample(1200, seed=1)
-    vectors = encoders.minilm(tmp_path).encode(rows["text"].to_list())
+    vectors = encoders.minilm(cache).encode(rows["text"].to_list())
     model = topics.fit(rows["text"].to_list(), vectors)
     assert (model.labels < 0).mean() <= 0.05
     assert agreement(rows["label"].to_numpy(), model.labels) >= 0.40

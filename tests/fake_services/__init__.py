@@ -23,6 +23,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+import orjson
 import stamina
 
 from feedback_lib import plugins, privacy
@@ -70,7 +71,7 @@ class Answer:
     how: Any = None
 
     def bytes(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        return self.body if isinstance(self.body, bytes) else orjson.dumps(self.body)
 
 
 class FakeService(Loopback):
