@@ -156,7 +156,7 @@ class _Reading:
                 if len(batch) >= BATCH or time.monotonic() - flushed > BATCH_S:
                     batch = self._flush(batch)
                     if since is None:
-                        self._stand(stood, mark, "reading", None)
+                        self._stand(stood, _onward(mark, before, cursor), "reading", None)
                     flushed = time.monotonic()
         except SourceError as error:
             problem = error
@@ -164,15 +164,17 @@ class _Reading:
         if self.new or self.updated or stood.get("status") != "ok":
             self._rethread()
         whole = since is None and mark is None and problem is None
-        moves = since is None or mark is None  # reading again from a day moves no cursor
         self._resolve(whole=whole)
-        if mark is None:  # read whole each time
-            mark = Checkpoint({}, before if problem else _later(before, self.newest and min(self.newest, until)))
+        if mark is None and problem is None:  # read whole each time; what broke off at once stands where it stood
+            mark = Checkpoint({}, _later(before, self.newest and min(self.newest, until)))
+        elif since is not None:  # reading again from a day moves no cursor
+            mark = None
+        mark = _onward(mark, before, cursor)
         status: Literal["ok", "empty", "failed"] = "failed" if problem else "ok" if self.read else "empty"
         told = _utf8(privacy.redact(str(problem))) if problem else None
-        self._stand(stood, mark if moves else None, status, told)
+        self._stand(stood, mark, status, told)
         progress(f"{self.name}: {self.read:,} read, {self.new:,} new, {self.rejected:,} quarantined")
-        return self._result(status, told, mark.watermark if moves else before)
+        return self._result(status, told, mark.watermark if mark else before)
 
     def _cursor(self, stood: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Where to go on; None, for the beginning, when what was kept is no cursor or is ahead of the clock."""
@@ -461,6 +463,12 @@ class _Meter:
             if dt.timedelta() < whole * 0.01 < done:
                 words += f", about {_duration((now - self.began) * (whole / done - 1))} left"
         self.progress(words)
+
+
+def _onward(mark: Checkpoint | None, before: dt.datetime | None, cursor: Mapping[str, Any] | None) -> Checkpoint | None:
+    """The mark; None when it lies before the one that was gone on from, as of a run that pretends an earlier day."""
+    back = mark and cursor is not None and before and mark.watermark and mark.watermark < before
+    return None if back else mark
 
 
 def _duration(seconds: float) -> str:

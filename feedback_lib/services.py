@@ -144,9 +144,12 @@ class Service(abc.ABC):
     @functools.cached_property
     def _first(self) -> dt.datetime | None:
         try:
-            return config.parse_time(self.start) if self.start else None
+            first = config.parse_time(self.start) if self.start else None
         except ConfigError as problem:
             raise ConfigError(f"sources {self.kind}: start = {problem}") from None
+        if first and first > dt.datetime.now(dt.UTC):
+            raise ConfigError(f"sources {self.kind}: start = {self.start!r} is yet to come")
+        return first
 
     def fetch(
         self, since: dt.datetime | None, until: dt.datetime, cursor: Mapping[str, Any] | None = None

@@ -242,6 +242,23 @@ def test_a_cursor_is_kept_only_with_what_it_stands_behind(store, monkeypatch):
     assert source.cursors == [None, {"stream": {"page": 2}}]
 
 
+def test_what_fails_before_its_first_checkpoint_stands_where_it_stood(store):
+    gather(store, Told(item(1), mark(7, day=20)), "told")
+    result = gather(store, Told(item(2), SourceError("told", "here", "401")), "told", run="r2")
+    assert (result.status, result.watermark.day) == ("failed", 20)
+    stood = store.standing("told:here")
+    assert (json.loads(stood["cursor"]), stood["status"]) == ({"stream": {"page": 7}}, "failed")
+
+
+def test_a_run_of_an_earlier_day_moves_no_cursor_back(store):
+    gather(store, Told(item(1), mark(7, day=20)), "told")
+    earlier = gather(
+        store, Told(item(2), mark(3, day=3)), "told", until=dt.datetime(2026, 3, 4, tzinfo=dt.UTC), run="r2"
+    )
+    assert (earlier.new, earlier.watermark.day) == (1, 20)
+    assert json.loads(store.standing("told:here")["cursor"]) == {"stream": {"page": 7}}
+
+
 def test_reading_again_from_a_day_moves_no_cursor(store):
     source = Told(item(1), mark(7, day=20))
     gather(store, source, "told")

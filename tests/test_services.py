@@ -260,6 +260,8 @@ def test_the_first_day_holds_for_a_stream_that_was_never_begun(monkeypatch):
 def test_wrong_options_are_said_when_it_is_built():
     with pytest.raises(ConfigError, match=r"sources desk: start = 'soon'"):
         Desk(start="soon")
+    with pytest.raises(ConfigError, match="'2199-01-01' is yet to come"):
+        Desk(start="2199-01-01")
 
 
 def test_an_answer_of_another_service_is_a_source_error():
