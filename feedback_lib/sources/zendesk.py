@@ -111,6 +111,8 @@ class Zendesk(Service):
         if row.get("is_public") is False:
             return  # only colleagues ever wrote on it
         ours = picked(row, (*_KEPT, "locale", "metric_set"))
+        if row.get("submitter_id") not in (None, row.get("requester_id")):
+            ours["description"] = ""  # an agent's words, perhaps to colleagues alone: the export does not say
         ours["via"] = {"channel": inside(row, "via", "channel")}
         if rated := ours.get("satisfaction_rating"):
             ours["satisfaction_rating"] = picked(rated, ("score", "comment", "reason"))

@@ -65,7 +65,11 @@ def signal(**more):
 @recorded
 @pytest.mark.parametrize("name", ["incremental_tickets_cursor", "incremental_tickets_time"])
 def test_a_recorded_ticket_field_by_field(name):
-    ((item,), source) = found(answer(name)["tickets"])
+    (row,) = answer(name)["tickets"]
+    assert row["submitter_id"] != row["requester_id"]
+    ((item,), source) = found([row])
+    assert item.payload["description"] == ""  # by an agent, who may have written it to colleagues
+    ((item,), source) = found([{**row, "submitter_id": row["requester_id"]}])
     assert source.parse(item.payload) == Signal(
         kind="zendesk",
         origin="acme",
