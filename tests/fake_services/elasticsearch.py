@@ -1,6 +1,5 @@
 """An index of Elasticsearch: search, points in time and search_after, as https://elastic.co/docs/api describes them."""
 
-import copy
 import datetime as dt
 
 from fake_services import TOKEN, Answer, FakeService, at
@@ -54,7 +53,7 @@ class Elasticsearch(FakeService):
             assert not request.body
             assert request.query["keep_alive"].endswith("m")
             pit = f"pit-{len(self.pits)}-0"
-            self.pits[pit.rpartition("-")[0]] = copy.deepcopy(self.items)
+            self.pits[pit.rpartition("-")[0]] = [dict(one) for one in self.items]
             return Answer({"id": pit, "_shards": SHARDS})
         if request.path in (f"/{INDEX}/_search", "/_search"):
             return self._search(request)
