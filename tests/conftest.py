@@ -25,12 +25,12 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
-# The files that take more than ten seconds of one core, in the order they start: `weekly_topics` and `watch` need no
+# The files that take more than ten seconds of one core, in the order they start: `weekly_topics` and `faults` need no
 # model, so that two workers that start side by side do not both embed the sample.
 LONG = (
-    "pipeline", "weekly_topics", "watch", "readme", "dashboard", "thunderbird", "benchmarks", "notebooks", "monitor",
-    "pages", "whats_new", "whats_new_browser", "labelling", "store", "runner", "encoders", "faults", "export",
-    "ingest", "review",
+    "pipeline", "weekly_topics", "faults", "readme", "dashboard", "benchmarks", "thunderbird", "notebooks",
+    "whats_new", "monitor", "pages", "store", "labelling", "runner", "ingest", "export", "planted", "review", "topics",
+    "triage", "encoders", "watch", "whats_new_browser", "regressions", "trends", "trends_kinds", "slo",
 )  # fmt: skip
 
 

@@ -47,13 +47,13 @@ class Discourse(FakeService):
                 "posts_count": 1, "reply_count": 0, "highest_post_number": 1, "created_at": when, "bumped_at": when,
                 "last_posted_at": when, "bumped": False, "archetype": "regular", "pinned": False, "unpinned": None,
                 "pinned_globally": False, "visible": True, "closed": False, "archived": False, "views": 9,
-                "like_count": 1, "category_id": 7 if i % 2 else 5, "tags": ["ci"], "image_url": None,
+                "like_count": 1, "category_id": 5 if i % 6 in (0, 2) else 7, "tags": ["ci"], "image_url": None,
                 "last_poster_username": f"user-{i % 17}", "posters": [{"user_id": 3, "description": "Original Poster"}],
             }  # fmt: skip
             self.posts[n] = [post(1, n, written(i), f"user-{i % 17}")]
             if i % 14 == 4:
                 self._talk(row, written(i))
-            if i == 16:
+            if i == 20:
                 self.posts[n][0] |= {"username": None, "user_id": None}
             if i == 44:
                 row |= {"pinned": True, "pinned_globally": True}
