@@ -27,6 +27,7 @@ _RESET = re.compile(r"(?:x-)?rate-?limit-(?:.+-)?reset(?:-after)?")
 _WORDS = re.compile(rb"rate limit|abuse detection", re.IGNORECASE)
 _BUSY = frozenset((500, 502, 503, 504))
 _ON_THE_WAY_S = 0.5  # the last request may have been longer on its way than the next one will be
+_LONG_S = 5  # a wait for the budget that is told
 
 _lock = threading.Lock()
 _skipped = 0.0  # seconds that tests did not wait
@@ -150,17 +151,23 @@ class Host:
         self._sent: dict[float, collections.deque[float]] = {}
 
     @contextlib.contextmanager
-    def turn(self, concurrent: int, per_minute: float | None, stop: threading.Event) -> Iterator[None]:
+    def turn(
+        self, concurrent: int, per_minute: float | None, stop: threading.Event, tell: Callable[[float], None]
+    ) -> Iterator[None]:
         """One request: begins when fewer than ``concurrent`` are under way and its budget has one left.
 
         A budget is shared by the clients that name the same ``per_minute``: a service has other limits for other paths.
+        A long wait for it is told, in seconds.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._under_way < concurrent)
             self._under_way += 1
         try:
             if per_minute is not None:
-                wait_until(self._next(per_minute), stop)
+                moment = self._next(per_minute)
+                if moment > now() + _LONG_S:
+                    tell(moment - now())
+                wait_until(moment, stop)
             yield
         finally:
             with self._changed:
@@ -203,9 +210,9 @@ class Line:
         self._changes = threading.Lock()
         self._later = self._paid = -math.inf  # not to ask before; waited for until
 
-    def turn(self) -> contextlib.AbstractContextManager[None]:
+    def turn(self, tell: Callable[[float], None]) -> contextlib.AbstractContextManager[None]:
         """See `Host.turn`."""
-        return self._host.turn(self._concurrent, self._per_minute, self.closed)
+        return self._host.turn(self._concurrent, self._per_minute, self.closed, tell)
 
     def refuse(self, wait_s: float) -> None:
         """Nothing is to be asked for so long."""

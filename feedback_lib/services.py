@@ -172,7 +172,8 @@ class Service(abc.ABC):
 
     def hint(self, problem: TransportError) -> str:
         """What to do about a refusal, or what its answer says of it; empty when nothing is known."""
-        return self.hints.get(problem.status, "")
+        named = f"{self.token_env} holds them" if problem.status == 401 and self.token_env else ""
+        return self.hints.get(problem.status, named)
 
     def _words(self, problem: Exception) -> str:
         words = str(problem).removeprefix(f"{self.kind}: ")

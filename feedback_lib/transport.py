@@ -298,7 +298,7 @@ class Transport:
             for attempt in stamina.retry_context(on=pause, attempts=self._attempts, timeout=None):
                 with attempt:
                     request, queued = make(), time.monotonic()
-                    with self._line.turn():
+                    with self._line.turn(lambda seconds: self._tell(None, seconds)):
                         if self._line.closed.is_set():
                             raise TransportError(self.kind, f"{self._place}: this client was closed")
                         began = time.monotonic()

@@ -94,26 +94,29 @@ def test_a_service_that_keeps_refusing_is_asked_less_and_less_often():
 
 
 def test_a_budget_is_never_exceeded_in_any_minute():
-    sent, stop = [], threading.Event()
+    sent, told, stop = [], [], threading.Event()
     with stamina.set_testing(True):
         host = limits.Host()
         for n in range(35):
-            with host.turn(8, 10, stop):
+            with host.turn(8, 10, stop, told.append):
                 sent.append(limits.now())
             if n == 3:
                 limits.wait_until(limits.now() + 45, stop)
     assert min(later - sooner for sooner, later in zip(sent, sent[10:], strict=False)) >= 60
     assert 225 <= sent[-1] - sent[0] < 228, "and no more is waited than that takes"
+    assert len(told) == 6, "long waits are told, short ones are not"
+    assert all(5 < seconds < 61 for seconds in told)
 
 
 def test_a_budget_below_one_a_minute_spaces_its_requests():
-    host, stop = limits.Host(), threading.Event()
+    host, told, stop = limits.Host(), [], threading.Event()
     with stamina.set_testing(True):
         began = limits.now()
         for _ in range(2):
-            with host.turn(1, 0.5, stop):
+            with host.turn(1, 0.5, stop, told.append):
                 took = limits.now() - began
     assert 120 <= took < 121
+    assert [round(seconds) for seconds in told] == [120]
 
 
 def test_threads_that_wait_side_by_side_spend_patience_once_and_tell_once():

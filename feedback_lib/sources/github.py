@@ -14,6 +14,7 @@ from feedback_lib.plugins import register
 from feedback_lib.records import Item, Reply, Signal
 from feedback_lib.services import Found, Page, Row, Service, Walk, inside, names, severity
 
+_NESTED = (dict, list)  # as JSON has them
 _TEAM = frozenset(("OWNER", "MEMBER", "COLLABORATOR"))
 
 
@@ -125,18 +126,18 @@ class Github(Service):
 
 def _kept(row: Row) -> dict[str, Any]:
     """An object without the links of the API, which repeat names of people in every item, and without mentions."""
-    kept = {k: _part(v) for k, v in row.items() if k in ("html_url", "issue_url") or not k.endswith("url")}
+    kept: dict[str, Any] = _part(row) | {k: row[k] for k in ("html_url", "issue_url") if k in row}
     return kept | {k: unnamed(kept[k]) for k in ("title", "body") if isinstance(kept.get(k), str)}
 
 
 def _part(value: Any) -> Any:
-    if isinstance(value, list):
+    if type(value) is list:
         return [_part(one) for one in value]
-    if not isinstance(value, Mapping):
+    if type(value) is not dict:
         return value
     if "login" in value:
         return {k: v for k in ("login", "type") if isinstance(v := value.get(k), str)}
-    return {k: _part(v) for k, v in value.items() if not k.endswith("url")}
+    return {k: _part(v) if type(v) in _NESTED else v for k, v in value.items() if not k.endswith("url")}
 
 
 def _number(comment: Row) -> str:
