@@ -74,7 +74,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per source and fault")
     given = parser.parse_args()
     logging.disable(logging.WARNING)  # every wait for a limit is one
-    results = list(run(given.kinds))
+    try:
+        results = list(run(given.kinds))
+    finally:
+        logging.disable(logging.NOTSET)
     if given.json:
         for found in results:
             print(json.dumps(found))

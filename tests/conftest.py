@@ -34,8 +34,12 @@ LONG = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
-    """Long files first, then notebooks: the last files of a run are short and end together."""
+def pytest_collection_modifyitems(config, items):
+    """Long files first, then notebooks: the last files of a run are short and end together. Thorough ones only in CI."""
+    if os.environ.get("CI") != "true":
+        left = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     place = {f"test_{name}.py": at for at, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONG) + (item.path.suffix != ".ipynb")))
 

@@ -1,6 +1,7 @@
 """The guards of the test-suite itself."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -42,3 +43,16 @@ def test_a_missing_browser_skips_here_and_fails_in_ci(ci, outcome, tmp_path):
     )
     assert outcome in ran.stdout
     assert "Chromium is not installed" in ran.stdout
+
+
+@pytest.mark.parametrize(("ci", "passed"), [("", "1 passed, 1 deselected"), ("true", "2 passed")])
+def test_thorough_tests_run_in_ci_only(ci, passed, tmp_path):
+    (tmp_path / "test_two.py").write_text(
+        "import pytest\n\n\n@pytest.mark.thorough\ndef test_long():\n    pass\n\n\ndef test_short():\n    pass\n"
+    )
+    shutil.copy(Path(__file__).parent / "conftest.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "ignore", str(tmp_path)],
+        cwd=tmp_path, env={**os.environ, "CI": ci}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert passed in done.stdout, done.stdout + done.stderr

@@ -192,6 +192,7 @@ def test_the_password_of_a_mailbox_is_written_nowhere(tmp_path, written, monkeyp
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_whole_run_writes_the_token_nowhere(tmp_path, cache):
     began = time.time()
     with (

@@ -10,7 +10,7 @@ from feedback_lib import config, pipeline, records
 
 PARAMS = Path(__file__).parents[1] / "params" / "thunderbird.yaml"
 BUG = 1993842  # cited by helpers in 25 threads; serves only to check
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")
