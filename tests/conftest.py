@@ -35,7 +35,7 @@ LONG = (
 
 
 def pytest_collection_modifyitems(config, items):
-    """Long files first, then notebooks: the last files of a run are short and end together. Thorough ones only in CI."""
+    """Long files first, then notebooks, so that the last are short and end together; thorough ones only in CI."""
     if os.environ.get("CI") != "true":
         left = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left)

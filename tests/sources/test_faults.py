@@ -5,7 +5,6 @@ from fake_services import FAULTS, TOKEN, UNTIL, Read, kinds, read, service
 
 from feedback_lib.records import Item
 
-
 LIMITED = ("github", "linear", "zendesk")  # a limit is heeded below the sources, by one code for all
 CASES = [
     pytest.param(kind, name, marks=[pytest.mark.thorough] if name[:3].isdigit() and kind not in LIMITED else [])
