@@ -82,7 +82,7 @@ class Receiver:
         self.close()
 
 
-def until(true, seconds=10.0):
+def until(true, seconds=30.0):
     """Wait until ``true()`` holds and return what it returned; fail after ``seconds``."""
     end = time.monotonic() + seconds
     while not (found := true()):
