@@ -12,10 +12,14 @@ import click
 
 from feedback_lib import __version__, privacy
 from feedback_lib.commands import AS_JSON, PARAMS, ROOT, SET, SPEC, leave, print_json, progress, table
+from feedback_lib.commands.capture import capture
+from feedback_lib.commands.collect import collect
 from feedback_lib.commands.duplicates import duplicates
 from feedback_lib.commands.export import export as export_tables
 from feedback_lib.commands.label import label
+from feedback_lib.commands.review import review
 from feedback_lib.commands.sources import init, reparse, sources
+from feedback_lib.commands.sync import config_, sync
 from feedback_lib.commands.topics import topics
 from feedback_lib.errors import ConfigError, FeedbackError, nearest
 
@@ -54,8 +58,9 @@ def feedback(context: click.Context, *, verbose: bool, quiet: bool) -> None:
     _log(verbose=verbose, quiet=quiet)
 
 
-for group in (topics, label, duplicates, export_tables, sources, init, reparse):
+for group in (topics, label, duplicates, export_tables, sources, init, reparse, capture, review, sync, config_):
     feedback.add_command(group)
+feedback.add_command(collect)
 
 
 @feedback.command()
@@ -476,6 +481,14 @@ def aggregator() -> NoReturn:
 def production_monitor() -> NoReturn:
     """Run ``smartspec_production_monitor``: ``feedback monitor`` under its older name, with its own flags."""
     _run_as("monitor")
+
+
+def orchestrator_feedback() -> NoReturn:
+    """Run ``orchestrator-feedback``: capture, review, sync and config under the workflow tool's own name."""
+    named = next((a for a in sys.argv[1:] if not a.startswith("-")), "")
+    if named in ("capture", "review", "sync", "config", "collect") or {"-h", "--help"} == set(sys.argv[1:]):
+        _run(feedback)
+    _run_as("capture")
 
 
 def _run_as(command: str) -> NoReturn:

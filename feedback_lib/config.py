@@ -48,6 +48,7 @@ class Config:
     topics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trends: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    workflows: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     exposure: str = ""
     specs: str = ""
     path: str = ""
@@ -315,6 +316,12 @@ def cache_dir() -> Path:
     """Where models and embeddings are cached: FEEDBACK_CACHE, else the user's cache folder."""
     own = os.environ.get("FEEDBACK_CACHE")
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedback_lib"
+
+
+def config_dir() -> Path:
+    """Where this installation's settings and secret salt are: FEEDBACK_CONFIG, else the user's configuration folder."""
+    own = os.environ.get("FEEDBACK_CONFIG")
+    return Path(own) if own else Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "feedback_lib"
 
 
 def _assign(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from feedback_lib import config, plugins
+from feedback_lib.analysis.patterns import Thresholds
 from feedback_lib.analysis.topics import TopicOptions
 from feedback_lib.analysis.trends import TrendOptions
 from feedback_lib.errors import ConfigError
@@ -206,7 +207,11 @@ def test_the_example_holds_every_key_with_its_default():
     for name in defaults.keys() - {"path", "sources", "sinks"}:
         value = tuple(shown[name]) if isinstance(defaults[name], tuple) else shown[name]
         assert value == defaults[name], name
-    for name, cls, own in (("topics", TopicOptions, {"largest": LARGEST_TOPIC}), ("trends", TrendOptions, {})):
+    for name, cls, own in (
+        ("topics", TopicOptions, {"largest": LARGEST_TOPIC}),
+        ("trends", TrendOptions, {}),
+        ("workflows", Thresholds, {}),
+    ):
         assert shown[name] == {f.name: f.default for f in dataclasses.fields(cls) if f.name != "seed"} | own
     assert set(shown) == {f.name for f in dataclasses.fields(config.Config)} - {"path"}
 
