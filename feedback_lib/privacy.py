@@ -647,16 +647,25 @@ def assert_anonymous(text_or_obj: Any, field: str) -> None:
             assert_anonymous(value, field)
 
 
-def load_key(folder: Path) -> bytes:
-    """The key behind the pseudonyms: 32 random bytes in ``folder/pseudonym.key``, made on first use, never sent.
+def load_key(
+    folder: Path, name: str = KEY_FILE, lost: str = "every author gets a new pseudonym", *, private: bool = False
+) -> bytes:
+    """A secret of this machine: 32 random bytes in ``folder/name``, made on first use, never sent.
+
+    Args:
+        folder: where it is kept; made when it is missing.
+        name: its file, by default the key behind the pseudonyms.
+        lost: what it means to delete it, for the message about a damaged one.
+        private: refuse one that others on this machine can read.
 
     Raises:
-        PrivacyError: the file holds something else.
+        PrivacyError: the file holds something else, or others can read it though it is ``private``.
+        OSError: it cannot be read or made.
     """
-    path = Path(folder) / KEY_FILE
+    path = Path(folder) / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+        fresh = path.with_name(f".{name}.{os.getpid()}.{secrets.token_hex(4)}")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
@@ -668,12 +677,16 @@ def load_key(folder: Path) -> bytes:
             pass
         finally:
             fresh.unlink()
+    if private and os.name == "posix" and (rights := path.stat().st_mode & 0o077):
+        raise PrivacyError(
+            name, f"others on this machine can use it (rights {rights:03o} beyond the owner's); run: chmod 600 {path}"
+        )
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise PrivacyError(
-            KEY_FILE,
+            name,
             f"has {len(key)} bytes instead of {KEY_BYTES}; restore it from a backup, or delete it and accept that "
-            "every author gets a new pseudonym",
+            f"{lost}",
         )
     return key
 

@@ -1,0 +1,209 @@
+"""Settings of this installation, its secret salt, and whether tool feedback may leave: only if everything agrees."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from feedback_lib import config, privacy
+from feedback_lib.errors import ConfigError, nearest
+
+SETTINGS_FILE = "settings.json"
+SALT_FILE = "salt"
+SKIP = "ORCHESTRATOR_SKIP_FEEDBACK"
+GIST = "gist"
+REPOSITORY_FILE = ".orchestrator/config.yaml"
+_LONGEST = 64 * 1024  # bytes of a settings file
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``feedback config`` changes.
+
+    ``feedback_sync``: whether tool feedback may be sent. ``feedback_endpoint``: where to, the address of a collector or
+    ``gist`` for a private Gist; nothing until it is set.
+    """
+
+    feedback_sync: bool = False
+    feedback_endpoint: str = ""
+
+
+def load() -> Settings:
+    """The settings; the defaults when there are none.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value in it is wrong. Then nothing may be sent.
+    """
+    path = config.config_dir() / SETTINGS_FILE
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST + 1).decode("utf-8-sig")
+        values = json.loads(text) if len(text) <= _LONGEST else None
+    except FileNotFoundError:
+        return Settings()
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}; make it readable, or delete it for the defaults") from None
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{path}: is not JSON; write {{}} into it, or delete it for the defaults") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values; write {{}} into it, or delete it for the defaults")
+    held = config.section(Settings, values, str(path))
+    return dataclasses.replace(held, feedback_endpoint=_endpoint(held.feedback_endpoint, str(path)))
+
+
+def change(key: str, text: str) -> Settings:
+    """Set one key, keep the others, and return what holds now.
+
+    Raises:
+        ConfigError: there is no such key, it does not take this value, or the file cannot be written.
+    """
+    taken = _TAKEN.get(key)
+    if taken is None:
+        raise ConfigError(f"unknown setting {key!r}; {nearest(key, list(_TAKEN))}")
+    changed = dataclasses.replace(load(), **{key: taken(text.strip(), key)})
+    folder = config.config_dir()
+    path = folder / SETTINGS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(changed), file, indent=1)
+                file.write("\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as problem:
+        raise ConfigError(
+            f"{path}: {problem.strerror}; make its folder writable, or name one in FEEDBACK_CONFIG"
+        ) from None
+    return changed
+
+
+def salt() -> bytes:
+    """The secret of this installation that ids are hashed with: 32 random bytes, made on first use, never sent.
+
+    Raises:
+        PrivacyError: the file holds something else, or others on this machine can read it.
+        ConfigError: it cannot be read or made.
+    """
+    folder = config.config_dir()
+    lost = "what was sent before can no longer be recognised as this installation's"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return privacy.load_key(folder, SALT_FILE, lost, private=True)
+    except OSError as problem:
+        raise ConfigError(
+            f"{folder / SALT_FILE}: {problem.strerror}; make the folder writable, or name one in FEEDBACK_CONFIG"
+        ) from None
+
+
+def skipped() -> bool:
+    """Whether ``ORCHESTRATOR_SKIP_FEEDBACK`` asks for no feedback at all; 0, false and no do not."""
+    return os.environ.get(SKIP, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def why_off(folder: Path) -> str | None:
+    """Why nothing may be sent from a folder; None when it may. Nothing but settings is read for it.
+
+    The repository can say no for everybody who works in it, but yes is for the owner of the installation alone.
+
+    Raises:
+        ConfigError: the settings cannot be read.
+    """
+    if skipped():
+        return f"the environment variable {SKIP} is set"
+    if not load().feedback_sync:
+        return "feedback_sync is false, its default; to agree: feedback config set feedback_sync true"
+    for path in _repository_files(folder):
+        if reason := _repository_says_no(path):
+            return reason
+    return None
+
+
+def _repository_files(folder: Path) -> Iterator[Path]:
+    """The repository's own settings: in the folder, and above it up to the root of its repository."""
+    folder = folder.resolve()
+    above = [folder, *folder.parents]
+    root = next((at for at, one in enumerate(above) if (one / ".git").exists()), 0)
+    for one in above[: root + 1]:
+        yield one / REPOSITORY_FILE
+
+
+def _repository_says_no(path: Path) -> str | None:
+    """The reason, if a repository's file does not leave it to the installation; one that cannot be read says no."""
+    import yaml
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LONGEST + 1)
+        values = yaml.safe_load(content) if len(content) <= _LONGEST else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as problem:
+        return f"{path} cannot be read ({problem.strerror}), and it may say no"
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return f"{path} is not valid YAML, and it may say no"
+    if values is None and not content.strip():
+        return None
+    if not isinstance(values, dict):
+        return None if values is None and len(content) <= _LONGEST else f"{path} holds no keys, and it may say no"
+    if values.get("feedback_sync", True) is True:
+        return None
+    return (
+        f"{path} says feedback_sync: false"
+        if values["feedback_sync"] is False
+        else f"{path} has a feedback_sync that is not true"
+    )
+
+
+def _sync(text: str, where: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"{where} = {text!r}: write true or false")
+    return text.lower() == "true"
+
+
+def _endpoint(text: str, where: str) -> str:
+    """An address that tool feedback may be sent to.
+
+    Raises:
+        ConfigError: it is none, holds credentials, or would go over a network unencrypted.
+    """
+    if text in ("", GIST):
+        return text
+    form = f"{where}: write an address such as https://feedback.example.org/submit, or {GIST}"
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigError(form) from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"{where}: the address holds a user or password; put a token into FEEDBACK_SYNC_TOKEN instead"
+        )
+    if parts.scheme not in ("http", "https") or not host or not text.isascii() or any(c <= " " for c in text):
+        raise ConfigError(form)
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise ConfigError(f"{where}: the address holds a '?' or '#'; end it before")
+    if parts.scheme == "http" and not is_here(host):
+        raise ConfigError(f"{where}: {host} is another machine; write https, so that nobody on the way can read along")
+    return text
+
+
+def is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_TAKEN: dict[str, Callable[[str, str], bool | str]] = {"feedback_sync": _sync, "feedback_endpoint": _endpoint}

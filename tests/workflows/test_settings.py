@@ -1,0 +1,205 @@
+"""Settings and the salt: off unless the owner says on, no to whatever cannot be read, one secret per installation."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from feedback_lib.errors import ConfigError, PrivacyError
+from feedback_lib.workflows import settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEEDBACK_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv(settings.SKIP, raising=False)
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
+def test_sending_is_off_until_someone_says_true_and_looking_makes_no_file(folder):
+    assert settings.load() == settings.Settings(feedback_sync=False, feedback_endpoint="")
+    assert not folder.exists()
+
+
+def test_a_change_keeps_the_other_keys_and_is_readable_by_its_owner_alone(folder):
+    settings.change("feedback_endpoint", "https://feedback.example.org/submit")
+    settings.change("feedback_sync", "TRUE")
+    assert settings.load() == settings.Settings(
+        feedback_sync=True, feedback_endpoint="https://feedback.example.org/submit"
+    )
+    assert settings.change("feedback_sync", "false").feedback_sync is False
+    assert settings.load().feedback_endpoint == "https://feedback.example.org/submit"
+    assert [path.name for path in folder.iterdir()] == ["settings.json"]
+    assert stat.S_IMODE((folder / "settings.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        ("feedback_sink", "true", "did you mean 'feedback_sync'"),
+        ("colour", "red", "known: feedback_endpoint, feedback_sync"),
+        ("feedback_sync", "yes", "write true or false"),
+        ("feedback_sync", "", "write true or false"),
+        ("feedback_endpoint", "feedback.example.org", "write an address such as"),
+        ("feedback_endpoint", "ftp://feedback.example.org", "write an address such as"),
+        ("feedback_endpoint", "https://feedback.example.org:99999", "write an address such as"),
+        ("feedback_endpoint", "https://[::1", "write an address such as"),
+        ("feedback_endpoint", "https://exa mple.org", "write an address such as"),
+        ("feedback_endpoint", "https://me:secret@feedback.example.org", "user or password"),
+        ("feedback_endpoint", "https://feedback.example.org/?key=1", "end it before"),
+        ("feedback_endpoint", "http://feedback.example.org", "write https"),
+    ],
+)
+def test_what_cannot_be_set_is_told_and_changes_nothing(folder, key, text, said):
+    with pytest.raises(ConfigError, match=said.replace("?", r"\?")) as told:
+        settings.change(key, text)
+    assert "secret" not in str(told.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("address", ["gist", "", "http://localhost:8080", "http://127.0.0.1:1/x", "http://[::1]:8080"])
+def test_a_gist_nothing_and_this_machine_itself_are_endpoints(address):
+    assert settings.change("feedback_endpoint", address).feedback_endpoint == address
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"feedback_sync: true",
+        b'{"feedback_sync": "true"}',
+        b'{"feedback_sync": 1}',
+        b'{"feedback_sync": true, "feedback_sinc": true}',
+        b'{"feedback_sync": true, "feedback_endpoint": "http://feedback.example.org"}',
+        b'{"feedback_sync": true, "feedback_endpoint": null}',
+        b"[]",
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"feedback_sync": true, "x": "' + b"x" * 100_000 + b'"}',
+    ],
+)
+def test_settings_that_are_not_quite_right_are_told_and_never_taken_for_a_yes(folder, project, content):
+    folder.mkdir()
+    (folder / "settings.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"settings\.json"):
+        settings.load()
+    with pytest.raises(ConfigError):
+        settings.why_off(project)
+
+
+def test_a_byte_order_mark_of_an_editor_does_not_matter(folder):
+    folder.mkdir()
+    (folder / "settings.json").write_bytes(b'\xef\xbb\xbf{"feedback_sync": true}\r\n')
+    assert settings.load().feedback_sync is True
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEEDBACK_CONFIG", str(tmp_path / "file"))
+    for act in (lambda: settings.change("feedback_sync", "true"), settings.salt):
+        with pytest.raises(ConfigError, match="Not a directory|File exists"):
+            act()
+
+
+def test_the_salt_is_made_once_even_by_several_processes_and_only_its_owner_reads_it(folder):
+    code = "from feedback_lib.workflows import settings; print(settings.salt().hex())"
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    made = {process.communicate(timeout=60)[0].strip() for process in running}
+    assert made == {settings.salt().hex()}
+    assert len(made.pop()) == 64
+    assert stat.S_IMODE((folder / "salt").stat().st_mode) == 0o600
+    assert [path.name for path in folder.iterdir()] == ["salt"]
+
+
+@pytest.mark.parametrize("size", [0, 16, 33])
+def test_a_damaged_salt_is_refused_instead_of_replaced(folder, size):
+    settings.salt()
+    (folder / "salt").write_bytes(b"s" * size)
+    with pytest.raises(PrivacyError, match=f"salt: has {size} bytes instead of 32"):
+        settings.salt()
+    assert (folder / "salt").read_bytes() == b"s" * size
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are those of POSIX")
+@pytest.mark.parametrize("rights", [0o644, 0o640, 0o604])
+def test_a_salt_that_others_can_read_is_no_secret(folder, rights):
+    settings.salt()
+    (folder / "salt").chmod(rights)
+    with pytest.raises(PrivacyError, match="chmod 600"):
+        settings.salt()
+
+
+def agree():
+    settings.change("feedback_sync", "true")
+
+
+def test_all_agree_or_it_is_off_and_says_why(project, monkeypatch):
+    assert "feedback config set feedback_sync true" in settings.why_off(project)
+    agree()
+    assert settings.why_off(project) is None
+    monkeypatch.setenv(settings.SKIP, "1")
+    assert settings.SKIP in settings.why_off(project)
+    monkeypatch.setenv(settings.SKIP, "0")
+    assert settings.why_off(project) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "off"),
+    [
+        (b"feedback_sync: false\n", True),
+        (b"\xef\xbb\xbffeedback_sync: no\r\n", True),
+        (b'feedback_sync: "false"\n', True),
+        (b"feedback_sync:\n", True),
+        (b"feedback_sync: 1\n", True),
+        (b"feedback_sync: [true\n", True),
+        (b"\xff\xfe\x00", True),
+        (b"- feedback_sync\n", True),
+        (b"x: " + b"x" * 100_000, True),
+        (b"feedback_sync: true\n", False),
+        (b"mode: strict\n", False),
+        (b"# nothing yet\n", False),
+        (b"", False),
+    ],
+)
+def test_a_repository_says_no_for_everybody_in_it_and_what_cannot_be_read_may_say_no(project, content, off):
+    agree()
+    (project / ".orchestrator").mkdir()
+    (project / ".orchestrator" / "config.yaml").write_bytes(content)
+    said = settings.why_off(project)
+    assert (said is not None) is off
+    if off:
+        assert "config.yaml" in said
+
+
+def test_a_repository_cannot_say_yes_for_its_user(project):
+    (project / ".orchestrator").mkdir()
+    (project / ".orchestrator" / "config.yaml").write_text("feedback_sync: true\n")
+    assert "feedback config set" in settings.why_off(project)
+
+
+def test_the_no_at_the_root_of_a_repository_holds_below_and_that_of_a_folder_around_it_does_not(tmp_path, project):
+    agree()
+    (project / ".git").mkdir()
+    below = project / "packages" / "one"
+    below.mkdir(parents=True)
+    (tmp_path / ".orchestrator").mkdir()
+    (tmp_path / ".orchestrator" / "config.yaml").write_text("feedback_sync: false\n")
+    assert settings.why_off(below) is None
+    (project / ".orchestrator").mkdir()
+    (project / ".orchestrator" / "config.yaml").write_text("feedback_sync: false\n")
+    assert "feedback_sync: false" in settings.why_off(below)
+
+
+def test_the_file_of_settings_is_json_with_all_keys(folder):
+    agree()
+    assert json.loads((folder / "settings.json").read_text()) == {"feedback_sync": True, "feedback_endpoint": ""}
