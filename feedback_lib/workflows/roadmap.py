@@ -1,0 +1,537 @@
+"""Patterns as drafts of roadmap items: numbered, shown as a diff of ROADMAP.md, added when a person says so."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+import unicodedata
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedback_lib.analysis.patterns import Pattern, PatternKind
+from feedback_lib.errors import ConfigError
+from feedback_lib.records import Rejected
+
+ROADMAP_FILE = "ROADMAP.md"
+RECORD_FILE = ".workflow_suggestions.jsonl"
+SECTION = "### From workflow feedback"
+
+_CONTEXT = 3  # unchanged lines around a change in a diff
+_IDS = 12  # workflows named in an item; more are counted
+_EXAMPLES = 3
+_TITLE, _LINE = 100, 300  # letters of people's text in a heading, in a line
+_ID = re.compile(r"(?<![A-Za-z0-9])WF-(\d{1,6})(?!\d|[A-Za-z0-9]{2})", re.IGNORECASE)  # not wf-3c236a6b
+_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
+_MARKER = re.compile(r"<!-- workflow-feedback: ([a-z_]+ \S+) -->")
+
+# What an item of each kind says: the problem, then what is to be done beside the advice.
+_PROBLEMS: Mapping[PatternKind, tuple[str, tuple[str, ...]]] = {
+    "error": (
+        "The same error comes back in several workflows.",
+        ("Find the cause in the workflows named above", "Add a check that tells of it before the work begins"),
+    ),
+    "skip": (
+        "Most workflows skip this item, so that it checks little and costs a decision each time.",
+        ("Read the reasons given when it was skipped", "Make the item optional, give it a condition, or remove it"),
+    ),
+    "reviews": (
+        "Work is finished without a review that worked.",
+        ("Find out why reviews are missing: skipped, failed, or never asked for", "Remind of them, or require them"),
+    ),
+    "parallel": (
+        "Work is done one piece after the other where it could be done in parallel.",
+        ("Say in the plan phase when parallel work pays off",),
+    ),
+    "challenge": (
+        "Several workflows tell of a similar difficulty.",
+        ("Read what was said in the workflows named above", "Decide what would have helped, and where in the workflow"),
+    ),
+    "guidance": (
+        "Guidance that the workflow offers is not used, or does not help.",
+        ("Read the guidance beside the workflows named above", "Reword it, move it, or remove it"),
+    ),
+    "phase": (
+        "A phase takes longer than it did.",
+        ("Compare the newest workflows with the earlier ones, item by item", "Split the phase or shorten its items"),
+    ),
+    "went_well": ("Something that works well.", ("Keep it, and tell others of it",)),
+    "confusing": (
+        "People do not understand what this item asks of them.",
+        ("Reword the item and its notes", "Give an example of a good result"),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """One item: ``markdown`` is all of its lines; ``kind`` and ``key`` are the pattern's."""
+
+    id: str
+    title: str
+    kind: PatternKind
+    key: str
+    markdown: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A pattern that has an item already. ``where``: the file that says so; ``id`` is "" where it has none."""
+
+    id: str
+    title: str
+    kind: PatternKind
+    key: str
+    where: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What could be added to the roadmap, and how the file would change.
+
+    Attributes:
+        path: the roadmap; it need not exist.
+        items: new items, in the order of the patterns.
+        known: patterns that have an item, whatever became of it.
+        diff: unified, with the paths of git (``git apply``, ``patch -p1``); "" without items.
+        rejected: lines of the record that could not be read.
+        before: the roadmap as it was read, None when there was none.
+        after: the roadmap with the items.
+    """
+
+    path: Path
+    day: dt.date
+    items: tuple[Draft, ...]
+    known: tuple[Known, ...]
+    diff: str
+    rejected: tuple[Rejected, ...] = ()
+    before: bytes | None = dataclasses.field(default=None, repr=False)
+    after: bytes = dataclasses.field(default=b"", repr=False)
+
+    def text(self) -> str:
+        """For a terminal: the diff, and what is known already; control characters are left out."""
+        lines = [f"already {k.id or 'there'}: {_plain(k.title, _TITLE)} ({k.where})" for k in self.known]
+        lines += [f"not read: {r.where}: {r.reason}" for r in self.rejected]
+        shown = re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", "", self.diff)
+        return "\n".join([*lines, shown.rstrip("\n")] if shown else lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for ``--json``: items, known, diff, path, rejected."""
+        return {
+            "path": str(self.path),
+            "items": [dataclasses.asdict(i) for i in self.items],
+            "known": [dataclasses.asdict(k) for k in self.known],
+            "diff": self.diff,
+            "rejected": [dataclasses.asdict(r) for r in self.rejected],
+        }
+
+
+def drafts(patterns: Sequence[Pattern], folder: Path, *, day: dt.date, of: int, window: str) -> Proposal:
+    """Roadmap items for the patterns that warn. Nothing is written.
+
+    A pattern that has an item in the roadmap, the changelog or docs/, or had one that was finished and deleted, is
+    told in ``known`` instead. Numbers follow the greatest one that is used anywhere there.
+
+    Args:
+        patterns: as `analysis.patterns.find` gives them.
+        folder: where ROADMAP.md is, or will be.
+        day: written into the Source line.
+        of: workflows that were looked at.
+        window: which ones, such as ``last 7 days``.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    path = _roadmap(folder)
+    before = _bytes(path)
+    mark, text, encoding = _decoded(before or b"")
+    records, rejected = _records(folder / RECORD_FILE)
+    pages = dict(_pages(folder, path))
+    markers = {m: (i, path.name) for m, i in _markers(text).items()}
+    for name, page in pages.items():
+        for marker, item in _markers(page).items():
+            markers.setdefault(marker, (item, name))
+    for record in records:
+        marker = _marker(record["kind"], record["key"])
+        at, where = markers.get(marker, ("", RECORD_FILE))
+        markers[marker] = (at or record["id"], where)
+    last = max([0, *_numbers([text, *pages.values(), *pages]), *_numbers(r["id"] for r in records)])
+
+    items: list[Draft] = []
+    known: list[Known] = []
+    seen: set[str] = set()
+    for pattern in patterns:
+        marker = _marker(pattern.kind, pattern.key)
+        if not pattern.warns or marker in seen:
+            continue
+        seen.add(marker)
+        if marker in markers:
+            at, where = markers[marker]
+            known.append(Known(id=at, title=pattern.title, kind=pattern.kind, key=pattern.key, where=where))
+            continue
+        last += 1
+        items.append(_draft(f"WF-{last:03d}", pattern, marker, day, of, window))
+
+    made = Proposal(path=path, day=day, items=tuple(items), known=tuple(known), diff="", rejected=rejected)
+    if not items:
+        return dataclasses.replace(made, before=before, after=before or b"")
+    new, diff = _change(text, items, None if before is None else path.name, path.name)
+    return dataclasses.replace(made, diff=diff, before=before, after=mark + _encoded(new, encoding))
+
+
+def add(proposal: Proposal) -> Path:
+    """Write the items into the roadmap, in one step, and note them in the record, so that they are not proposed again.
+
+    Returns:
+        The roadmap.
+
+    Raises:
+        ConfigError: the roadmap changed since `drafts` read it, or cannot be written; it is as it was.
+    """
+    if not proposal.items:
+        return proposal.path
+    target = proposal.path.resolve()  # a link stays one
+    record = proposal.path.parent / RECORD_FILE
+    with _alone(target):
+        if _bytes(target) != proposal.before:
+            raise ConfigError(f"{proposal.path}: it changed since it was read. Nothing was added; call this again.")
+        noted = {(r["kind"], r["key"]) for r in _records(record)[0]}
+        if taken := noted & {(i.kind, i.key) for i in proposal.items}:
+            raise ConfigError(f"{record}: has {len(taken)} of the items by now. Nothing was added; call this again.")
+        if not os.access(record if record.exists() else record.parent, os.W_OK):
+            raise ConfigError(f"{record}: cannot be written. Change its permissions; nothing was added.")
+        _replace(target, proposal.after)
+        missing = [k for k in proposal.known if (k.kind, k.key) not in noted]  # of a copy that lacks the record
+        _note(record, [*missing, *proposal.items], proposal.day)
+    return proposal.path
+
+
+def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, window: str) -> Draft:
+    title = _plain(pattern.title, _TITLE) or f"Pattern of kind {pattern.kind}"
+    problem, tasks = _PROBLEMS[pattern.kind]
+    base = pattern.of or of
+    share = pattern.count / base if base else 0.0
+    counted = f"{pattern.count} of {base} workflows"
+    priority = "HIGH" if share >= 0.8 else "MEDIUM" if share >= 0.5 else "LOW"
+    ids = [_code(i) for i in pattern.workflows[:_IDS]]
+    ids += [f"and {len(pattern.workflows) - _IDS} more"] if len(pattern.workflows) > _IDS else []
+    advice = _plain(pattern.advice, _LINE)
+    lines = [
+        f"#### {name}: {_escaped(title)}",
+        "**Status:** Planned",
+        "**Complexity:** To be estimated",
+        f"**Priority:** {priority} ({_percent(share)} of {base} workflows)",
+        f"**Source:** Workflow feedback ({day:%Y-%m-%d}, {_escaped(_plain(window, 40))}): {counted}",
+        marker,
+        "",
+        "**Problem:**",
+        f"{problem} It holds for {counted}{'' if base == of else f' that tell of it, of {of} looked at'}.",
+        "",
+        "**Evidence:**",
+        f"- Workflows: {', '.join(ids) or 'none named'}",
+        *(f"- {line}" for line in _facts(pattern.facts)),
+        "",
+        "**Tasks:**",
+        *(f"- [ ] {task}" for task in ([_escaped(advice)] if advice else []) + list(tasks)),
+        "- [ ] Look again with `feedback review` after ten more workflows",
+        "",
+        "---",
+    ]
+    return Draft(id=name, title=title, kind=pattern.kind, key=pattern.key, markdown="\n".join(lines) + "\n")
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers and examples behind a pattern, a line each; what is neither is left out."""
+    for name, value in facts.items():
+        said = _escaped(_plain(str(name).replace("_", " "), 60))
+        if isinstance(value, list | tuple):
+            parts = [v for v in (_value(v) for v in value) if v]
+            more = [f"and {len(parts) - _EXAMPLES} more"] if len(parts) > _EXAMPLES else []
+            value = ", ".join([*parts[:_EXAMPLES], *more])
+        elif isinstance(value, Mapping):
+            parts = [f"{_escaped(_plain(str(k), 60))} {_value(v)}" for k, v in value.items() if _value(v)]
+            value = ", ".join(parts)
+        else:
+            value = _value(value)
+        if value:
+            yield f"{said[:1].upper()}{said[1:]}: {value}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if value == value else ""
+    return _escaped(_plain(value, _LINE)) if isinstance(value, str) else ""
+
+
+def _percent(share: float) -> str:
+    return f"{int(1000 * share + 1e-9) / 10:g} %"  # cut, not rounded: 79.96 % is not 80
+
+
+def _plain(text: str, limit: int) -> str:
+    r"""One line without control characters, at most so long.
+
+    >>> _plain("line one\nline two\x1b[31m ", 14)
+    'line one line…'
+    """
+    kept = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") or c.isspace() else "" for c in text)
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def _escaped(line: str) -> str:
+    r"""A line that Markdown shows as it is; underscores within words need no backslash.
+
+    >>> _escaped("a_b `c` <!-- d --> #")
+    'a_b \\`c\\` \\<!-- d --\\> \\#'
+    """
+    line = re.sub(r"([\\`*\[\]<>#|~&$])", r"\\\1", line)
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
+
+
+def _code(text: str) -> str:
+    """Text as code, whatever backticks it has."""
+    line = _plain(text, 80)
+    ticks = "`" * (max([0, *map(len, re.findall("`+", line))]) + 1)
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`" if line else "?"
+
+
+def _marker(kind: str, key: str) -> str:
+    """The comment by which an item is known again, whatever becomes of its number and title."""
+    name = urllib.parse.quote(key, safe="/:", errors="replace")
+    if not name or len(name) > 100 or "--" in name or name[-1] == "-":  # would end the comment, or is no word
+        name = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
+    return f"<!-- workflow-feedback: {kind} {name} -->"
+
+
+def _markers(text: str) -> dict[str, str]:
+    """Marker → id in the heading above it; "" where that has none."""
+    found: dict[str, str] = {}
+    current = ""
+    for line, heading in _parsed(text.split("\n"))[0]:
+        if heading:
+            at = _ID.search(heading[1])
+            current = at[0].upper() if at else ""
+        for match in _MARKER.finditer(line):
+            found.setdefault(match[0], current)
+    return found
+
+
+def _numbers(texts: Iterable[str]) -> Iterator[int]:
+    """Every number an item has or had, in headings and in prose; WF-034-P3b is 34."""
+    for text in texts:
+        yield from (int(m[1]) for m in _ID.finditer(text))
+
+
+def _parsed(lines: Sequence[str]) -> tuple[list[tuple[str, tuple[int, str] | None]], str]:
+    """Each line with its heading's level and text, None in code and comments; and the fence that is open at the end."""
+    made: list[tuple[str, tuple[int, str] | None]] = []
+    fence, comment = "", False
+    for raw in lines:
+        line = raw.rstrip("\r")
+        heading = None
+        if comment:
+            comment = "-->" not in line
+        elif fence:
+            end = _FENCE.match(line)
+            if end and end[1].startswith(fence) and not end[2].strip():
+                fence = ""
+        elif (start := _FENCE.match(line)) and not (start[1][0] == "`" and "`" in start[2]):
+            fence = start[1]
+        elif re.match(r" {0,3}<!--", line):
+            comment = "-->" not in line
+        elif found := _HEADING.match(line):
+            heading = (len(found[1]), (found[2] or "").strip())
+        made.append((line, heading))
+    return made, fence
+
+
+def _change(text: str, items: Sequence[Draft], old_name: str | None, name: str) -> tuple[str, str]:
+    """The text with the items, and the diff; only lines are added, in one place."""
+    newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
+    lines = text.split("\n")  # the last one has no end
+    if lines[-1] == "":
+        lines.pop()
+        ended = True
+    else:
+        ended = not text
+    parsed, fence = _parsed(lines)
+    at, added = _place(parsed)
+    if at == len(lines) and fence:
+        added = [fence, *added]  # what was left open ends where it ended anyway
+    if not lines:
+        added = ["# Roadmap", *added]
+    for item in items:
+        added += ["", *item.markdown.rstrip("\n").split("\n")]
+    carriage = newline[:-1]
+    fresh = [line + carriage for line in added]
+    grown = [*lines[:at], *fresh, *lines[at:]]
+    tail = "\n" if ended else ""
+    if not ended and at == len(lines):  # the line that was last has an end now, the new last one has none
+        grown[at - 1] += carriage
+        grown[-1] = grown[-1].removesuffix("\r")
+    return "\n".join(grown) + tail, _diff(lines, grown, at, len(fresh), ended, old_name, name)
+
+
+def _place(parsed: Sequence[tuple[str, tuple[int, str] | None]]) -> tuple[int, list[str]]:
+    """Before which line to add, and the lines that come before the first item: the section's heading, if it is new."""
+    level, title = len(SECTION.split()[0]), SECTION.lstrip("# ")
+    begins = [n for n, (_, h) in enumerate(parsed) if h and h[1].casefold() == title.casefold()]
+    if not begins:
+        spaced = not parsed or bool(parsed[-1][0].strip())
+        return len(parsed), [*([""] if spaced else []), SECTION]
+    begin = begins[0]
+    level = parsed[begin][1][0]  # type: ignore[index]  # it is a heading
+    ends = (n for n, (_, h) in enumerate(parsed[begin + 1 :], begin + 1) if h and h[0] <= level)
+    end = next(ends, len(parsed))
+    while end > begin + 1 and not parsed[end - 1][0].strip():
+        end -= 1
+    return end, []
+
+
+def _diff(
+    old: Sequence[str], new: Sequence[str], at: int, count: int, ended: bool, old_name: str | None, name: str
+) -> str:
+    """One hunk: the lines around, and those added."""
+    no_end = "\\ No newline at end of file"
+    first = max(0, at - _CONTEXT)
+    rows: list[str] = [f" {line}" for line in old[first:at]]
+    changed = not ended and at == len(old) and at > 0
+    if changed:
+        rows[-1:] = [f"-{old[at - 1]}", no_end, f"+{new[at - 1]}"]
+    rows += [f"+{line}" for line in new[at : at + count]]
+    after = old[at : at + _CONTEXT]
+    rows += [f" {line}" for line in after]
+    if not ended and at + len(after) == len(old):
+        rows.append(no_end)
+    held = at - first + len(after)
+    start = first + 1 if held else first
+    head = f"@@ -{start},{held} +{first + 1},{held + count} @@"
+    source = "/dev/null" if old_name is None else f"a/{old_name}"
+    return "\n".join([f"--- {source}", f"+++ b/{name}", head, *rows]) + "\n"
+
+
+def _roadmap(folder: Path) -> Path:
+    """The roadmap of a folder, however its name is written."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is no folder. Name the folder of the project.")
+    names = sorted(p.name for p in folder.iterdir() if p.name.lower() == ROADMAP_FILE.lower())
+    path = folder / (ROADMAP_FILE if ROADMAP_FILE in names or not names else names[0])
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no file. Move it away, or name another folder.")
+    return path
+
+
+def _pages(folder: Path, roadmap: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of every other page where a number may stand: in the folder itself and below docs/."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() == ".md" and p.name != roadmap.name]
+    for top, folders, names in os.walk(folder / "docs"):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "node_modules")
+        found += [Path(top) / n for n in names if n.lower().endswith(".md")]
+    for path in sorted(found):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), _decoded(_bytes(path) or b"")[1]
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}. Make it readable.") from None
+
+
+def _decoded(content: bytes) -> tuple[bytes, str, str]:
+    """Byte order mark, text, encoding; what is neither UTF-8 nor UTF-16 is read as single bytes."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        if content.startswith(mark):
+            with contextlib.suppress(UnicodeDecodeError):
+                return mark, content[len(mark) :].decode(encoding), encoding
+    try:
+        return b"", content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return b"", content.decode("latin-1"), "latin-1"
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """What an encoding has no letter for becomes a character reference, which Markdown shows as the letter."""
+    return text.encode(encoding, "xmlcharrefreplace")
+
+
+def _records(path: Path) -> tuple[list[dict[str, str]], tuple[Rejected, ...]]:
+    """What was added before: id, kind, key, title, added_at; and the lines that say something else."""
+    read: list[dict[str, str]] = []
+    rejected = []
+    for number, line in enumerate((_bytes(path) or b"").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+            read.append({name: str(row[name]) for name in ("id", "kind", "key")})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            rejected.append(Rejected(f"{path.name}:{number}", "is no suggestion with id, kind and key"))
+    return read, tuple(rejected)
+
+
+def _note(path: Path, items: Sequence[Draft | Known], day: dt.date) -> None:
+    rows = [{"id": i.id, "kind": i.kind, "key": i.key, "title": i.title, "added_at": f"{day}"} for i in items]
+    try:
+        with path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")  # half a line of a process that was killed
+            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as problem:
+        raise ConfigError(
+            f"{path}: {problem.strerror}. The roadmap has the new items; make this file writable before they leave it."
+        ) from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
+        if path.exists() and not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+        Path(temporary).replace(path)
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}. Nothing was added.") from None
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the folder: of two people who add at once, the second is told that the roadmap changed."""
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)
+    except OSError as problem:
+        raise ConfigError(f"{path.parent}: {problem.strerror}. Nothing was added.") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # freed with the handle, also of a process that is killed
+        yield
+    finally:
+        os.close(handle)
