@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
-from typing import Literal
+import datetime as dt
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+import threading
+import time
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from feedback_lib import orchestrator, privacy
+from feedback_lib.errors import ConfigError, PayloadError
+from feedback_lib.records import Rejected, real_time
 
 Mode = Literal["auto", "interactive"]
 RepoType = Literal["python", "javascript", "go", "rust", "unknown"]
@@ -12,6 +29,29 @@ RepoType = Literal["python", "javascript", "go", "rust", "unknown"]
 TOOL_FILE = ".workflow_tool_feedback.jsonl"
 PROCESS_FILE = ".workflow_process_feedback.jsonl"
 LEGACY_FILE = ".workflow_feedback.jsonl"
+BACKUP_FILE = LEGACY_FILE + ".migrated"
+UNKNOWN = "unknown"
+
+LOCK_S = 30.0  # nobody holds the files for longer than it takes to write them
+ERROR_CHARACTERS = 2_000
+
+_PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
+_SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
+_HASH = re.compile(r"[0-9a-f]{32}")
+_OF_TOOL = re.compile(r"\s*(?:\$ )?orchestrator\s")
+_COMMAND = re.compile(
+    r"(?<![\w/.-])orchestrator(?:[ \t]+(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|list|"
+    r"merge|minds|plan|prd|resume|retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|"
+    r"workflow)\b)*"
+)
+_SAID = re.compile(
+    r"command not found|no such file or directory|permission denied|timed out|exit (?:code|status) \d+", re.IGNORECASE
+)
+_OWN = (
+    (re.compile(r"""(['"`])[^'"`\n]*\1"""), "<id>"),
+    (re.compile(r"\b[\w-]+(?:\.[\w-]+)+\b"), "<name>"),  # of hosts, files and modules
+)
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +95,601 @@ class ProcessEntry:
     improvements: str
     custom_workflow_items: tuple[str, ...]
     mode: Mode
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """What the two files hold: the latest entry of each workflow, oldest first, and the lines that say nothing."""
+
+    tool: tuple[ToolEntry, ...]
+    process: tuple[ProcessEntry, ...]
+    rejected: tuple[Rejected, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated:
+    """What became of the single file: how many entries came over, where it is kept, which lines say nothing."""
+
+    entries: int
+    backup: Path
+    rejected: tuple[Rejected, ...]
+
+
+def to_line(entry: ToolEntry | ProcessEntry) -> str:
+    """An entry as it stands in its file, without the line's end: JSON, fields in order, null for None.
+
+    >>> to_line(tool_entry({"timestamp": "2026-01-11T10:30:00Z", "workflow_id_hash": "ab" * 16}, "here"))[:60]
+    '{"timestamp": "2026-01-11T10:30:00Z", "workflow_id_hash": "a'
+    """
+    return _dumped(_fields(entry))
+
+
+def version(entry: ToolEntry) -> str:
+    """What tells two versions of a workflow's entry apart: 32 hex digits, of all but its hash and when it was sent."""
+    content = dataclasses.replace(entry, workflow_id_hash="", synced_at=None)
+    return hashlib.sha256(to_line(content).encode()).hexdigest()[:32]
+
+
+def stamp(at: dt.datetime) -> str:
+    """An aware time as entries have it: UTC, to the second.
+
+    >>> stamp(dt.datetime(2026, 1, 11, 10, 30, 0, 999, tzinfo=dt.UTC))
+    '2026-01-11T10:30:00Z'
+    """
+    return at.astimezone(dt.UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+
+
+def tool_entry(mapping: Mapping[str, Any], where: str) -> ToolEntry:
+    """A tool entry of JSON values; what the workflow tool itself wrote is read, too.
+
+    Args:
+        mapping: the fields. Missing ones, and those whose meaning the tool's own fields only hint at, are "nothing
+            tells": ``reviews_performed`` is True in ``reviews_worked``, or nothing; a count of skips or errors names
+            none.
+        where: where it stood, for the message.
+
+    Raises:
+        PayloadError: a field is not what it should be; ``.where`` and ``.reason``.
+    """
+    read = _Reader(mapping, where)
+    hashed = read.text("workflow_id_hash")
+    if not hashed:
+        read.refuse("has no workflow_id_hash")
+    if not (_HASH.fullmatch(hashed) or _SHORT_HASH.fullmatch(hashed)):
+        read.refuse("workflow_id_hash is not 32 hex digits")
+    repo_type = read.text("repo_type") or UNKNOWN
+    performed = True if read.flag("reviews_performed") else None
+    return ToolEntry(
+        timestamp=stamp(read.time("timestamp")),
+        workflow_id_hash=hashed,
+        orchestrator_version=read.text("orchestrator_version") or UNKNOWN,
+        repo_type=typing.cast("RepoType", repo_type if repo_type in typing.get_args(RepoType) else UNKNOWN),
+        duration_seconds=read.seconds("duration_seconds"),
+        phases=read.phases("phases"),
+        phase0_guidance_used=read.flag("phase0_guidance_used"),
+        reviews_worked=read.flag("reviews_worked") if "reviews_worked" in mapping else performed,
+        orchestrator_errors=read.texts("orchestrator_errors"),
+        items_skipped=read.texts("items_skipped"),
+        items_skipped_pct=read.share("items_skipped_pct"),
+        confusing_items=read.texts("confusing_items"),
+        tool_suggestions=read.text("tool_suggestions"),
+        mode=read.mode(),
+        synced_at=stamp(read.time("synced_at")) if mapping.get("synced_at") is not None else None,
+    )
+
+
+def process_entry(mapping: Mapping[str, Any], where: str) -> ProcessEntry:
+    """A process entry of JSON values; what the workflow tool itself wrote, in either of its forms, is read, too.
+
+    Its ``errors_summary`` are project errors, ``multi_agents_used`` is its older word for parallel agents, ``notes``
+    stand with the learnings. An entry whose workflow it did not know is a workflow of its own, ``unknown@<time>``.
+
+    Raises:
+        PayloadError: a field is not what it should be; ``.where`` and ``.reason``.
+    """
+    read = _Reader(mapping, where)
+    at = read.time("timestamp")
+    workflow_id = read.text("workflow_id")
+    learnings = [text for text in (read.text("learnings"), read.text("notes")) if text.strip()]
+    parallel = next((f for f in ("parallel_agents_used", "multi_agents_used") if f in mapping), "")
+    return ProcessEntry(
+        timestamp=stamp(at),
+        workflow_id=workflow_id if workflow_id not in ("", UNKNOWN) else _unknown(at),
+        repo=read.text("repo") or UNKNOWN,
+        task=read.text("task"),
+        parallel_agents_used=read.flag(parallel),
+        project_errors=read.texts("project_errors" if "project_errors" in mapping else "errors_summary"),
+        learnings="\n".join(learnings),
+        what_went_well=read.text("what_went_well"),
+        challenges=read.text("challenges"),
+        improvements=read.text("improvements"),
+        custom_workflow_items=read.texts("custom_workflow_items"),
+        mode=read.mode(),
+    )
+
+
+class Files:
+    """The two files of a folder.
+
+    A line is only ever added at the end, or the whole file is replaced at once, by one process at a time. A line that
+    is no entry stays where it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.tool = self.folder / TOOL_FILE
+        self.process = self.folder / PROCESS_FILE
+        self.legacy = self.folder / LEGACY_FILE
+        self._mutex = threading.RLock()
+        self._depth = 0
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the files: of two processes the second sees what the first wrote. May be nested.
+
+        Raises:
+            ConfigError: the folder cannot be opened, or another process holds it for half a minute.
+        """
+        with self._mutex:
+            if self._depth:
+                yield
+                return
+            handle = _locked(self.folder)
+            self._depth = 1
+            try:
+                yield
+            finally:
+                self._depth = 0
+                os.close(handle)  # frees the lock; so does being killed
+
+    def read(self, salt: bytes) -> Entries:
+        """The latest entry of each workflow, oldest first; of two in a file the later line counts.
+
+        The workflow tool hashed ids with a salt that everyone knows: such a hash is replaced by ours, so that a
+        workflow that both captured counts once and nothing that can be guessed is passed on.
+
+        Raises:
+            ConfigError: a file is there and cannot be read.
+        """
+        process, bad_process = _entries(self.process, process_entry)
+        tool, bad_tool = _entries(self.tool, tool_entry)
+        named = {_public_hash(p.workflow_id): p.workflow_id for p, _ in process}
+        latest: dict[str, ToolEntry] = {}
+        for entry, mapping in tool:
+            ours = self._ours(entry.workflow_id_hash, mapping, named, salt)
+            latest.pop(ours, None)
+            latest[ours] = dataclasses.replace(entry, workflow_id_hash=ours)
+        return Entries(
+            tool=tuple(sorted(latest.values(), key=lambda e: e.timestamp)),
+            process=tuple(sorted({p.workflow_id: p for p, _ in process}.values(), key=lambda e: e.timestamp)),
+            rejected=(*bad_tool, *bad_process),
+        )
+
+    @staticmethod
+    def _ours(written: str, mapping: Mapping[str, Any], named: Mapping[str, str], salt: bytes) -> str:
+        from feedback_lib.workflows import anonymous  # it knows the entries
+
+        if _HASH.fullmatch(written):
+            return written
+        if written == _public_hash(UNKNOWN):
+            return anonymous.hashed(salt, _unknown(_Reader(mapping, "").time("timestamp")))
+        return anonymous.hashed(salt, named.get(written, written))
+
+    def append(self, tool: Sequence[ToolEntry], process: Sequence[ProcessEntry]) -> None:
+        """Add entries at the end of their files, on disk when this returns; of a file all are added or none.
+
+        Raises:
+            ConfigError: a file cannot be written.
+        """
+        with self.alone():
+            _append(self.tool, tool, 0o644)
+            _append(self.process, process, 0o600)
+
+    def mark(self, sent: Mapping[str, str], at: str) -> int:
+        """Note that entries were sent.
+
+        Args:
+            sent: by `ToolEntry.workflow_id_hash` as `read` gave it the `version` that was sent. An entry that was
+                written since is another version and stays to be sent.
+            at: when, as in `stamp`.
+
+        Returns:
+            How many lines were marked.
+        """
+
+        def marked(mapping: dict[str, Any], where: str) -> bool:
+            entry = tool_entry(mapping, where)
+            known = (sent.get(entry.workflow_id_hash),) if _HASH.fullmatch(entry.workflow_id_hash) else sent.values()
+            if entry.synced_at is not None or version(entry) not in known:
+                return False
+            mapping["synced_at"] = at
+            return True
+
+        return self._rewrite(marked)
+
+    def unmark(self) -> int:
+        """Forget what was sent, so that all of it is sent again; how many lines that were."""
+        return self._rewrite(lambda mapping, _: mapping.pop("synced_at", None) is not None)
+
+    def _rewrite(self, changed: typing.Callable[[dict[str, Any], str], bool]) -> int:
+        """Change lines of the tool file in place; other lines keep their bytes."""
+        count = 0
+        with self.alone():
+            lines = []
+            for where, line in _lines(self.tool):
+                with contextlib.suppress(PayloadError):
+                    mapping = _parsed(line, where)
+                    if mapping is not None and changed(mapping, where):
+                        line = _encoded(_dumped(mapping))
+                        count += 1
+                lines.append(line)
+            if count:
+                _replace(self.tool, b"".join(line + b"\n" for line in lines))
+        return count
+
+    def migrate(self, salt: bytes) -> Migrated | None:
+        """Take over the single file of earlier versions of the workflow tool; None when there is none.
+
+        Its entries go before those of the two files, so that what was captured later still counts. The file is kept
+        under another name, with the lines that say nothing. A migration that was stopped goes on with the next call:
+        what has come over is not taken again.
+
+        Raises:
+            ConfigError: a file cannot be read or written; nothing is lost.
+        """
+        with self.alone():
+            if not self.legacy.exists():
+                return None
+            read, rejected = _entries(self.legacy, _Legacy(salt, orchestrator.repo_type(self.folder)))
+            for path, mode, lines in (
+                (self.tool, 0o644, [to_line(tool) for (tool, _), _ in read]),
+                (self.process, 0o600, [to_line(process) for (_, process), _ in read]),
+            ):
+                _prepend(path, lines, mode)
+            backup = _free(self.folder / BACKUP_FILE)
+            try:
+                self.legacy.rename(backup)
+                _settle(self.folder)
+            except OSError as problem:
+                raise _unwritable(self.legacy, problem) from None
+        return Migrated(entries=len(read), backup=backup, rejected=tuple(rejected))
+
+
+class _Legacy:
+    """Splits an entry of the single file in two."""
+
+    def __init__(self, salt: bytes, repo_type: str) -> None:
+        self.salt = salt
+        self.repo_type = repo_type
+
+    def __call__(self, mapping: Mapping[str, Any], where: str) -> tuple[ToolEntry, ProcessEntry]:
+        from feedback_lib.workflows import anonymous
+
+        process = process_entry(mapping, where)
+        errors = [privacy.redact(e)[:ERROR_CHARACTERS] for e in process.project_errors]
+        of_tool = [e for e in errors if _OF_TOOL.match(e)]
+        reasons = _Reader(mapping, where).texts("items_skipped_reasons")
+        skipped = [anonymous.item(self.salt, r.partition(":")[0].strip()) for r in reasons]
+        phases: dict[str, int] = {}
+        for name, seconds in _Reader(mapping, where).phases("phases").items():
+            phases[anonymous.phase(name)] = phases.get(anonymous.phase(name), 0) + seconds
+        hashed = anonymous.hashed(self.salt, process.workflow_id)
+        rest = {k: v for k, v in mapping.items() if k not in ("items_skipped", "orchestrator_errors", "synced_at")}
+        tool = tool_entry({"repo_type": self.repo_type, **rest, "workflow_id_hash": hashed}, where)
+        tool = dataclasses.replace(
+            tool,
+            phases=phases,
+            items_skipped=tuple(sorted(set(skipped))),
+            orchestrator_errors=tuple(dict.fromkeys(map(tool_error, of_tool))),
+        )
+        return tool, dataclasses.replace(process, project_errors=tuple(e for e in errors if e not in of_tool))
+
+
+def tool_error(text: str) -> str:
+    """An error of the tool as it may be shared: its kind, and of the rest only what is nobody's own.
+
+    Of a command that failed without saying more, the command's first words and what the shell said of it; what it was
+    given (a task, names) is left out.
+
+    >>> tool_error("orchestrator prd spawn: command not found")
+    'orchestrator prd spawn: command not found'
+    >>> tool_error("orchestrator start 'Sell Acme' failed with exit code 2")
+    'orchestrator start: exit code 2'
+    >>> tool_error("FileNotFoundError: no 'acme.yaml' on build.acme.example")
+    'FileNotFoundError: no <id> on <name>'
+    """
+    from feedback_lib.analysis.text import error_template
+
+    text = privacy.redact(text)
+    command = _COMMAND.search(text)
+    template = error_template(text) or ""
+    said = _SAID.search(text)
+    if command and (said or not template):
+        return f"{' '.join(command[0].split())}: {said[0] if said else 'failed'}"
+    kind, colon, rest = template.partition(":")
+    for pattern, mask in _OWN:
+        rest = pattern.sub(mask, rest)
+    return (kind + colon + rest)[:300] or "error"
+
+
+class _Reader:
+    """Fields of one entry, each as what it has to be."""
+
+    def __init__(self, mapping: Mapping[str, Any], where: str) -> None:
+        self.mapping = mapping
+        self.where = where
+
+    def refuse(self, reason: str) -> NoReturn:
+        raise PayloadError("workflow feedback", self.where.rpartition(":")[0], self.where, reason)
+
+    def text(self, field: str) -> str:
+        value = self.mapping.get(field)
+        if value is not None and not isinstance(value, str):
+            self.refuse(f"{field} is no text")
+        return value or ""
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        value = self.mapping.get(field)
+        if value is None:
+            return ()
+        if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
+            self.refuse(f"{field} is no list of texts")
+        return tuple(value)
+
+    def flag(self, field: str) -> bool | None:
+        value = self.mapping.get(field)
+        if value is not None and not isinstance(value, bool):
+            self.refuse(f"{field} is neither true, false nor null")
+        return value
+
+    def seconds(self, field: str) -> int:
+        return self._seconds(field, self.mapping.get(field, 0))
+
+    def _seconds(self, name: str, value: Any) -> int:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None:
+            return 0
+        if not number or not math.isfinite(value) or value < 0:
+            self.refuse(f"{name} is no number of seconds")
+        return int(value)
+
+    def phases(self, field: str) -> dict[str, int]:
+        value = self.mapping.get(field)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.refuse(f"{field} is no object of seconds by phase")
+        return {str(name): self._seconds(f"{field}.{name}", seconds) for name, seconds in value.items()}
+
+    def share(self, field: str) -> float | None:
+        value = self.mapping.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            self.refuse(f"{field} is no share from 0 to 1")
+        return float(value)
+
+    def mode(self) -> Mode:
+        value = self.text("mode") or "auto"
+        if value not in typing.get_args(Mode):
+            self.refuse("mode is neither auto nor interactive")
+        return typing.cast("Mode", value)
+
+    def time(self, field: str) -> dt.datetime:
+        value = self.text(field)
+        if not value:
+            self.refuse(f"has no {field}")
+        try:
+            at = dt.datetime.fromisoformat(re.sub(r"\+00:00Z$", "Z", value.strip()))
+            return real_time(at.astimezone(dt.UTC) if at.tzinfo else at.replace(tzinfo=dt.UTC))  # the tool writes UTC
+        except (ValueError, OverflowError):
+            self.refuse(f"{field} is no time such as 2026-01-11T10:30:00Z")
+
+
+def _unknown(at: dt.datetime) -> str:
+    return f"{UNKNOWN}@{at.isoformat()}"
+
+
+def _public_hash(workflow_id: str) -> str:
+    """What the workflow tool itself makes of an id."""
+    salt = os.environ.get("WORKFLOW_SALT", _PUBLIC_SALT)
+    return hashlib.sha256((salt + workflow_id).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _fields(entry: ToolEntry | ProcessEntry) -> dict[str, Any]:
+    fields = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry)}
+    if fields.get("synced_at", "") is None:
+        del fields["synced_at"]
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in fields.items()}
+
+
+def _dumped(fields: Mapping[str, Any]) -> str:
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair is no UTF-8
+        text = json.dumps(fields, allow_nan=False)
+    return text
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The lines of a file, if it is there, and where they stand; as they are, without the line's end."""
+    content = _content(path)
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    for number, line in enumerate(lines, 1):
+        yield f"{path.name}:{number}", line
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file; none when it is not there."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # what is no file must not keep us waiting
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ConfigError(f"{path}: is no file. Move it away.")
+            return file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as problem:
+        raise ConfigError(f"{path}: {problem.strerror}. Make it a file that can be read.") from None
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any] | None:
+    """The JSON object of a line; None for an empty one."""
+    refuse = _Reader({}, where).refuse
+    try:
+        text = line.removeprefix(_BOM).decode().strip()
+    except UnicodeDecodeError:
+        refuse("is not UTF-8")
+    if not text:
+        return None
+    try:
+        value = json.loads(text, parse_constant=_no_number)
+    except json.JSONDecodeError as problem:
+        refuse(f"is no JSON: {problem.msg} at character {problem.pos + 1}")
+    except (ValueError, RecursionError):
+        refuse("is no JSON that can be read")
+    if not isinstance(value, dict):
+        refuse("is no JSON object")
+    return value
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+_Entry = typing.TypeVar("_Entry")
+
+
+def _entries(
+    path: Path, make: typing.Callable[[Mapping[str, Any], str], _Entry]
+) -> tuple[list[tuple[_Entry, Mapping[str, Any]]], list[Rejected]]:
+    """What a file's lines say, each with its JSON object, and those that say nothing."""
+    entries: list[tuple[_Entry, Mapping[str, Any]]] = []
+    rejected: list[Rejected] = []
+    for where, line in _lines(path):
+        try:
+            mapping = _parsed(line, where)
+            if mapping is not None:
+                entries.append((make(mapping, where), mapping))
+        except PayloadError as problem:
+            rejected.append(Rejected(where, problem.reason))
+    return entries, rejected
+
+
+def _locked(folder: Path) -> int:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as problem:
+        raise ConfigError(f"{folder}: {problem.strerror}. Name the folder of the workflow with --dir.") from None
+    give_up = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                os.close(handle)
+                raise ConfigError(f"{folder}: another process is writing feedback there. Try again.") from None
+            time.sleep(0.01)
+        except OSError as problem:
+            os.close(handle)
+            raise ConfigError(f"{folder}: cannot be locked ({problem.strerror}).") from None
+        else:
+            return handle
+
+
+def _append(path: Path, entries: Iterable[ToolEntry | ProcessEntry], mode: int) -> None:
+    content = b"".join(_encoded(to_line(entry)) + b"\n" for entry in entries)
+    if not content:
+        return
+    new = not path.exists()
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, mode)
+        try:
+            size = os.fstat(handle).st_size
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise ConfigError(f"{path}: is no file. Move it away.")
+            if size and os.pread(handle, 1, size - 1) != b"\n":  # somebody was stopped in the middle of a line
+                content = b"\n" + content
+            try:
+                _write(handle, content)
+            except OSError:
+                os.ftruncate(handle, size)  # half a line would spoil the next one
+                if new:
+                    path.unlink()
+                raise
+        finally:
+            os.close(handle)
+        if new:
+            _settle(path.parent)
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+
+
+def _write(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(handle, rest) :]
+    os.fsync(handle)
+
+
+def _prepend(path: Path, lines: Iterable[str], mode: int) -> None:
+    """Put lines before those of a file, without those that stand in it already, sent or not."""
+    there = _content(path).removeprefix(_BOM)
+    known = set()
+    for line in there.split(b"\n"):
+        with contextlib.suppress(PayloadError):
+            mapping = _parsed(line, "")
+            known.add(_dumped({k: v for k, v in (mapping or {}).items() if k != "synced_at"}))
+    fresh = [line for line in dict.fromkeys(lines) if line not in known]
+    if fresh:
+        _replace(path, b"".join(_encoded(line) + b"\n" for line in fresh) + there, mode)
+
+
+def _replace(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Put other bytes in the place of a file at once, with the file's rights; on disk when this returns."""
+    path = path.resolve()  # a link stays one
+    part = path.with_name(path.name + ".part")
+    try:
+        if path.exists():
+            mode = path.stat().st_mode & 0o777
+        part.unlink(missing_ok=True)  # of somebody who was stopped; we are alone
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            _write(handle, content)
+        except OSError:
+            part.unlink()
+            raise
+        finally:
+            os.close(handle)
+        part.chmod(mode)
+        part.replace(path)
+        _settle(path.parent)
+    except OSError as problem:
+        raise _unwritable(path, problem) from None
+
+
+def _settle(folder: Path) -> None:
+    """Names are on disk, too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _free(path: Path) -> Path:
+    """A name that nobody has: the path, or with a number."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+def _unwritable(path: Path, problem: OSError) -> ConfigError:
+    return ConfigError(f"{path}: {problem.strerror}. Make it and its folder writable.")

@@ -1,0 +1,295 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from feedback_lib.errors import ConfigError, PayloadError
+from feedback_lib.workflows import anonymous, entries
+from feedback_lib.workflows.entries import Files, process_entry, to_line, tool_entry, version
+
+SALT = b"s" * 32
+TOOL_FIELDS = [
+    "timestamp", "workflow_id_hash", "orchestrator_version", "repo_type", "duration_seconds", "phases",
+    "phase0_guidance_used", "reviews_worked", "orchestrator_errors", "items_skipped", "items_skipped_pct",
+    "confusing_items", "tool_suggestions", "mode",
+]  # fmt: skip
+PROCESS_FIELDS = [
+    "timestamp", "workflow_id", "repo", "task", "parallel_agents_used", "project_errors", "learnings",
+    "what_went_well", "challenges", "improvements", "custom_workflow_items", "mode",
+]  # fmt: skip
+
+
+def tool(wf="wf_1", **fields):
+    told = {"timestamp": "2026-01-11T10:30:00Z", "workflow_id_hash": anonymous.hashed(SALT, wf)}
+    return tool_entry(told | fields, "here")
+
+
+def process(wf="wf_1", **fields):
+    return process_entry({"timestamp": "2026-01-11T10:30:00Z", "workflow_id": wf} | fields, "here")
+
+
+def written(folder, name, *rows):
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def public(wf):
+    """The workflow tool's own hash of an id."""
+    return hashlib.sha256(f"workflow-orchestrator-default-salt-v1{wf}".encode()).hexdigest()[:16]
+
+
+def test_the_fields_stand_in_the_order_of_the_formats_and_null_is_none():
+    line = json.loads(to_line(tool(phases={"PLAN": 300}, items_skipped_pct=0.15)))
+    assert list(line) == TOOL_FIELDS
+    assert (line["phases"], line["items_skipped_pct"], line["reviews_worked"]) == ({"PLAN": 300}, 0.15, None)
+    assert list(json.loads(to_line(process()))) == PROCESS_FIELDS
+
+
+def test_when_it_was_sent_stands_last_and_only_in_what_was_sent():
+    assert list(json.loads(to_line(tool(synced_at="2026-01-12T00:00:00Z")))) == [*TOOL_FIELDS, "synced_at"]
+
+
+@pytest.mark.parametrize("make", [tool, process])
+def test_what_was_written_is_read_as_the_same(make):
+    entry = make(mode="interactive")
+    again = {"ToolEntry": tool_entry, "ProcessEntry": process_entry}[type(entry).__name__]
+    assert again(json.loads(to_line(entry)), "here") == entry
+
+
+def test_half_a_surrogate_pair_and_odd_line_ends_stay_on_one_line(tmp_path):
+    text = "half \ud83d, \u2028, \x85, \r\n, ü"
+    Files(tmp_path).append([], [process(task=text)])
+    assert len((tmp_path / entries.PROCESS_FILE).read_bytes().splitlines()) == 1
+    assert Files(tmp_path).read(SALT).process[0].task == text
+
+
+def test_entries_of_the_tool_itself_are_read():
+    entry = tool_entry(
+        {
+            "timestamp": "2026-01-11T10:30:00.123456+00:00",
+            "workflow_id_hash": public("wf_1"),
+            "mode": "auto",
+            "orchestrator_version": "2.6.0",
+            "repo_type": "python",
+            "duration_seconds": 1234,
+            "phases": {"PLAN": 300},
+            "parallel_agents_used": True,
+            "reviews_performed": False,
+            "errors_count": 2,
+            "items_skipped_count": 3,
+        },
+        "here",
+    )
+    assert (entry.timestamp, entry.duration_seconds, entry.phases) == ("2026-01-11T10:30:00Z", 1234, {"PLAN": 300})
+    assert entry.reviews_worked is None  # none was made, which is not a failed one
+    assert entry.items_skipped_pct is None  # a count names no share
+
+
+def test_process_entries_of_both_older_forms_are_read():
+    one = process(errors_summary=["boom"], parallel_agents_used=True, items_skipped_reasons=["a: b"])
+    assert (one.project_errors, one.parallel_agents_used) == (("boom",), True)
+    two = process(multi_agents_used=False, notes="Nice", reviews_performed=True)
+    assert (two.parallel_agents_used, two.learnings, two.repo) == (False, "Nice", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("timestamp", None, "has no timestamp"),
+        ("timestamp", "yesterday", "timestamp is no time"),
+        ("timestamp", "0001-01-01T00:00:00+14:00", "timestamp is no time"),
+        ("timestamp", 1768127400, "timestamp is no text"),
+        ("workflow_id_hash", None, "has no workflow_id_hash"),
+        ("workflow_id_hash", "wf_ce03679d", "workflow_id_hash is not 32 hex digits"),
+        ("duration_seconds", -1, "duration_seconds is no number"),
+        ("duration_seconds", True, "duration_seconds is no number"),
+        ("duration_seconds", float("inf"), "duration_seconds is no number"),
+        ("phases", {"PLAN": "5"}, "phases.PLAN is no number"),
+        ("phases", [1], "phases is no object"),
+        ("reviews_worked", "yes", "reviews_worked is neither"),
+        ("items_skipped", "a, b", "items_skipped is no list"),
+        ("items_skipped", [1], "items_skipped is no list"),
+        ("items_skipped_pct", 15, "items_skipped_pct is no share"),
+        ("items_skipped_pct", float("nan"), "items_skipped_pct is no share"),
+        ("mode", "robot", "mode is neither"),
+    ],
+)
+def test_a_wrong_field_is_named(field, value, told):
+    with pytest.raises(PayloadError) as refused:
+        tool(**{field: value})
+    assert refused.value.reason.startswith(told)
+    assert refused.value.where == "here"
+
+
+def test_bad_lines_are_told_with_file_and_line_and_the_good_ones_load(tmp_path):
+    good = json.loads(to_line(tool()))
+    written(
+        tmp_path, entries.TOOL_FILE,
+        b"\xef\xbb\xbf" + json.dumps(good).encode() + b"\r", b"", b"{", b"\xff\xfe", b"[]", b"3", b"null",
+        b'{"items_skipped_pct": NaN}', b"[" * 100_000, good | {"phases": 1},
+    )  # fmt: skip
+    read = Files(tmp_path).read(SALT)
+    assert read.tool == (tool(),)
+    assert [r.where.split(":") for r in read.rejected] == [[entries.TOOL_FILE, str(n)] for n in range(3, 11)]
+    reasons = [r.reason for r in read.rejected]
+    assert reasons[0].startswith("is no JSON: Expecting property name")
+    assert reasons[1:] == [
+        "is not UTF-8", "is no JSON object", "is no JSON object", "is no JSON object", "is no JSON that can be read",
+        "is no JSON that can be read", "phases is no object of seconds by phase",
+    ]  # fmt: skip
+
+
+def test_no_files_and_empty_files_hold_nothing(tmp_path):
+    nothing = entries.Entries(tool=(), process=(), rejected=())
+    assert Files(tmp_path).read(SALT) == nothing
+    for name in (entries.TOOL_FILE, entries.PROCESS_FILE):
+        (tmp_path / name).touch()
+    assert Files(tmp_path).read(SALT) == nothing
+    assert Files(tmp_path / "gone").read(SALT) == nothing
+
+
+def test_the_later_line_of_a_workflow_counts_and_the_oldest_workflow_comes_first(tmp_path):
+    files = Files(tmp_path)
+    files.append([tool("wf_2", timestamp="2026-01-12T00:00:00Z"), tool("wf_1"), tool("wf_2", duration_seconds=5)], [])
+    files.append([], [process("wf_2", timestamp="2026-01-12T00:00:00Z"), process("wf_1"), process("wf_1", task="b")])
+    read = files.read(SALT)
+    assert [e.duration_seconds for e in read.tool] == [0, 5]
+    assert [(e.workflow_id, e.task) for e in read.process] == [("wf_1", "b"), ("wf_2", "")]
+
+
+def test_a_workflow_that_the_tool_captured_too_counts_once_under_our_hash(tmp_path):
+    at = "2026-01-11T11:00:00.5+00:00"
+    written(tmp_path, entries.TOOL_FILE, {"timestamp": at, "workflow_id_hash": public("wf_1"), "duration_seconds": 9})
+    written(tmp_path, entries.PROCESS_FILE, {"timestamp": at, "workflow_id": "wf_1"})
+    assert [e.workflow_id_hash for e in Files(tmp_path).read(SALT).tool] == [anonymous.hashed(SALT, "wf_1")]
+    Files(tmp_path).append([tool("wf_1", duration_seconds=7)], [])
+    assert [e.duration_seconds for e in Files(tmp_path).read(SALT).tool] == [7]
+
+
+def test_a_hash_that_can_be_guessed_is_never_passed_on(tmp_path):
+    written(tmp_path, entries.TOOL_FILE, {"timestamp": "2026-01-11T11:00:00Z", "workflow_id_hash": public("wf_9")})
+    (entry,) = Files(tmp_path).read(SALT).tool
+    assert entry.workflow_id_hash == anonymous.hashed(SALT, public("wf_9"))
+
+
+def test_entries_whose_workflow_the_tool_did_not_know_are_workflows_of_their_own(tmp_path):
+    times = ["2026-01-11T11:00:00.000001+00:00", "2026-01-11T11:00:00.000002+00:00"]
+    written(tmp_path, entries.TOOL_FILE, *({"timestamp": t, "workflow_id_hash": public("unknown")} for t in times))
+    written(tmp_path, entries.PROCESS_FILE, *({"timestamp": t, "workflow_id": "unknown"} for t in times))
+    read = Files(tmp_path).read(SALT)
+    assert len(read.process) == 2
+    assert {e.workflow_id_hash for e in read.tool} == {anonymous.hashed(SALT, e.workflow_id) for e in read.process}
+
+
+def test_what_is_no_file_is_told_and_waited_for_by_nobody(tmp_path):
+    os.mkfifo(tmp_path / entries.TOOL_FILE)
+    with pytest.raises(ConfigError, match="is no file"):
+        Files(tmp_path).read(SALT)
+    with pytest.raises(ConfigError, match=r"is no file|No such device"):
+        Files(tmp_path).append([tool()], [])
+    (tmp_path / entries.TOOL_FILE).unlink()
+    (tmp_path / entries.TOOL_FILE).mkdir()
+    with pytest.raises(ConfigError, match="directory"):
+        Files(tmp_path).read(SALT)
+
+
+def test_an_entry_after_half_a_line_begins_a_line_of_its_own(tmp_path):
+    (tmp_path / entries.TOOL_FILE).write_bytes(b'{"timestamp": "20')
+    Files(tmp_path).append([tool()], [])
+    read = Files(tmp_path).read(SALT)
+    assert (read.tool, [r.where for r in read.rejected]) == ((tool(),), [f"{entries.TOOL_FILE}:1"])
+
+
+def test_nobody_else_may_read_what_is_private(tmp_path):
+    Files(tmp_path).append([tool()], [process()])
+    assert (tmp_path / entries.PROCESS_FILE).stat().st_mode & 0o077 == 0
+
+
+def in_process(code, *args, check=True):
+    """Runs a script in a Python of its own."""
+    script = "import sys\nfrom pathlib import Path\n" + textwrap.dedent(code)
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, args)], capture_output=True, text=True, check=check, timeout=60
+    )
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(tmp_path):
+    files = Files(tmp_path)
+    files.append([tool()], [])
+    before = files.tool.read_bytes()
+    failed = in_process(
+        f"""
+        import resource
+        from feedback_lib.workflows.entries import *
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 100}, resource.RLIM_INFINITY))
+        entry = tool_entry({{"timestamp": "2026-01-12T00:00:00Z", "workflow_id_hash": "ab" * 16}}, "here")
+        try:
+            Files(Path(sys.argv[1])).append([entry], [])
+        except Exception as problem:
+            print(type(problem).__name__, problem)
+        """,
+        tmp_path,
+    )
+    assert failed.stdout.startswith("ConfigError")
+    assert files.tool.read_bytes() == before
+
+
+def test_lines_of_many_writers_neither_mix_nor_get_lost(tmp_path):
+    long = "x" * 20_000
+    writers = [
+        threading.Thread(
+            target=lambda n=n: [
+                Files(tmp_path).append([tool(f"{n} {i}", tool_suggestions=long)], [process(f"{n} {i}", task=long)])
+                for i in range(5)
+            ]
+        )
+        for n in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    read = Files(tmp_path).read(SALT)
+    assert (len(read.tool), len(read.process), read.rejected) == (40, 40, ())
+
+
+def test_exactly_the_version_that_was_sent_is_marked(tmp_path):
+    files = Files(tmp_path)
+    first, second = tool("wf_1"), tool("wf_1", duration_seconds=9)
+    files.append([first, tool("wf_2")], [])
+    files.tool.write_bytes(files.tool.read_bytes() + b"no entry\n")
+    files.append([second], [])
+    assert files.mark({first.workflow_id_hash: version(first)}, "2026-01-12T00:00:00Z") == 1
+    assert [e.synced_at for e in files.read(SALT).tool] == [None, None]  # the latest of wf_1 was not sent
+    assert files.mark({second.workflow_id_hash: version(second)}, "2026-01-13T00:00:00Z") == 1
+    assert files.mark({second.workflow_id_hash: version(second)}, "2026-01-14T00:00:00Z") == 0
+    sent = {e.workflow_id_hash: e.synced_at for e in files.read(SALT).tool}
+    assert sent[second.workflow_id_hash] == "2026-01-13T00:00:00Z"
+    assert b"\nno entry\n" in files.tool.read_bytes()
+    assert files.unmark() == 2
+    assert all(e.synced_at is None for e in files.read(SALT).tool)
+
+
+def test_an_entry_of_the_tool_itself_is_marked_under_our_hash_and_keeps_its_fields(tmp_path):
+    row = {"timestamp": "2026-01-11T11:00:00Z", "workflow_id_hash": public("wf_1"), "errors_count": 3}
+    written(tmp_path, entries.TOOL_FILE, row)
+    (entry,) = Files(tmp_path).read(SALT).tool
+    assert Files(tmp_path).mark({entry.workflow_id_hash: version(entry)}, "2026-01-12T00:00:00Z") == 1
+    assert json.loads(Files(tmp_path).tool.read_bytes()) == row | {"synced_at": "2026-01-12T00:00:00Z"}
+
+
+def test_marking_keeps_a_link_and_the_rights_of_the_file(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    real = tmp_path / "elsewhere" / "tool.jsonl"
+    real.write_text(to_line(tool()) + "\n")
+    real.chmod(0o640)
+    (tmp_path / entries.TOOL_FILE).symlink_to(real)
+    Files(tmp_path).mark({tool().workflow_id_hash: version(tool())}, "2026-01-12T00:00:00Z")
+    assert (tmp_path / entries.TOOL_FILE).is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert "synced_at" in real.read_text()
