@@ -200,7 +200,12 @@ def headline(text: str, longest: int = 100) -> str:
 
 
 def _skipped(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
-    rows = {w: frozenset(_texts(row["items_skipped"])) for w, row in tools.items() if _listed(row, "items_skipped")}
+    rows = {
+        w: frozenset(_texts(row["items_skipped"]))
+        for w, row in tools.items()
+        # earlier versions of the workflow tool wrote no list of what was skipped, and so no share either
+        if _listed(row, "items_skipped") and (row["items_skipped"] or row.get("items_skipped_pct", 0) is not None)
+    }
     if len(rows) < options.skip_workflows:
         return
     for item in sorted(set().union(*rows.values())):
@@ -242,7 +247,7 @@ def _reviews(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
         facts=_share(len(shown), len(rows)) | facts | {"threshold": options.reviews_missing},
     )
     if failed:
-        told = f"{counted(len(failed), len(made))} with a review"
+        told = counted(len(failed), len(made), " with a review")
         yield Pattern(
             kind="reviews",
             key="failed",
@@ -296,7 +301,7 @@ def _guidance(tools: Rows) -> Iterator[Pattern]:
         of=len(rows),
         workflows=used,
         facts=_share(len(used), len(rows))
-        | {"counted": f"{counted(len(used), len(rows))} that have it", "tell": len(rows)},
+        | {"counted": counted(len(used), len(rows), " that have it"), "tell": len(rows)},
     )
 
 
@@ -339,10 +344,11 @@ def _phases(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
         half = len(dated) - len(dated) // 2
         ratio, low, high = drift(dated[:half], dated[half:], options.drift_level)
         grew = low is not None and low > 1
-        title, advice = f"Phase {name}", ""
-        if low is not None and high is not None and ratio is not None and (grew or high < 1):
+        title, advice = f"Phase {shortened(name)}", ""
+        drifts = grew or (high is not None and high < 1)
+        if drifts and ratio is not None and low is not None and high is not None:
             level = f"{percent(options.drift_level)} interval {_times(low)}–{_times(high)}"
-            title = f"Phase {name} takes {_times(ratio)} times as long as before ({level})"
+            title = f"{title} takes {_times(ratio)} times as long as before ({level})"
             advice = f"Look at what made {shortened(name)} longer" if grew else ""
         median = statistics.median(by_workflow.values())
         yield Pattern(
@@ -354,7 +360,11 @@ def _phases(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
             of=len(by_workflow),
             workflows=tuple(by_workflow),
             advice=advice,
-            facts={"counted": f"median {duration(median)} in {_workflows(len(by_workflow))}", "median_s": median}
+            facts={
+                "drifts": drifts,
+                "counted": f"median {duration(median)} in {_workflows(len(by_workflow))}",
+                "median_s": median,
+            }
             | {"earlier_median_s": statistics.median(dated[:half]) if dated else None, "earlier": half}
             | {"later_median_s": statistics.median(dated[half:]) if dated[half:] else None}
             | {"later": len(dated) - half, "ratio": ratio, "low": low, "high": high, "level": options.drift_level},
@@ -467,18 +477,17 @@ def _alike(
             advice="Investigate what is behind it" if kind == "challenge" else "",
             facts=_share(len(workflows), tell)
             | {"text": text, "said": [{"workflow": w, "text": t} for w, t in members]}
-            | {"counted": f"{counted(len(workflows), tell)} that {_NAMES[kind]}"}
+            | {"counted": counted(len(workflows), tell, f" that {_NAMES[kind]}")}
             | {"similarity": options.challenge_similarity, "threshold": options.challenge_workflows},
         )
 
 
-_NAMES = {"challenge": "name a challenge", "went_well": "say what went well"}
+_NAMES = {"challenge": "name a challenge", "went_well": "say what did"}
 _STATEMENT = re.compile(r"[\r\n]+|;\s+|(?<=[.!?])\s+(?=[A-Z0-9\"'`])")
 _BULLET = re.compile(r"^\s*(?:[-*•–]+|\d+[.)])\s+")
 _NO_ANSWER = frozenset(
-    """|no|none|nothing|n a|na|nope|skip|skipped|unknown|todo|tbd|null|no challenges|no challenge|none really|nothing special
-    |not applicable""".replace("\n    ", "").split("|")
-)
+    ["", "no", "none", "nothing", "n a", "na", "nope", "skip", "skipped", "unknown", "todo", "tbd", "null"]
+) | {"no challenges", "no challenge", "none really", "nothing special", "not applicable"}
 
 
 def statements(value: Any) -> list[str]:
@@ -522,9 +531,9 @@ def _exact(share: float) -> Fraction:
     return Fraction(str(share))
 
 
-def counted(count: int, of: int) -> str:
-    """Such as ``8 of 10 workflows, 80%``."""
-    return f"{count} of {_workflows(of)}, {percent(Fraction(count, of))}" if of else "no workflow"
+def counted(count: int, of: int, which: str = "") -> str:
+    """Such as ``8 of 10 workflows with a review, 80%``."""
+    return f"{count} of {_workflows(of)}{which}, {percent(Fraction(count, of))}" if of else "no workflow"
 
 
 def percent(share: Fraction | float) -> str:

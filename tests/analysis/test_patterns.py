@@ -83,6 +83,14 @@ def test_workflows_that_do_not_tell_what_was_skipped_are_in_no_share():
     assert (found.count, found.of) == (3, 3)
 
 
+def test_an_entry_of_an_earlier_version_that_wrote_no_list_of_skips_is_in_no_share():
+    silent = [tool(i, items_skipped=(), items_skipped_pct=None) for i in range(3, 20)]
+    (found,) = only(find([*skips(3, 3), *silent], []), "skip")
+    assert (found.count, found.of) == (3, 3)
+    (found,) = only(find([*skips(4, 4), tool(9, items_skipped=(), items_skipped_pct=0.0)], []), "skip")
+    assert (found.count, found.of) == (4, 5)
+
+
 def test_a_share_has_its_95_percent_interval():
     (found,) = only(find(skips(8, 10), []), "skip")
     assert found.facts["share"] == 0.8
@@ -181,7 +189,7 @@ def test_reviews_in_four_of_five_are_consistent_as_in_the_example():
 def test_a_failed_review_is_not_a_missing_one_and_is_told_of_those_that_were_made():
     made, failed = only(find(reviews(True, False, None, True, True), []), "reviews")
     assert (made.key, made.count, made.facts["failed"], made.facts["worked"]) == ("made", 4, 1, 3)
-    assert failed.sentence() == "Reviews failed (1 of 4 workflows, 25% with a review)"
+    assert failed.sentence() == "Reviews failed (1 of 4 workflows with a review, 25%)"
     assert (failed.warns, failed.mark) == (False, "·")
 
 
@@ -227,7 +235,7 @@ def test_that_no_workflow_tells_of_parallel_work_is_neither_good_nor_bad():
 def test_guidance_is_counted_where_the_workflow_has_the_item():
     rows = [tool(i, phase0_guidance_used=value) for i, value in enumerate((True, False, None, None))]
     (found,) = only(find(rows, []), "guidance")
-    assert found.sentence() == "Phase 0 guidance used (1 of 2 workflows, 50% that have it)"
+    assert found.sentence() == "Phase 0 guidance used (1 of 2 workflows that have it, 50%)"
     assert not only(find(rows[2:], []), "guidance")
 
 
@@ -473,10 +481,11 @@ def test_control_characters_and_half_characters_do_not_reach_a_title():
     assert found.sentence().encode("utf-8")
 
 
-FIELDS = (
-    "timestamp workflow_id_hash workflow_id phases reviews_worked orchestrator_errors items_skipped confusing_items "
-    "phase0_guidance_used parallel_agents_used project_errors challenges what_went_well"
-).split()
+FIELDS = [
+    "timestamp", "workflow_id_hash", "workflow_id", "phases", "reviews_worked", "orchestrator_errors", "items_skipped",
+    "items_skipped_pct", "confusing_items", "phase0_guidance_used", "parallel_agents_used", "project_errors",
+    "challenges", "what_went_well",
+]  # fmt: skip
 
 
 @settings(max_examples=100, deadline=None)
