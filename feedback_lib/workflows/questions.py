@@ -1,0 +1,306 @@
+"""The ten questions about a workflow, in a terminal or as a form in JupyterLab: five of the tool, five of the work."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import html
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from feedback_lib import config
+from feedback_lib.orchestrator import Workflow
+
+HELP = "Enter: skip   <: back   ↑: what you answered before   Ctrl-C: stop, nothing is kept"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a person said of a workflow; fields of the two kinds of entries. None: not answered, the log counts.
+
+    A "didn't see", "skipped" or "not applicable" is no answer, too: the log knows it better.
+    """
+
+    phase0_guidance_used: bool | None = None
+    reviews_worked: bool | None = None
+    confusing_items: tuple[str, ...] | None = None
+    orchestrator_errors: tuple[str, ...] | None = None
+    tool_suggestions: str | None = None
+    parallel_agents_used: bool | None = None
+    what_went_well: str | None = None
+    challenges: str | None = None
+    learnings: str | None = None
+    improvements: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was answered."""
+        return all(value is None for value in dataclasses.asdict(self).values())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Question:
+    """One question. ``choices`` are answers and what they mean; without, any text is one."""
+
+    field: str
+    about: Literal["tool", "process"]
+    text: str
+    hint: str
+    choices: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
+    listed: bool = False  # the answer is a list, separated by commas; "none" is the empty one
+
+
+QUESTIONS = (
+    Question(
+        "phase0_guidance_used",
+        "tool",
+        "Were the Phase 0 parallel execution prompts helpful?",
+        "yes/no/didn't-see",
+        {"yes": True, "no": False, "didn't-see": None},
+    ),
+    Question(
+        "reviews_worked",
+        "tool",
+        "Did third-party reviews work correctly?",
+        "yes/no/skipped",
+        {"yes": True, "no": False, "skipped": None},
+    ),
+    Question(
+        "confusing_items", "tool", "Which workflow items were confusing or unclear?", "a list, or none", listed=True
+    ),
+    Question(
+        "orchestrator_errors", "tool", "Did any orchestrator commands fail?", "no, or what they said", listed=True
+    ),
+    Question("tool_suggestions", "tool", "Suggestions for improving the tool?", "optional; it may be shared"),
+    Question(
+        "parallel_agents_used",
+        "process",
+        "Did you use multi-agents?",
+        "yes/no/not-applicable",
+        {"yes": True, "no": False, "not-applicable": None},
+    ),
+    Question(
+        "what_went_well", "process", "What went well in this workflow?", "1-2 sentences; private, as what follows"
+    ),
+    Question("challenges", "process", "What challenges did you face?", "1-2 sentences"),
+    Question("learnings", "process", "What did you learn?", "1-2 sentences"),
+    Question("improvements", "process", "Project-specific improvements?", "optional"),
+)
+_NONE = ("none", "no", "-", "n", "nothing")
+
+
+def understood(question: Question, text: str) -> Any:
+    """What a text answers; None when it leaves the question open.
+
+    Raises:
+        ValueError: it is none of the choices.
+
+    >>> understood(QUESTIONS[0], "Y"), understood(QUESTIONS[2], "none"), understood(QUESTIONS[2], "a, b")
+    (True, (), ('a', 'b'))
+    """
+    text = " ".join(text.split())
+    if not text:
+        return None
+    if question.choices:
+        said = text.lower().replace(" ", "-")
+        fits = [name for name in question.choices if name == said] or [
+            n for n in question.choices if n.startswith(said)
+        ]
+        if len(fits) != 1:
+            raise ValueError(f"write {', '.join(list(question.choices)[:-1])} or {list(question.choices)[-1]}")
+        return question.choices[fits[0]]
+    if not question.listed:
+        return text
+    if text.lower() in _NONE:
+        return ()
+    if question.field == "orchestrator_errors":  # an error may hold commas
+        return (text,)
+    return tuple(dict.fromkeys(part for part in (p.strip() for p in text.split(",")) if part))
+
+
+class Session:
+    """The questions in their order, with the answers so far; one can skip and go back.
+
+    Args:
+        tool: ask those about the tool.
+        process: ask those about the work.
+    """
+
+    def __init__(self, *, tool: bool = True, process: bool = True) -> None:
+        self.questions = tuple(q for q in QUESTIONS if (tool if q.about == "tool" else process))
+        self.texts: dict[str, str] = {}
+        self.position = 0
+
+    @property
+    def current(self) -> Question | None:
+        """The question to ask now; None after the last."""
+        return self.questions[self.position] if self.position < len(self.questions) else None
+
+    def answer(self, text: str) -> None:
+        """Answer the current question and go on; an empty text leaves it open. Raises ValueError as `understood`."""
+        question = self.questions[self.position]
+        understood(question, text)
+        self.texts[question.field] = text
+        self.position += 1
+
+    def back(self) -> None:
+        """To the question before; its answer stands until another one is given."""
+        self.position = max(0, self.position - 1)
+
+    def answers(self) -> Answers:
+        """What was answered so far."""
+        return Answers(**{q.field: understood(q, self.texts.get(q.field, "")) for q in self.questions})
+
+
+def ask(
+    workflow: Workflow | None,
+    *,
+    tool: bool = True,
+    process: bool = True,
+    say: Callable[[str], None] = print,
+    read: Callable[[Question, str], str] | None = None,
+) -> Answers | None:
+    """Ask in the terminal; without one, the answers are the lines of standard input.
+
+    Args:
+        workflow: what the questions are about: its items complete the answers.
+        tool: ask those about the tool.
+        process: ask those about the work.
+        say: shows a line.
+        read: reads the answer to a question, given the one so far; None: prompt_toolkit, or standard input.
+
+    Returns:
+        None when it was stopped, or nothing was answered.
+    """
+    session = Session(tool=tool, process=process)
+    with contextlib.ExitStack() as opened:
+        read = read or opened.enter_context(_reader(workflow))
+        if workflow:
+            say(f"Workflow {workflow.id}: {_line(workflow.task)}")
+        say(f"{HELP}\n")
+        while question := session.current:
+            about = "tool, anonymous" if question.about == "tool" else "your project, private"
+            say(f"{session.position + 1}/{len(session.questions)} ({about}) {question.text}")
+            try:
+                text = read(question, session.texts.get(question.field, "")).strip()
+            except KeyboardInterrupt:
+                return None
+            except EOFError:
+                break
+            if text == "<":
+                session.back()
+                continue
+            try:
+                session.answer(text)
+            except ValueError as wrong:
+                say(f"   {wrong}")
+    found = session.answers()
+    return None if found.empty else found
+
+
+@contextlib.contextmanager
+def _reader(workflow: Workflow | None) -> Iterator[Callable[[Question, str], str]]:
+    """How answers are read: with history and completion in a terminal, line by line else."""
+    if not sys.stdin.isatty():
+        yield lambda question, before: _next_line()
+        return
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+
+    folder = config.config_dir() / "history"
+    items = sorted({step.item for step in workflow.steps}) if workflow else []
+
+    def history(question: Question) -> History:
+        path = folder / question.field
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))  # what was said is nobody else's
+        except OSError:
+            return InMemoryHistory()
+        return FileHistory(str(path))
+
+    def read(question: Question, before: str) -> str:
+        words = list(question.choices) or (items if question.field == "confusing_items" else [])
+        session: PromptSession[str] = PromptSession(history=history(question), completer=WordCompleter(words))
+        return session.prompt(f"   ({question.hint}): ", default=before)
+
+    yield read
+
+
+def _next_line() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _line(text: str) -> str:
+    """A text on one line that a terminal takes as text."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return plain if len(plain) <= 100 else plain[:99] + "…"
+
+
+class Form:
+    """The questions as a form; ``widget`` shows it, a press on its button captures.
+
+    Args:
+        workflow: what it is about; None: no workflow was found.
+        keep: takes the answers, captures, and says what was captured.
+    """
+
+    def __init__(self, workflow: Workflow | None, keep: Callable[[Answers], str]) -> None:
+        import ipywidgets as widgets
+
+        self._keep = keep
+        self.inputs: dict[str, Any] = {}
+        parts: list[Any] = [widgets.HTML(f"<p>{html.escape(_headed(workflow))}</p>")]
+        wide = widgets.Layout(width="40em", max_width="100%")
+        items = sorted({step.item for step in workflow.steps}) if workflow else []
+        told = {"tool": "About the tool: anonymous, may be shared", "process": "About your project: private"}
+        for about, heading in told.items():
+            parts.append(widgets.HTML(f"<h3>{heading}</h3>"))
+            for question in QUESTIONS:
+                if question.about != about:
+                    continue
+                label = widgets.HTML(f"<label>{html.escape(question.text)} <small>({question.hint})</small></label>")
+                if question.choices:
+                    one: Any = widgets.ToggleButtons(options=["", *question.choices], value="")
+                elif question.field == "confusing_items" and items:
+                    one = widgets.TagsInput(allowed_tags=items, allow_duplicates=False, layout=wide)
+                else:
+                    one = widgets.Textarea(rows=2, layout=wide)
+                self.inputs[question.field] = one
+                parts += [label, one]
+        self.button = widgets.Button(description="Capture", button_style="primary", disabled=workflow is None)
+        self.button.on_click(self._pressed)
+        self.said = widgets.HTML()
+        self.widget = widgets.VBox([*parts, self.button, self.said])
+
+    def answers(self) -> Answers:
+        """What stands in the form."""
+        texts = {name: self._text(one) for name, one in self.inputs.items()}
+        return Answers(**{q.field: understood(q, texts[q.field]) for q in QUESTIONS})
+
+    @staticmethod
+    def _text(one: Any) -> str:
+        return ", ".join(one.value) if isinstance(one.value, list | tuple) else str(one.value)
+
+    def _pressed(self, _: Any) -> None:
+        from feedback_lib.errors import FeedbackError
+
+        try:
+            told = self._keep(self.answers())
+        except FeedbackError as problem:
+            told = f"Not captured: {problem}"
+        self.said.value = f"<p>{html.escape(told)}</p>"
+
+
+def _headed(workflow: Workflow | None) -> str:
+    if workflow is None:
+        return "No workflow was found in this folder."
+    return (
+        f"{workflow.id}: {_line(workflow.task)} ({workflow.status}, last event {workflow.last_at:%Y-%m-%d %H:%M} UTC)"
+    )
