@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import functools
 import gzip
+import hashlib
 import importlib.metadata
 import importlib.resources
 import json
@@ -115,7 +116,7 @@ def read(folder: Path) -> Found:
     rejected: list[Rejected] = []
     files: list[str] = []
     events: dict[str, list[_Event]] = {}
-    seen: set[str] = set()
+    seen: set[bytes] = set()
     for path, live in _logs(folder, rejected):
         name = path.relative_to(folder).as_posix()
         files.append(name)
@@ -370,11 +371,11 @@ class _Event:
     item: str | None
     message: str
     details: Mapping[str, Any]
-    identity: str
+    identity: bytes
     where: str
 
     @property
-    def order(self) -> tuple[dt.datetime, int, str]:
+    def order(self) -> tuple[dt.datetime, int, bytes]:
         """By time; what happened at once, as it must have happened; never by where the line stands."""
         return self.at, _RANK.get(self.type, len(_ORDER)), self.identity
 
@@ -446,7 +447,7 @@ def _event(line: bytes, file: str) -> _Event:
         item=_text(raw.get("item_id")).strip() or None,
         message=_text(raw.get("message")).strip(),
         details=details if isinstance(details, dict) else {},
-        identity=json.dumps(written, sort_keys=True),
+        identity=hashlib.blake2b(json.dumps(written, sort_keys=True).encode(), digest_size=16).digest(),
         where=file,
     )
 
@@ -473,7 +474,7 @@ def _from_events(key: str, events: list[_Event], state: _State | None) -> Workfl
         started_at=events[0].at,
         last_at=events[-1].at,
         events=len(events),
-        phases=types.MappingProxyType(_seconds(events)),
+        phases=_seconds(events),
         steps=tuple(sorted(steps.values(), key=lambda step: (step.at, step.item))),
         failures=tuple(failures),
         reviewed=_reviewed(events),
@@ -505,15 +506,20 @@ def _task(events: Sequence[_Event]) -> str:
 
 
 def _seconds(events: Sequence[_Event]) -> dict[str, int]:
-    """Seconds by phase, in the order of their first end, over all times it was entered and completed."""
-    since: dict[str, dt.datetime] = {}
+    """Seconds by phase, in the order of their first end, over all times it was entered and completed.
+
+    A phase that was entered again without an end before counts from then on: what lay between is not known.
+    """
+    entered: dict[str, list[dt.datetime]] = {}
     spent: dict[str, int] = {}
     for event in events:
         if event.phase and event.type == "phase_started":
-            since[event.phase] = event.at
-        elif event.phase and event.type == "phase_completed" and event.phase in since:
-            seconds = int((event.at - since.pop(event.phase)).total_seconds())
-            spent[event.phase] = spent.get(event.phase, 0) + seconds
+            entered.setdefault(event.phase, []).append(event.at)
+        elif event.phase and event.type == "phase_completed" and (starts := entered.get(event.phase)):
+            # completed and entered again at one moment: what ends is what was entered before it
+            start = next((at for at in reversed(starts) if at < event.at), starts[-1])
+            entered[event.phase] = starts[starts.index(start) + 1 :]
+            spent[event.phase] = spent.get(event.phase, 0) + int((event.at - start).total_seconds())
     return spent
 
 
@@ -573,6 +579,10 @@ _NO = re.compile(
     r"|\b(?:should|could)\s+have\s+(?:\w+\s+){0,5}?(?:parallel|multiple)\b",
     re.IGNORECASE,
 )
+_DECLINED = re.compile(  # the item asks whether to, so that this is an answer
+    r"\s*(?:no\b(?!\s+(?:problem|issue))|none\b|n/a\b|not\s+(?:needed|applicable|used|necessary|beneficial|worth))",
+    re.IGNORECASE,
+)
 _MAYBE = re.compile(r"\b(?:could|can|might|may|would|should|consider\w*|whether|if)\b", re.IGNORECASE)
 
 
@@ -585,11 +595,13 @@ def _parallel(steps: Sequence[Step], events: Sequence[_Event]) -> bool | None:
         step = by_item.get(item)
         if step and step.outcome == "completed" and (told := _says_parallel(step.text)) is not None:
             return told
-    decided = by_item.get("parallel_execution_check")
-    return False if decided and decided.outcome == "skipped" else None
+    decided = by_item.get(_TOLD_BY[-1])
+    return False if decided and (decided.outcome == "skipped" or _DECLINED.match(decided.text)) else None
 
 
 def _names_several(details: Mapping[str, Any]) -> bool:
+    if any(details.get(key) is True for key in ("parallel", "parallel_agents", "parallel_execution")):
+        return True
     for key in _AGENTS:
         value = details.get(key)
         if isinstance(value, list) and len({json.dumps(one, sort_keys=True) for one in value if one}) > 1:
@@ -840,7 +852,7 @@ def _definition(given: Any, phases: Mapping[str, Mapping[str, Any]]) -> Mapping[
         if isinstance(phase, dict) and _text(phase.get("id")).strip():
             defined[_text(phase["id"]).strip()] = tuple(_items(phase))
     defined = defined or {phase: tuple(_items(values)) for phase, values in phases.items()}
-    return types.MappingProxyType(defined) if any(defined.values()) else None
+    return defined if any(defined.values()) else None
 
 
 def _from_state(state: _State) -> Workflow:
@@ -875,7 +887,7 @@ def _from_state(state: _State) -> Workflow:
         started_at=state.started_at,
         last_at=state.last_at,
         events=0,
-        phases=types.MappingProxyType(spent),
+        phases=spent,
         steps=tuple(steps),
         failures=tuple(sorted(failures, key=lambda one: (one.at, one.item or ""))),
         reviewed=_reviewed(made),
@@ -891,4 +903,4 @@ def _state_event(
 ) -> _Event:
     """What a state holds of an item, as the event that told it."""
     details = {**_mapping(held.get("verification_result")), **{k: held[k] for k in ("notes",) if k in held}}
-    return _Event(at, kind, state.id, phase, item, message, details, "", state.where)
+    return _Event(at, kind, state.id, phase, item, message, details, b"", state.where)
