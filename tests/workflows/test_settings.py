@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEEDBACK_CONFIG", str(tmp_path / "file"))
     for act in (lambda: settings.change("feedback_sync", "true"), settings.salt):
-        with pytest.raises(ConfigError, match="Not a directory|File exists"):
+        with pytest.raises(ConfigError, match=r"Not a directory|File exists"):
             act()
 
 
