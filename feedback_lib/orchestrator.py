@@ -137,7 +137,7 @@ def read(folder: Path) -> Found:
         if state is None:
             continue
         held[name] = state.id
-        if state.id not in states or states[state.id].last_at < state.last_at:
+        if state.id not in states or states[state.id].saved_at <= state.saved_at:
             states[state.id] = state
     found = [_from_events(key, events[key], states.get(key)) for key in events]
     found += [_from_state(states[key]) for key in states if key not in events]
@@ -781,6 +781,7 @@ class _State:
     status: Status
     started_at: dt.datetime
     last_at: dt.datetime
+    saved_at: dt.datetime
     phases: Mapping[str, Mapping[str, Any]]
     definition: Mapping[str, tuple[str, ...]] | None
     where: str
@@ -816,6 +817,7 @@ def _state(path: Path, name: str) -> _State | None:
         status="completed" if status == "completed" else "abandoned" if status == "abandoned" else "active",
         started_at=min(known),
         last_at=max(known),
+        saved_at=updated or max(known),
         phases=phases,
         definition=_definition(raw.get("workflow_definition"), phases),
         where=name,
