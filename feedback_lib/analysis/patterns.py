@@ -137,7 +137,7 @@ def find(
         *_alike("challenge", processes, "challenges", options, similar),
         *_alike("went_well", processes, "what_went_well", options, similar),
     ]
-    return sorted(found, key=lambda p: (not p.warns, KINDS.index(p.kind), -p.count, p.key))
+    return sorted(found, key=lambda p: (not p.warns, KINDS.index(p.kind), -p.count, p.title, p.key))
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -158,8 +158,7 @@ def _errors(tools: Rows, processes: Rows, options: Thresholds) -> Iterator[Patte
         rows = {**tools, **processes} if len(origins) == 2 else tools if origins == ["tool"] else processes
         shown = headline(cases[-1][2])
         missing = re.search(r"\b(?:ModuleNotFoundError|ImportError|No module named|command not found)\b", shown)
-        todo = "Add dependency check to PLAN phase" if missing else f"Find the cause of: {shown}"
-        times = f"{len(cases)} occurrence{'' if len(cases) == 1 else 's'}"
+        todo = "Add dependency check to PLAN phase" if missing else f"Find the cause of: {shortened(shown, 60)}"
         examples = list(dict.fromkeys(text for _, _, text in reversed(cases)))
         yield Pattern(
             kind="error",
@@ -171,7 +170,6 @@ def _errors(tools: Rows, processes: Rows, options: Thresholds) -> Iterator[Patte
             workflows=workflows,
             advice=f'Add to roadmap: "{todo}"',
             facts=_share(len(workflows), len(rows))
-            | {"counted": f"{counted(len(workflows), len(rows))}, {times}", "occurrences": len(cases)}
             | {"origins": origins, "examples": examples[:3], "threshold": options.error_workflows},
         )
 
@@ -179,7 +177,22 @@ def _errors(tools: Rows, processes: Rows, options: Thresholds) -> Iterator[Patte
 def error_key(text: str) -> str:
     """What identifies an error: its fingerprint; of a text in which no error is seen, the hash of its normal form."""
     text = text.encode("utf-8", "replace").decode()  # half a character, which JSON can hold, has no bytes
-    return fingerprint(text) or _digest(_VARIABLE.sub("#", text))
+    cause = _cause(text)
+    if cause is None:
+        return _digest(text)
+    return fingerprint(cause) or _digest(_VARIABLE.sub("#", cause))
+
+
+def _cause(text: str) -> str | None:
+    """What a command that failed printed, without the line that says so; None when it printed nothing.
+
+    That pytest and a linter both left with 1 does not make their errors the same one.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or not _EXIT.search(lines[0]):
+        return text
+    said = [line for line in lines[1:] if not line.startswith("$ ")]
+    return "\n".join(said) or None
 
 
 def _digest(text: str) -> str:
@@ -190,10 +203,20 @@ _VARIABLE = re.compile(r"(?:[A-Za-z]:)?(?:[\\/~][\w.@%+~-]+){2,}|\b0x[0-9a-fA-F]
 
 
 def headline(text: str, longest: int = 100) -> str:
-    """The line of an error's text that says most: of a Python trace the last with an error, else the first."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    """The line of an error's text that says most: of a Python trace the last with an error, else the first.
+
+    One that names the error and goes on (``Error: …``) says more than a mere code.
+    """
+    cause = _cause(text) or text
+    lines = [line for line in cause.splitlines() if line.strip()]
     telling = [line for line in lines if error_template(line)] or lines or [""]
-    return shortened(telling[-1 if "Traceback (most recent call last)" in text else 0], longest)
+    if "Traceback (most recent call last)" in cause:
+        return shortened(telling[-1], longest)
+    return shortened(next((line for line in telling if _NAMED.search(line)), telling[0]), longest)
+
+
+_EXIT = re.compile(r"\bexit (?:code|status) \d+", re.IGNORECASE)
+_NAMED = re.compile(r"(?:Error|Exception): \S")
 
 
 # --- items, reviews, parallel work, guidance --------------------------------------------------------------------------

@@ -2,9 +2,183 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+
+from feedback_lib.commands import AS_JSON, SET, print_json
+from feedback_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from feedback_lib.config import Config
+    from feedback_lib.workflows.review import Review
+    from feedback_lib.workflows.roadmap import Proposal
+
+PARAMS_FILE = Path("params/weekly.yaml")
 
 
 @click.command("review")
-def review() -> None:
+@click.option("--tool", is_flag=True, help="Only what is said about the workflow tool.")
+@click.option("--process", is_flag=True, help="Only what is said about the project.")
+@click.option("--days", type=click.IntRange(1), metavar="N", help="Workflows of the last N days  [default: 7].")
+@click.option("--all", "everything", is_flag=True, help="Workflows of all time.")
+@click.option("--suggest", is_flag=True, help="Show drafts of roadmap items as a diff, and ask whether to add them.")
+@click.option("--yes", is_flag=True, help="With --suggest: add them without asking.")
+@click.option("--all-users", is_flag=True, help="With --tool: what a collector holds of many installations.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FILE", help="With --all-users: the collector's file.")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    show_default=True,
+    help="The folder of the workflow tool's files.",
+)
+@click.option("--params", "-f", metavar="FILE", help="The params file  [default: params/weekly.yaml, if it is there].")
+@SET
+@AS_JSON
+def review(
+    *,
+    tool: bool,
+    process: bool,
+    days: int | None,
+    everything: bool,
+    suggest: bool,
+    yes: bool,
+    all_users: bool,
+    data: Path | None,
+    folder: Path,
+    params: str | None,
+    overrides: Sequence[str],
+    as_json: bool,
+) -> None:
     """Show patterns over what was captured, and suggest roadmap items."""
+    if everything and days is not None:
+        raise ConfigError("--all is all time; leave out --days")
+    if yes and not suggest:
+        raise ConfigError("--yes agrees to what --suggest shows; add --suggest")
+    cfg = _config(params, overrides)
+    if all_users:
+        if process or not tool:
+            raise ConfigError("--all-users knows tool feedback alone; add --tool, leave out --process")
+        if days is not None:
+            raise ConfigError("--all-users reads all that is held; leave out --days")
+        found = _of_all_users(cfg, data)
+    elif data is not None:
+        raise ConfigError("--data names a collector's file; add --tool --all-users")
+    else:
+        found = _of_folder(cfg, folder, tool or not process, process or not tool, None if everything else days or 7)
+    proposal = _drafts(found, folder) if suggest else None
+    if as_json:
+        added = _add(proposal) if proposal and yes else None
+        told = {"suggested": proposal.to_dict() | {"added_to": added}} if proposal else {}
+        print_json(_printable(found.to_dict() | told))
+        return
+    click.echo(found.text())
+    if proposal:
+        _offer(proposal, yes=yes)
+
+
+def _config(params: str | None, overrides: Sequence[str]) -> Config:
+    """The params file that was named, the usual one where it is, or the defaults; with ``--set``."""
+    from feedback_lib import config
+
+    if params is not None or PARAMS_FILE.exists():
+        return config.load(params or PARAMS_FILE, overrides)
+    values: dict[str, Any] = {}
+    for given in overrides:
+        key, sep, text = given.partition("=")
+        group, _, name = key.strip().partition(".")
+        if not sep or "." in name:
+            raise ConfigError(f"--set {given!r}: write key=value, such as workflows.skip_share=0.9")
+        value = config.parse_value("--set", key, text)
+        if not name:
+            values[group] = value
+        elif isinstance(values.setdefault(group, {}), dict):
+            values[group][name] = value
+        else:
+            raise ConfigError(f"--set {given!r}: {group!r} is not a group of keys")
+    made = config.section(config.Config, values, lambda key: f"--set {key}")
+    # paths start where the command was called, as there is no file
+    encoder = config.plugin_entry(made.encoder, Path.cwd(), "--set encoder")
+    return config.section(config.Config, values | {"encoder": encoder})
+
+
+def _of_folder(cfg: Config, folder: Path, tool: bool, process: bool, days: int | None) -> Review:
+    import dataclasses
+    import datetime as dt
+
+    from feedback_lib.workflows import review
+
+    options = review.thresholds(cfg)
+    found = review.review(
+        folder,
+        tool=tool,
+        process=process,
+        days=days,
+        options=options,
+        now=cfg.as_of or dt.datetime.now(dt.UTC),
+        similar=review.by_meaning(cfg, options.challenge_similarity),
+    )
+    if cfg.as_of and days is not None:
+        return dataclasses.replace(found, window=f"{found.window} before {cfg.as_of:%Y-%m-%d %H:%M} UTC")
+    return found
+
+
+def _of_all_users(cfg: Config, data: Path | None) -> Review:
+    from feedback_lib.workflows import collector, review
+
+    options = review.thresholds(cfg)
+    if data is None:
+        raise ConfigError("--all-users: name the collector's file with --data; feedback collect --help says which")
+    if not data.is_file():
+        raise ConfigError(f"--data {data}: there is no such file; feedback collect makes it when it receives entries")
+    return collector.patterns(data, options)
+
+
+def _drafts(found: Review, folder: Path) -> Proposal:
+    import datetime as dt
+
+    from feedback_lib.workflows import roadmap
+
+    day = (found.until or dt.datetime.now(dt.UTC)).date()
+    return roadmap.drafts(found.patterns, folder, day=day, of=len(found.workflows), window=found.window)
+
+
+def _offer(proposal: Proposal, *, yes: bool) -> None:
+    """Show what would be added; add it when a person says so."""
+    import sys
+
+    click.echo()
+    if shown := proposal.text():
+        click.echo(shown)
+    many = len(proposal.items)
+    if not many:
+        click.echo("Nothing to add to the roadmap.")
+        return
+    what = f"{many} item{'' if many == 1 else 's'} to {proposal.path.name}"
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            click.echo(f"Not added: there is no terminal to ask on. To add {what}: feedback review --suggest --yes")
+            return
+        if not click.confirm(f"Add {what}?", show_default=False, prompt_suffix=" (y/n) "):
+            click.echo("Not added.")
+            return
+    click.echo(f"Added {what.replace(proposal.path.name, _add(proposal))}.")
+
+
+def _add(proposal: Proposal) -> str:
+    from feedback_lib.workflows import roadmap
+
+    return str(roadmap.add(proposal))
+
+
+def _printable(value: Any) -> Any:
+    """Half a character, which JSON can hold and a terminal cannot, becomes a question mark."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_printable(k): _printable(v) for k, v in value.items()}
+    return [_printable(v) for v in value] if isinstance(value, list | tuple) else value

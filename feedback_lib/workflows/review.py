@@ -179,9 +179,8 @@ def review(
     rejected: list[Rejected] = []
     try:
         if moved := files.migrate(salt):
-            notes.append(
-                f"{moved.entries} entries of {files.legacy.name} were taken over; it is kept as {moved.backup}"
-            )
+            came = "1 entry was" if moved.entries == 1 else f"{moved.entries} entries were"
+            notes.append(f"{came} taken over from {files.legacy.name}, which is kept as {moved.backup}")
             rejected += moved.rejected
     except ConfigError as problem:
         notes.append(f"{files.legacy.name} is not reviewed: {problem}")
@@ -313,7 +312,8 @@ def _outside(
         return [f"no entry yet: looked for {names} in {looked[0].parent}; run: feedback capture"]
     inside = sum(_within(e, since, now) for e in entries)
     later = sum((patterns.when(e.timestamp) or now) > now for e in entries) if since else 0
-    notes = [f"{later} of {len(entries)} entries are dated after now and left out; --all has them"] if later else []
+    are, them = ("is", "it") if later == 1 else ("are", "them")
+    notes = [f"{later} of {len(entries)} entries {are} dated after now and left out; --all has {them}"] if later else []
     if not inside and later < len(entries):
         newest = max(e.timestamp for e in entries if (patterns.when(e.timestamp) or now) <= now)
         notes.append(
@@ -329,7 +329,7 @@ def _summary(
     for row in tools:
         for name, seconds in row["phases"].items():
             spent.setdefault(name, []).append(seconds)
-    took = [row["duration_seconds"] for row in tools]
+    took = [row["duration_seconds"] for row in tools if row["duration_seconds"]]  # 0: the entry does not tell
     return {
         "tool_entries": len(tools),
         "process_entries": len(processes),

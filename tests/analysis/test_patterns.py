@@ -109,7 +109,7 @@ def test_the_same_error_on_another_line_path_and_order_is_one_pattern_of_two_wor
     (found,) = only(find([], rows), "error")
     assert (found.count, found.of, found.workflows) == (2, 3, ("wf_0", "wf_1"))
     assert found.title == "Common error: \"KeyError: 'order-77'\""
-    assert found.facts["occurrences"] == 2
+    assert len(found.facts["examples"]) == 2
 
 
 def test_an_error_is_common_from_two_workflows_on_however_often_it_happened_in_one():
@@ -117,7 +117,7 @@ def test_an_error_is_common_from_two_workflows_on_however_often_it_happened_in_o
     assert not only(find([], rows), "error")
     again = [*rows, process(2, project_errors=("ValueError: bad",))]
     (found,) = only(find([], again), "error")
-    assert found.sentence() == 'Common error: "ValueError: bad" (2 of 3 workflows, 66.7%, 6 occurrences)'
+    assert found.sentence() == 'Common error: "ValueError: bad" (2 of 3 workflows, 66.7%)'
     assert not only(find([], again, Thresholds(error_workflows=3)), "error")
 
 
@@ -133,6 +133,7 @@ def test_a_text_in_which_no_error_is_seen_is_compared_without_numbers_paths_and_
 
 def test_npm_without_its_package_file_is_one_error_in_any_folder():
     said = (
+        "Verification failed: Command failed (exit code 254, expected 0)\n$ npm run build\n"
         "npm error code ENOENT\nnpm error path {folder}/package.json\nnpm error enoent Could not read package.json: "
         "Error: ENOENT: no such file or directory, open '{folder}/package.json'\n"
         "npm error A complete log of this run can be found in: {log}-debug-0.log"
@@ -143,6 +144,25 @@ def test_npm_without_its_package_file_is_one_error_in_any_folder():
     ]
     (found,) = only(find([], rows), "error")
     assert (found.count, found.of) == (5, 5)
+    assert found.title.startswith('Common error: "npm error enoent Could not read package.json: Error: ENOENT')
+
+
+FAILED = "Verification failed: Command failed (exit code 1, expected 0)\n$ {command}\n{printed}"
+
+
+def test_that_two_commands_left_with_the_same_code_does_not_make_it_the_same_error():
+    printed = {"pytest": "E   AssertionError: 3 != 4", "ruff check": "E501 line too long", "mypy .": "error: bad type"}
+    texts = [FAILED.format(command=command, printed=text) for command, text in printed.items()]
+    rows = [process(i, project_errors=(text,)) for i, text in enumerate(texts)]
+    assert not only(find([], rows), "error")
+    (found,) = only(find([], [*rows, process(9, project_errors=texts[:1])]), "error")
+    assert found.title == 'Common error: "E AssertionError: 3 != 4"'
+
+
+def test_commands_that_printed_nothing_are_told_apart_by_what_was_called():
+    calls = [FAILED.format(command=command, printed="") for command in ("make a", "make a", "make b")]
+    (found,) = only(find([], [process(i, project_errors=(text,)) for i, text in enumerate(calls)]), "error")
+    assert found.workflows == ("wf_0", "wf_1")
 
 
 def test_a_workflow_counts_once_when_both_its_entries_tell_the_error():
