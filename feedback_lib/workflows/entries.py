@@ -15,7 +15,7 @@ import stat
 import threading
 import time
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -40,13 +40,14 @@ _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
 _HASH = re.compile(r"[0-9a-f]{32}")
 _OF_TOOL = re.compile(r"\s*(?:\$ )?orchestrator\s")
 _COMMAND = re.compile(
-    r"(?<![\w/.-])orchestrator(?:[ \t]+(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|list|"
-    r"merge|minds|plan|prd|resume|retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|"
+    r"(?<![\w/.-])orchestrator(?:[ \t]+(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|"
+    r"list|merge|minds|plan|prd|resume|retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|"
     r"workflow)\b)*"
 )
 _SAID = re.compile(
     r"command not found|no such file or directory|permission denied|timed out|exit (?:code|status) \d+", re.IGNORECASE
 )
+_EXCEPTION = re.compile(r"[\w.]{0,60}[A-Z]\w{0,60}(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)")
 _OWN = (
     (re.compile(r"""(['"`])[^'"`\n]*\1"""), "<id>"),
     (re.compile(r"\b[\w-]+(?:\.[\w-]+)+\b"), "<name>"),  # of hosts, files and modules
@@ -340,7 +341,7 @@ class Files:
         with self.alone():
             if not self.legacy.exists():
                 return None
-            read, rejected = _entries(self.legacy, _Legacy(salt, orchestrator.repo_type(self.folder)))
+            read, rejected = _entries(self.legacy, _Legacy(salt, self.folder))
             for path, mode, lines in (
                 (self.tool, 0o644, [to_line(tool) for (tool, _), _ in read]),
                 (self.process, 0o600, [to_line(process) for (_, process), _ in read]),
@@ -358,9 +359,12 @@ class Files:
 class _Legacy:
     """Splits an entry of the single file in two."""
 
-    def __init__(self, salt: bytes, repo_type: str) -> None:
+    def __init__(self, salt: bytes, folder: Path) -> None:
+        from feedback_lib.workflows import telling
+
         self.salt = salt
-        self.repo_type = repo_type
+        self.repo_type = orchestrator.repo_type(folder)
+        self.names = telling.own_names(folder)
 
     def __call__(self, mapping: Mapping[str, Any], where: str) -> tuple[ToolEntry, ProcessEntry]:
         from feedback_lib.workflows import anonymous
@@ -380,16 +384,23 @@ class _Legacy:
             tool,
             phases=phases,
             items_skipped=tuple(sorted(set(skipped))),
-            orchestrator_errors=tuple(dict.fromkeys(map(tool_error, of_tool))),
+            orchestrator_errors=tuple(dict.fromkeys(tool_error(e, self.names) for e in of_tool)),
         )
-        return tool, dataclasses.replace(process, project_errors=tuple(e for e in errors if e not in of_tool))
+        repo = privacy.redact(process.repo) if "://" in process.repo else process.repo  # the remote, maybe with a token
+        return tool, dataclasses.replace(
+            process, project_errors=tuple(e for e in errors if e not in of_tool), repo=repo
+        )
 
 
-def tool_error(text: str) -> str:
+def tool_error(text: str, known: Collection[str] = ()) -> str:
     """An error of the tool as it may be shared: its kind, and of the rest only what is nobody's own.
 
-    Of a command that failed without saying more, the command's first words and what the shell said of it; what it was
-    given (a task, names) is left out.
+    Of a command that failed without naming an exception, the command's first words and what the shell said of it. What
+    the command was given (a task, names) is left out.
+
+    Args:
+        text: the command, what it printed, the trace; as much as there is.
+        known: names that must not stand in it, see `feedback_lib.workflows.telling.own_names`.
 
     >>> tool_error("orchestrator prd spawn: command not found")
     'orchestrator prd spawn: command not found'
@@ -399,17 +410,21 @@ def tool_error(text: str) -> str:
     'FileNotFoundError: no <id> on <name>'
     """
     from feedback_lib.analysis.text import error_template
+    from feedback_lib.workflows import telling
 
     text = privacy.redact(text)
-    command = _COMMAND.search(text)
-    template = error_template(text) or ""
-    said = _SAID.search(text)
-    if command and (said or not template):
-        return f"{' '.join(command[0].split())}: {said[0] if said else 'failed'}"
-    kind, colon, rest = template.partition(":")
-    for pattern, mask in _OWN:
-        rest = pattern.sub(mask, rest)
-    return (kind + colon + rest)[:300] or "error"
+    command, said = _COMMAND.search(text), _SAID.search(text)
+    kind, colon, rest = (error_template(text) or "").partition(":")
+    forms = []  # from what says most to what says least
+    if _EXCEPTION.fullmatch(kind):
+        for pattern, mask in _OWN:
+            rest = pattern.sub(mask, rest)
+        forms += [(kind + colon + rest)[:300], kind]
+    if command:
+        words = " ".join(command[0].split())
+        forms += [f"{words}: {said[0].lower()}" if said else f"{words}: failed"]
+    forms += [said[0].lower()] if said else []
+    return next((form for form in forms if telling.text_problem(form, known) is None), "error")
 
 
 class _Reader:
