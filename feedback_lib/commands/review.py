@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from feedback_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from feedback_lib.config import Config
+    from feedback_lib.workflows.collector import AllUsers
     from feedback_lib.workflows.review import Review
     from feedback_lib.workflows.roadmap import Proposal
 
 PARAMS_FILE = Path("params/weekly.yaml")
+COLLECTED = Path("collected.sqlite")  # as feedback collect names it
 
 
 @click.command("review")
@@ -27,7 +30,12 @@ PARAMS_FILE = Path("params/weekly.yaml")
 @click.option("--suggest", is_flag=True, help="Show drafts of roadmap items as a diff, and ask whether to add them.")
 @click.option("--yes", is_flag=True, help="With --suggest: add them without asking.")
 @click.option("--all-users", is_flag=True, help="With --tool: what a collector holds of many installations.")
-@click.option("--data", type=click.Path(path_type=Path), metavar="FILE", help="With --all-users: the collector's file.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With --all-users: the collector's file  [default: collected.sqlite].",
+)
 @click.option(
     "--dir",
     "folder",
@@ -59,17 +67,21 @@ def review(
         raise ConfigError("--all is all time; leave out --days")
     if yes and not suggest:
         raise ConfigError("--yes agrees to what --suggest shows; add --suggest")
+    if data is not None and not all_users:
+        raise ConfigError("--data names a collector's file; add --tool --all-users")
+    if all_users and (process or not tool):
+        raise ConfigError("--all-users knows tool feedback alone; add --tool, leave out --process")
+    if all_users and (suggest or days is not None):
+        raise ConfigError("--all-users shows all that is held, of nobody's folder; leave out --days and --suggest")
     cfg = _config(params, overrides)
     if all_users:
-        if process or not tool:
-            raise ConfigError("--all-users knows tool feedback alone; add --tool, leave out --process")
-        if days is not None:
-            raise ConfigError("--all-users reads all that is held; leave out --days")
-        found = _of_all_users(cfg, data)
-    elif data is not None:
-        raise ConfigError("--data names a collector's file; add --tool --all-users")
-    else:
-        found = _of_folder(cfg, folder, tool or not process, process or not tool, None if everything else days or 7)
+        users = _of_all_users(cfg, data or COLLECTED)
+        if as_json:
+            print_json(users.to_dict())
+        else:
+            click.echo(users.text())
+        return
+    found = _of_folder(cfg, folder, tool or not process, process or not tool, None if everything else days or 7)
     proposal = _drafts(found, folder) if suggest else None
     if as_json:
         added = _add(proposal) if proposal and yes else None
@@ -85,8 +97,14 @@ def _config(params: str | None, overrides: Sequence[str]) -> Config:
     """The params file that was named, the usual one where it is, or the defaults; with ``--set``."""
     from feedback_lib import config
 
-    if params is not None or PARAMS_FILE.exists():
-        return config.load(params or PARAMS_FILE, overrides)
+    if params is not None:
+        return config.load(params, overrides)
+    if PARAMS_FILE.exists():
+        usual = config.load(PARAMS_FILE, overrides)
+        # a file that nobody named does not move the clock, such as that of the sample
+        return (
+            usual if any(given.startswith("as_of") for given in overrides) else dataclasses.replace(usual, as_of=None)
+        )
     values: dict[str, Any] = {}
     for given in overrides:
         key, sep, text = given.partition("=")
@@ -107,7 +125,6 @@ def _config(params: str | None, overrides: Sequence[str]) -> Config:
 
 
 def _of_folder(cfg: Config, folder: Path, tool: bool, process: bool, days: int | None) -> Review:
-    import dataclasses
     import datetime as dt
 
     from feedback_lib.workflows import review
@@ -127,15 +144,10 @@ def _of_folder(cfg: Config, folder: Path, tool: bool, process: bool, days: int |
     return found
 
 
-def _of_all_users(cfg: Config, data: Path | None) -> Review:
+def _of_all_users(cfg: Config, data: Path) -> AllUsers:
     from feedback_lib.workflows import collector, review
 
-    options = review.thresholds(cfg)
-    if data is None:
-        raise ConfigError("--all-users: name the collector's file with --data; feedback collect --help says which")
-    if not data.is_file():
-        raise ConfigError(f"--data {data}: there is no such file; feedback collect makes it when it receives entries")
-    return collector.patterns(data, options)
+    return collector.patterns(data, review.thresholds(cfg))
 
 
 def _drafts(found: Review, folder: Path) -> Proposal:
