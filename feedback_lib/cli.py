@@ -485,9 +485,12 @@ def production_monitor() -> NoReturn:
 
 def orchestrator_feedback() -> NoReturn:
     """Run ``orchestrator-feedback``: capture, review, sync and config under the workflow tool's own name."""
-    named = next((a for a in sys.argv[1:] if not a.startswith("-")), "")
-    if named in ("capture", "review", "sync", "config", "collect") or {"-h", "--help"} == set(sys.argv[1:]):
+    known = ("capture", "review", "sync", "config", "collect")
+    named = next((a for a in sys.argv[1:] if a not in ("--verbose", "--quiet")), "")
+    if named in known:
         _run(feedback)
+    if named and not named.startswith("-"):
+        _say(f"no command {named!r}; {nearest(named, list(known))}", 2)
     _run_as("capture")
 
 

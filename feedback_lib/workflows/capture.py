@@ -1,0 +1,364 @@
+"""Capture: the workflows of a folder become entries, one each, told of the tool and told of the project."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from feedback_lib import orchestrator, privacy
+from feedback_lib.errors import ConfigError
+from feedback_lib.orchestrator import Failure, Found, Workflow
+from feedback_lib.records import Rejected
+from feedback_lib.workflows import settings
+from feedback_lib.workflows.entries import (
+    ERROR_CHARACTERS,
+    Files,
+    Migrated,
+    ProcessEntry,
+    RepoType,
+    ToolEntry,
+    stamp,
+    tool_error,
+    version,
+)
+
+GUIDANCE_ITEM = "parallel_execution_check"
+LEARNINGS_ITEM = "document_learnings"
+ADHERENCE_ITEM = "workflow_adherence_check"
+
+TOOL_ANSWERS = (
+    "phase0_guidance_used", "reviews_worked", "confusing_items", "orchestrator_errors", "tool_suggestions",
+)  # fmt: skip
+PROCESS_ANSWERS = ("parallel_agents_used", "what_went_well", "challenges", "learnings", "improvements")
+
+SKIPPED = f"Feedback is off: the environment variable {settings.SKIP} is set. Nothing was read or written."
+
+
+class Answers(Protocol):
+    """What a person answered: a dataclass with fields of the entries (those above); None is not answered."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What a capture did.
+
+    Args:
+        tool, process: the entries of the workflows that were found, as they stand in the files now.
+        written: how many of each are new there.
+        migrated: what became of a single file of earlier versions of the workflow tool.
+        rejected: lines of logs, states and entries that could not be read.
+        files: the logs and states that were read.
+        reason: why nothing was captured; "" when something was.
+    """
+
+    tool: tuple[ToolEntry, ...] = ()
+    process: tuple[ProcessEntry, ...] = ()
+    written: tuple[int, int] = (0, 0)
+    migrated: Migrated | None = None
+    rejected: tuple[Rejected, ...] = ()
+    files: tuple[str, ...] = ()
+    reason: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-like values."""
+        migrated = self.migrated
+        return {
+            "reason": self.reason,
+            "files": list(self.files),
+            "written": {"tool": self.written[0], "process": self.written[1]},
+            "tool": [dataclasses.asdict(entry) for entry in self.tool],
+            "process": [dataclasses.asdict(entry) for entry in self.process],
+            "migrated": migrated and {"entries": migrated.entries, "backup": migrated.backup.name},
+            "rejected": [dataclasses.asdict(one) for one in self.rejected],
+        }
+
+
+def capture(
+    folder: Path,
+    *,
+    tool: bool = True,
+    process: bool = True,
+    answers: Answers | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Captured:
+    """Write an entry of each workflow of a folder that has none yet, or went on since its last one.
+
+    Args:
+        folder: where the workflow tool works.
+        tool: write of the tool, see `ToolEntry`.
+        process: write of the project, see `ProcessEntry`.
+        answers: of a person about the current workflow; they stand above what the log says, and stay.
+        progress: is told what happens.
+
+    Raises:
+        ConfigError: there is no such folder, or a file cannot be read or written.
+        PrivacyError: the secret salt of this installation is not one.
+    """
+    if settings.skipped():
+        return Captured(reason=SKIPPED)
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
+    from feedback_lib.workflows import telling
+
+    files = Files(folder)
+    with files.alone():  # of two captures the second reads what the first wrote, and a log that is not older
+        found = orchestrator.read(folder)
+        if not found.workflows and not files.legacy.exists():
+            return Captured(reason=missing(folder, found), rejected=found.rejected, files=found.files)
+        salt = settings.salt()
+        migrated = files.migrate(salt)
+        if migrated:
+            progress(f"{files.legacy.name}: {migrated.entries} entries taken over; kept as {migrated.backup.name}")
+        held = files.read(salt)
+        now = current(found)
+        names = telling.own_names(folder)
+        given = _given(answers, salt, names, progress)
+        tools: list[ToolEntry] = []
+        processes: list[ProcessEntry] = []
+        if tool:
+            about = {e.workflow_id_hash: e for e in held.tool}
+            place = _place(folder)
+            for workflow in found.workflows:
+                one = tool_entry_of(workflow, salt, version=place[0], repo_type=place[1], names=names)
+                tools.append(_settled(one, about.get(one.workflow_id_hash), given if workflow is now else {}))
+        if process:
+            known = {e.workflow_id: e for e in held.process}
+            repo = orchestrator.repo(folder)
+            for workflow in found.workflows:
+                of = process_entry_of(workflow, repo=repo)
+                processes.append(_settled(of, known.get(of.workflow_id), given if workflow is now else {}))
+        new_tools = [e for e in tools if not _same(e, held.tool)]
+        new_processes = [e for e in processes if e not in held.process]
+        files.append(new_tools, new_processes)
+    return Captured(
+        tool=tuple(tools),
+        process=tuple(processes),
+        written=(len(new_tools), len(new_processes)),
+        migrated=migrated,
+        rejected=(*found.rejected, *(migrated.rejected if migrated else ()), *held.rejected),
+        files=found.files,
+        reason="" if found.workflows else missing(folder, found),
+    )
+
+
+def missing(folder: Path, found: Found) -> str:
+    """Why there is nothing to capture."""
+    if found.files:
+        return f"No workflow was found in {', '.join(found.files)} of {folder}. Nothing to capture."
+    return (
+        f"No workflow was found in {folder}: there is neither a .workflow_state.json nor a .workflow_log.jsonl, nor an "
+        ".orchestrator folder. Nothing to capture; name another folder with --dir."
+    )
+
+
+def current(found: Found) -> Workflow | None:
+    """The workflow that is going on, or was the last to."""
+    named = [w for w in found.workflows if w.id == found.current] or found.workflows
+    return max(named, key=lambda w: w.last_at, default=None)
+
+
+def tool_entry_of(
+    workflow: Workflow, salt: bytes, *, version: str, repo_type: RepoType, names: Collection[str] = ()
+) -> ToolEntry:
+    """What a workflow says of the tool; nothing in it says whose workflow it was, least of all these names."""
+    from feedback_lib.workflows import anonymous
+
+    phases: dict[str, int] = {}
+    for name, seconds in workflow.phases.items():
+        public = anonymous.phase(name)
+        phases[public] = phases.get(public, 0) + seconds
+    skipped = {anonymous.item(salt, step.item) for step in workflow.steps if step.outcome == "skipped"}
+    share = sum(step.outcome == "skipped" for step in workflow.steps) / max(1, len(workflow.steps))
+    return ToolEntry(
+        timestamp=stamp(workflow.last_at),
+        workflow_id_hash=anonymous.hashed(salt, workflow.id),
+        orchestrator_version=version,
+        repo_type=repo_type,
+        duration_seconds=max(0, int((workflow.last_at - workflow.started_at).total_seconds())),
+        phases=phases,
+        phase0_guidance_used=_guided(workflow),
+        reviews_worked=workflow.reviewed,
+        orchestrator_errors=tuple(dict.fromkeys(tool_error(f.text, names) for f in workflow.failures if f.by_tool)),
+        items_skipped=tuple(sorted(skipped)),
+        items_skipped_pct=round(share, 4) if workflow.steps else None,
+        confusing_items=(),
+        tool_suggestions="",
+        mode="auto",
+    )
+
+
+def process_entry_of(workflow: Workflow, *, repo: str) -> ProcessEntry:
+    """What a workflow says of the project."""
+    notes = [*workflow.learnings, *(s.text for s in workflow.steps if s.item == ADHERENCE_ITEM)]
+    told = passages("\n".join(notes))
+    return ProcessEntry(
+        timestamp=stamp(workflow.last_at),
+        workflow_id=workflow.id,
+        repo=repo,
+        task=workflow.task,
+        parallel_agents_used=workflow.parallel,
+        project_errors=tuple(_errors(f for f in workflow.failures if not f.by_tool)),
+        learnings="\n".join(text for note in workflow.learnings if (text := unlabelled(note))),
+        what_went_well=told["what_went_well"],
+        challenges=told["challenges"],
+        improvements=told["improvements"],
+        custom_workflow_items=orchestrator.custom_items(workflow),
+        mode="auto",
+    )
+
+
+# Notes
+
+_LABELS = {
+    "what_went_well": r"(?:what\s+)?went\s+well",
+    "challenges": r"(?:what\s+)?challenges?",
+    "improvements": r"what\s+could\s+be\s+(?:improved|better)|(?:suggested\s+|possible\s+)?improvements?",
+    "learnings": r"(?:key\s+)?(?:learnings?|lessons\s+learne?[dt])|what\s+(?:did\s+)?(?:I|you|we)\s+learn(?:ed|t)?",
+}
+_LABEL = re.compile(  # at the start of a line or a sentence, in words of emphasis, bullets or brackets if any
+    r"(?:^|(?<=\n)|(?<=[.!?;|]\s))[ \t]*(?:[#>*•-]{1,6}[ \t]*|\(?\d{1,2}[.)][ \t]*|\[\w{1,20}\][ \t]*)?[*_]{0,3}(?:"
+    + "|".join(f"(?P<{field}>{words})" for field, words in _LABELS.items())
+    + r")(?:[ \t]+[^\n:?.;]{1,40})?[*_]{0,3}(?:[:?]|[ \t][–—-][ \t])[*_]{0,3}[ \t:]*",
+    re.IGNORECASE,
+)
+_NOTHING = re.compile(r"(?:none|nothing|n/?a|no|not applicable|-|–)?[\s.!]*", re.IGNORECASE)
+
+
+def passages(notes: str) -> dict[str, str]:
+    """What stands in notes behind the labels of the workflow tool's own questions, "" for what does not.
+
+    >>> passages("What went well: tests first. Challenges: slow builds; flaky mocks")["challenges"]
+    'slow builds; flaky mocks'
+    """
+    parts: dict[str, list[str]] = {field: [] for field in _LABELS}
+    for field, text in _parts(notes):
+        if field and not _NOTHING.fullmatch(text):
+            parts[field].append(text)
+    return {field: "\n".join(dict.fromkeys(texts)) for field, texts in parts.items()}
+
+
+def unlabelled(notes: str) -> str:
+    """Notes without what `passages` takes for another field.
+
+    >>> unlabelled("Learnings: mock less. Challenges: slow builds")
+    'Learnings: mock less.'
+    """
+    found = [*_LABEL.finditer(notes), None]
+    kept = notes[: found[0].start() if found[0] else None]
+    for label, following in itertools.pairwise(found):
+        if label and label.lastgroup == "learnings":
+            kept += notes[label.start() : following.start() if following else None]
+    return kept.strip()
+
+
+def _parts(notes: str) -> Iterator[tuple[str | None, str]]:
+    """The parts of notes, each behind its label."""
+    found = [*_LABEL.finditer(notes), None]
+    for label, following in itertools.pairwise(found):
+        if label:
+            yield label.lastgroup, notes[label.end() : following.start() if following else None].strip()
+
+
+# Parts of entries
+
+
+def _guided(workflow: Workflow) -> bool | None:
+    """Whether the parallel execution check was done; None when the workflow has none, or has not come to it."""
+    outcomes = [step.outcome for step in workflow.steps if step.item == GUIDANCE_ITEM]
+    if outcomes:
+        return outcomes[-1] == "completed"
+    defined = any(GUIDANCE_ITEM in items for items in (workflow.definition or {}).values())
+    return False if defined and workflow.status != "active" else None
+
+
+def _errors(failures: Iterable[Failure]) -> Iterator[str]:
+    """What went wrong, the same error once; nobody's secrets, and no more than anybody reads."""
+    from feedback_lib.analysis.text import fingerprint
+
+    known = set()
+    for failure in failures:
+        text = privacy.redact(failure.text.strip() or failure.message.strip())
+        mark = fingerprint(text) or text
+        if text and mark not in known:
+            known.add(mark)
+            yield _cut(text)
+
+
+def _cut(text: str) -> str:
+    """A text's beginning, with the command, and its end, with the error."""
+    if len(text) <= ERROR_CHARACTERS:
+        return text
+    head = ERROR_CHARACTERS // 4
+    return f"{text[:head]}\n…\n{text[len(text) - (ERROR_CHARACTERS - head - 3) :]}"
+
+
+def _place(folder: Path) -> tuple[str, RepoType]:
+    kind = orchestrator.repo_type(folder)
+    return orchestrator.tool_version(folder), typing.cast("RepoType", kind)
+
+
+# Answers, and what was written before
+
+_E = typing.TypeVar("_E", ToolEntry, ProcessEntry)
+
+
+def _given(
+    answers: Answers | None, salt: bytes, names: Collection[str], progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """What was answered, as entries have it: of the tool nothing that tells whose workflow it was."""
+    from feedback_lib.workflows import anonymous, telling
+
+    if answers is None:
+        return {}
+    given = {f.name: getattr(answers, f.name) for f in dataclasses.fields(answers)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "confusing_items" in given:
+        given["confusing_items"] = tuple(dict.fromkeys(anonymous.item(salt, one) for one in given["confusing_items"]))
+    if "orchestrator_errors" in given:
+        given["orchestrator_errors"] = tuple(dict.fromkeys(tool_error(e, names) for e in given["orchestrator_errors"]))
+    if "tool_suggestions" in given:
+        given["tool_suggestions"] = privacy.redact(given["tool_suggestions"].strip())
+        if problem := telling.text_problem(given["tool_suggestions"], names):
+            progress(f"Your suggestion {problem}: it is kept here, and sync will not send it.")
+    return given
+
+
+def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
+    """An entry of now, with the answers of before, and those given now above them."""
+    names = TOOL_ANSWERS if isinstance(entry, ToolEntry) else PROCESS_ANSWERS
+    changed: dict[str, Any] = {}
+    if held is not None and held.timestamp == entry.timestamp:
+        # the same workflow as before: what it was then is not what this folder or the tool became since
+        about = ("orchestrator_version", "repo_type") if isinstance(entry, ToolEntry) else ("repo",)
+        changed |= {name: getattr(held, name) for name in about}
+    answered: dict[str, Any] = {}
+    if held is not None and held.mode == "interactive":
+        answered |= {name: _kept(getattr(held, name), getattr(entry, name)) for name in names}
+    now: dict[str, Any] = {name: given[name] for name in names if name in given}
+    if "orchestrator_errors" in now:  # a person adds to what the log knows
+        logged: Any = answered.get("orchestrator_errors", getattr(entry, "orchestrator_errors", ()))
+        now["orchestrator_errors"] = _kept(logged, now["orchestrator_errors"])
+    if answered or now:
+        changed |= answered | now | {"mode": "interactive"}
+    return dataclasses.replace(entry, **changed)
+
+
+def _kept(before: Any, now: Any) -> Any:
+    """Of a field that may have been answered: what was said before, unless the log now says as much and more."""
+    if isinstance(before, tuple):
+        return tuple(dict.fromkeys((*before, *now)))
+    if before is None or (isinstance(before, str) and before in now):
+        return now
+    return before
+
+
+def _same(entry: ToolEntry, held: Sequence[ToolEntry]) -> bool:
+    """Whether an entry stands there, sent or not."""
+    return any(e.workflow_id_hash == entry.workflow_id_hash and version(e) == version(entry) for e in held)
