@@ -682,6 +682,7 @@ def _message(event: _Event, command: str, printed: Sequence[str]) -> str:
     """The line that says most, behind the command it is about."""
     line = next((found for text in printed if (found := _line(text))), "") or _line(event.message)
     line = _REFUSED.sub("", line) or event.type
+    command = command or ("review" if event.type.startswith("review_") else "")
     told = f"{command}: {line}" if command and not line.startswith(command) else line
     return told if len(told) <= 500 else f"{told[:499]}…"
 
