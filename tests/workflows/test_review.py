@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from statistics import median
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from feedback_lib.analysis.patterns import Thresholds
 from feedback_lib.config import Config
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.workflows import anonymous, entries, review, settings
+from feedback_lib.workflows.capture import capture
 
 NOW = dt.datetime(2026, 1, 15, 12, 0, tzinfo=dt.UTC)
 
@@ -332,3 +334,68 @@ def test_of_very_many_texts_the_newest_are_compared(static, monkeypatch):
     first, second, third = review.by_meaning(Config(encoder=static), 0.6)(["mock", "slow", "docker"])
     assert len({first, second, third}) == 3
     assert first < 0
+
+
+def test_the_default_encoder_sees_that_two_people_name_the_same_challenge(folder, cache):
+    """Paraphrases are found; other subjects of the same trade are none."""
+    said = {
+        "wf_1": "Mock setup tricky",
+        "wf_2": "Setting up mocks was hard",
+        "wf_3": "Docker builds were slow because the cache was invalidated",
+        "wf_4": "Docker build cache issues slowed iteration",
+        "wf_5": "Tests kept timing out",
+        "wf_6": "Merge conflicts with main",
+    }
+    written(folder, *(process(workflow, challenges=text) for workflow, text in said.items()))
+    options = Thresholds()
+    found = reviewed(folder, options=options, similar=review.by_meaning(Config(), options.challenge_similarity))
+    assert {p.workflows for p in only(found, "challenge")} == {("wf_1", "wf_2"), ("wf_3", "wf_4")}
+
+
+# --- the real log -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(folder, reference):
+    """What was derived from the real log by other means, and the folder with the log captured."""
+    source = reference / "orchestrator"
+    (folder / ".workflow_log.jsonl").write_bytes((source / "workflow_log_union.jsonl").read_bytes())
+    capture(folder)
+    return json.loads((source / "derived_expected_from_log.json").read_text("utf-8"))
+
+
+def test_on_the_real_log_three_items_are_skipped_in_eight_of_ten_workflows(folder, real):
+    skipped = {}
+    for workflow, about in real.items():
+        for item in about["skipped"]:
+            skipped.setdefault(item, set()).add(workflow)
+    found = {p.key: p for p in only(reviewed(folder), "skip")}
+    assert found.keys() == {"refactoring_assessment", "update_knowledge_base", "visual_regression_test"}
+    assert found.keys() == {item for item, workflows in skipped.items() if len(workflows) >= 8}
+    for item, pattern in found.items():
+        assert (pattern.count, pattern.of) == (8, 10)
+        assert set(pattern.workflows) == skipped[item]
+
+
+def test_on_the_real_log_the_missing_package_file_is_one_error_in_five_workflows(folder, real):
+    (found,) = only(reviewed(folder), "error")
+    failed = {"wf_ce03679d", "wf_e3bef6ab", "wf_4279a9ec", "wf_5ed34242", "wf_66575d3b"}
+    assert failed == set(found.workflows)
+    assert failed == {workflow for workflow, about in real.items() if about["verification_failed"]} - {"wf_3c236a6b"}
+    assert "Could not read package.json" in found.title
+    assert (found.count, found.of, found.facts["origins"]) == (5, 10, ["project"])
+
+
+def test_on_the_real_log_phases_have_the_medians_of_what_was_derived(folder, real):
+    found = {p.key: p for p in only(reviewed(folder), "phase")}
+    spent = {}
+    for about in real.values():
+        for name, seconds in about["phases"].items():
+            spent.setdefault(name, []).append(seconds)
+    assert {name: p.facts["median_s"] for name, p in found.items()} == {n: median(s) for n, s in spent.items()}
+    assert {name: p.of for name, p in found.items()} == {n: len(s) for n, s in spent.items()}
+
+
+def test_on_the_real_log_no_workflow_tells_of_parallel_work(folder, real):
+    (found,) = only(reviewed(folder), "parallel")
+    assert (found.warns, found.of, found.mark) == (False, 0, "·")
