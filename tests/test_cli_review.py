@@ -151,7 +151,7 @@ def test_bytes_that_are_no_text_and_half_characters_do_not_break_the_output(fold
     path.write_bytes(path.read_bytes() + b"\xff\xfe\n\xef\xbb\xbf{}\r\n" + json.dumps(said).encode() + b"\n[1]\n")
     done = started("review", "--dir", folder, "--all")
     assert done.returncode == 0, done.stderr
-    assert "could not be read and are in no number" in done.stdout
+    assert "lines could not be read and are in no number" in done.stdout
     assert "\x1b" not in done.stdout
     assert len(json.loads(shown("--dir", folder, "--all", "--json"))["rejected"]) >= 2
 

@@ -130,7 +130,8 @@ class Review:
 
     def _unread(self) -> list[str]:
         many = len(self.rejected)
-        lines = [f"  • {many} line{'' if many == 1 else 's'} could not be read and are in no number:"] if many else []
+        told = "1 line could not be read and is" if many == 1 else f"{many} lines could not be read and are"
+        lines = [f"  • {told} in no number:"] if many else []
         lines += [f"     {shortened(r.where, 200)}: {shortened(r.reason, 200)}" for r in self.rejected[:_REJECTED]]
         return lines + ([f"     … and {many - _REJECTED} more; --json has all"] if many > _REJECTED else [])
 
