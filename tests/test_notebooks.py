@@ -27,7 +27,15 @@ def code(book):
 
 
 def test_all_the_notebooks_are_there():
-    assert {p.stem for p in NOTEBOOKS} >= {*REPORTS, "explore", "feedback", "label", "slo_report", "whats_new"}
+    assert {p.stem for p in NOTEBOOKS} >= {
+        *REPORTS,
+        "explore",
+        "feedback",
+        "label",
+        "slo_report",
+        "whats_new",
+        "workflow_review",
+    }
 
 
 def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
@@ -42,8 +50,9 @@ def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
 def test_parameters_have_defaults_that_need_nothing_from_outside(notebook):
     _, path = notebook
     given = runner.parameters(path)
-    wanted = ("root", "as_of") if path.stem == "slo_report" else ("store", "run_id")
-    assert [given[name].default for name in wanted] == ["", ""]
+    own = {"slo_report": ("root", "as_of"), "workflow_review": ("folder",)}
+    wanted = own.get(path.stem, ("store", "run_id"))
+    assert {given[name].default for name in wanted} == {""}
 
 
 def test_a_notebook_is_committed_without_outputs(notebook):

@@ -52,6 +52,16 @@ from feedback_lib.charts.weekly import (
     topics_words,
     weeks,
 )
+from feedback_lib.charts.workflows import (
+    error_timeline,
+    error_timeline_words,
+    phase_durations,
+    phase_durations_words,
+    skip_map,
+    skip_map_words,
+    version_trend,
+    version_trend_words,
+)
 
 __all__ = [
     "DELIGHT",
@@ -81,6 +91,8 @@ __all__ = [
     "count",
     "document_map",
     "document_map_words",
+    "error_timeline",
+    "error_timeline_words",
     "few",
     "hue",
     "joined",
@@ -88,6 +100,8 @@ __all__ = [
     "page",
     "people",
     "people_per_week",
+    "phase_durations",
+    "phase_durations_words",
     "rate",
     "ratios",
     "ratios_words",
@@ -95,6 +109,8 @@ __all__ = [
     "river_words",
     "rows",
     "show",
+    "skip_map",
+    "skip_map_words",
     "slo_figure",
     "slo_figures",
     "slo_words",
@@ -103,5 +119,7 @@ __all__ = [
     "times",
     "topics_by_week",
     "topics_words",
+    "version_trend",
+    "version_trend_words",
     "weeks",
 ]
