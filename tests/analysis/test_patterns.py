@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from feedback_lib.analysis import patterns
 from feedback_lib.analysis.patterns import Thresholds, drift, find, groups, percent, reaches, statements
@@ -343,6 +344,19 @@ def test_the_distribution_is_that_of_all_orders():
         counts[sum(rank - i for i, rank in enumerate(chosen))] += 1
     assert patterns._ways(m, n) == counts[: m * n // 2 + 1]
     assert sum(counts) == math.comb(7, 3)
+
+
+@pytest.mark.parametrize(("m", "n", "level"), [(4, 4, 0.95), (7, 9, 0.95), (12, 11, 0.9), (15, 15, 0.99)])
+def test_the_interval_holds_what_an_exact_rank_test_does_not_reject(m, n, level):
+    """Just inside an end the test of another implementation keeps the ratio, just outside it rejects it."""
+    dice = np.random.default_rng(m * n)
+    earlier, later = (dice.lognormal(6, 1, size) for size in (m, n))
+    _, low, high = drift(earlier.tolist(), later.tolist(), level)
+
+    def p(ratio):
+        return stats.mannwhitneyu(later / ratio, earlier, method="exact").pvalue
+
+    assert min(p(low * 1.0001), p(high / 1.0001)) > 1 - level >= max(p(low / 1.0001), p(high * 1.0001))
 
 
 def test_beyond_exact_counting_the_cut_goes_on_where_it_was():
