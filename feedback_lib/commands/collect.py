@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 
 @click.command("collect")
-def collect() -> None:
-    """Receive tool feedback from many installations."""
+@click.option("--port", default=8787, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on: this machine only.")
+@click.option("--data", default="collected.sqlite", show_default=True, type=click.Path(), help="The file to fill.")
+@click.option("--rate", default=60, show_default=True, type=click.IntRange(1), help="Requests a minute of one sender.")
+@click.option("--max-kb", default=512, show_default=True, type=click.IntRange(1, 65536), help="Of one request.")
+@click.option("--forwarded", is_flag=True, help="Behind a proxy: the sender is the last in X-Forwarded-For.")
+@click.pass_obj
+def collect(
+    obj: Mapping[str, bool], *, port: int, host: str, data: str, rate: int, max_kb: int, forwarded: bool
+) -> None:
+    """Receive tool feedback from many installations until stopped by Ctrl-C or SIGTERM."""
+    import logging
+    from pathlib import Path
+
+    from feedback_lib.workflows import collector
+
+    if not obj["quiet"]:
+        logging.getLogger(collector.__name__).setLevel(logging.INFO)  # a line per request, also without --verbose
+    collector.serve(
+        Path(data),
+        host,
+        port,
+        limits=collector.Limits(rate=rate, max_kb=max_kb, forwarded=forwarded),
+        token=collector.token_of_environment(),
+        tell=lambda line: None if obj["quiet"] else click.echo(line),
+    )
