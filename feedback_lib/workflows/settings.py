@@ -10,6 +10,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from feedback_lib import config, privacy
 from feedback_lib.errors import ConfigError, nearest
@@ -206,4 +207,4 @@ def is_here(host: str) -> bool:
         return False
 
 
-_TAKEN: dict[str, Callable[[str, str], bool | str]] = {"feedback_sync": _sync, "feedback_endpoint": _endpoint}
+_TAKEN: dict[str, Callable[[str, str], Any]] = {"feedback_sync": _sync, "feedback_endpoint": _endpoint}

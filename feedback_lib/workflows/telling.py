@@ -238,7 +238,10 @@ _JOINED = r"[\W_]{0,2}"
 
 
 def _is_known(text: str, known: Collection[str]) -> bool:
-    return bool(known) and _pattern(frozenset(known)).search(_folded(text)) is not None
+    if not known:
+        return False
+    pattern = _pattern(frozenset(known))
+    return any(pattern.search(_folded(one)) for one in (text, text.lower()))  # with and without parts of CamelCase
 
 
 @functools.lru_cache(maxsize=16)

@@ -448,6 +448,7 @@ def test_no_text_keeps_the_rules_busy(evil):
         ("\uff4a\uff41\uff4e\uff45 says so", "Jane"),
         ("jane%20doe", "Jane Doe"),
         ("on build01", "build01"),
+        ("OddlyNamed fails", "oddlynamed"),
     ],
 )
 def test_names_of_here_are_found_in_any_case_and_inside_of_identifiers(text, name):
