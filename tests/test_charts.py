@@ -159,6 +159,22 @@ def test_names_are_data_not_markup(report, rows):
     assert rows[0]["name"] in texts(ET.fromstring(text))
 
 
+def test_characters_that_xml_cannot_hold_are_replaced_and_all_others_stay():
+    """The drawing engine would end the process."""
+    bad = [*map(chr, (*range(9), 11, 12, *range(14, 32))), "\ufffe", "\uffff", "\ud83d"]
+    good = ["\x7f", "\\", "\\u0000", "\\\\b", "🐝", "ä", "\u2028", '"']
+    row = {"text": "".join(["a", *bad, *good, "z"])}
+    tree = drawn(alt.Chart(look.inline([row])).mark_text().encode(text="text:N"), row["text"])
+    wanted = "".join(["a", *["\ufffd"] * len(bad), *good, "z"])
+    assert texts(tree) == [wanted]
+    assert tree.find(f"{SVG}title").text == wanted
+
+
+def test_a_number_that_is_none_draws_beside_such_a_character():
+    rows = [{"x": float("nan"), "text": "a\0"}, {"x": 1.0, "text": "b"}]
+    assert "b" in texts(drawn(alt.Chart(look.inline(rows)).mark_text().encode(x="x:Q", text="text:N")))
+
+
 def test_show_gives_a_picture_or_a_widget_by_argument(rows):
     picture = charts.show(charts.ratios(rows), alt="words")
     data, metadata = picture._repr_mimebundle_()

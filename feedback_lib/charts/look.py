@@ -60,12 +60,25 @@ def svg(chart: alt.TopLevelMixin, *, alt: str) -> str:
     import vl_convert
 
     _know_fonts()
-    text = vl_convert.vegalite_to_svg(chart.to_dict(validate=False), vl_version=_vega_version())
+    text = vl_convert.vegalite_to_svg(_drawable(chart), vl_version=_vega_version())
     text = re.sub(r'<path [^>]*opacity="0"[^>]*/>', "", text)  # there for tooltips only
     own = hashlib.sha256(text.encode()).hexdigest()[:8]
     text = re.sub(r'(id="|url\(#)(clip|gradient)', rf"\g<1>{own}\2", text)
-    words = html.escape(alt)
-    return re.sub(r"<svg ([^>]*)>", rf'<svg role="img" aria-label="{words}" \1><title>{words}</title>', text, count=1)
+    words = html.escape(_NO_XML.sub("�", alt))
+    head = f'<svg role="img" aria-label="{words}" '
+    return re.sub(r"<svg ([^>]*)>", lambda found: f"{head}{found[1]}><title>{words}</title>", text, count=1)
+
+
+_NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
+_UNDRAWABLE = re.compile(r"(\\\\)|\\[bf]|\\u00(?:0[0-8bef]|1[0-9a-f])|[\ufffe\uffff\ud800-\udfff]")
+
+
+def _drawable(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The chart, where what XML has no place for is �, because the drawing engine ends the process over it."""
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    text = json.dumps(spec, ensure_ascii=False)
+    clean = _UNDRAWABLE.sub(lambda found: found[1] or "�", text)
+    return spec if clean == text else json.loads(clean)
 
 
 class Picture:
