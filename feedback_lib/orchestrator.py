@@ -111,7 +111,7 @@ def read(folder: Path) -> Found:
         ConfigError: there is no such folder.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - a path that may not be looked at is no folder either
         raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
     rejected: list[Rejected] = []
     files: list[str] = []
@@ -184,7 +184,7 @@ _MARKERS = (
 def repo_type(folder: Path) -> str:
     """python, javascript, go or rust, by the file that names a project's dependencies; else unknown."""
     for language, names in _MARKERS:
-        if any((Path(folder) / name).is_file() for name in names):
+        if any(os.path.isfile(Path(folder) / name) for name in names):  # noqa: PTH113 - as in read
             return language
     return "unknown"
 
@@ -270,7 +270,7 @@ def _places(folder: Path) -> Iterator[tuple[Path, str, str]]:
     yield newer, "state.json", "log.jsonl"
     with contextlib.suppress(OSError):
         for session in sorted((newer / "sessions").iterdir()):
-            if session.is_dir():
+            if os.path.isdir(session):  # noqa: PTH112
                 yield session, "state.json", "log.jsonl"
 
 
@@ -286,7 +286,7 @@ def _logs(folder: Path, rejected: list[Rejected]) -> Iterator[tuple[Path, bool]]
             rejected.append(Rejected(where, _reason(problem)))
             continue
         for name in names:
-            if name.startswith(f"{log}.") and not _NO_LOG.search(name) and (place / name).is_file():
+            if name.startswith(f"{log}.") and not _NO_LOG.search(name) and os.path.isfile(place / name):  # noqa: PTH113
                 yield place / name, False
         if log in names:
             yield place / log, True
@@ -360,6 +360,9 @@ _LAST = (
     "phase_completed", "workflow_abandoned", "workflow_completed",
 )  # fmt: skip
 _RANK = {name: rank for rank, name in enumerate((*_ORDER, "", *_LAST))}
+
+
+_TOLD = ("event_type", "workflow_id", "phase_id", "item_id", "message", "details", "actor")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -438,7 +441,8 @@ def _event(line: bytes, file: str) -> _Event:
     except ValueError as problem:
         raise ValueError(f"its timestamp {problem}") from None
     details = raw.get("details")
-    written = {**raw, "timestamp": at.isoformat()}
+    # the same event may stand in files of two layouts, with another notation of its time, or with a field more
+    told = [at.isoformat(), *(raw.get(key) for key in _TOLD)]
     return _Event(
         at=at,
         type=_text(raw["event_type"]).strip(),
@@ -447,7 +451,7 @@ def _event(line: bytes, file: str) -> _Event:
         item=_text(raw.get("item_id")).strip() or None,
         message=_text(raw.get("message")).strip(),
         details=details if isinstance(details, dict) else {},
-        identity=hashlib.blake2b(json.dumps(written, sort_keys=True).encode(), digest_size=16).digest(),
+        identity=hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16).digest(),
         where=file,
     )
 
@@ -634,7 +638,7 @@ def _says_parallel(notes: str) -> bool | None:
 
 _PRINTED = ("error", "error_message", "stderr", "stdout", "output", "traceback", "stack_trace", "trace", "review_notes")
 _REFUSED = re.compile(r"^(?:Verification|Gate|Item|Review) failed: *", re.IGNORECASE)
-_NAMED = re.compile(r"(?:[A-Z]\w*(?:Error|Exception|Exit|Interrupt)|\bError)\b\s*(?::|$)|^\S*Error\b")
+_NAMED = re.compile(r"\b(?:[A-Z]\w*(?:Error|Exception|Exit|Interrupt)|Error)\b\s*(?::|$)|^\S*Error\b")
 _TELLING = re.compile(
     r"\b(?:error|fatal|fail(?:ed|ure|s)?|cannot|can['’]t|could not|not found|no such|denied|refused|timed? ?out|panic|"
     r"unexpected|undefined|invalid|missing|killed|aborted)\b",
@@ -651,7 +655,9 @@ def _went_wrong(event: _Event) -> bool:
 def _failure(event: _Event) -> Failure:
     command = _command(event.details)
     printed = [text for key in _PRINTED if (text := _printed(event.details.get(key)))]
-    parts = dict.fromkeys(part for part in (event.message, f"$ {command}" if command else "", *printed) if part)
+    parts = dict.fromkeys(
+        part for part in (_printed(event.message), f"$ {command}" if command else "", *printed) if part
+    )
     return Failure(
         phase=event.phase,
         item=event.item,
@@ -715,7 +721,7 @@ _BEFORE = re.compile(
 _SILENT = frozenset(("cd", "export", "source", ".", "set", "pushd", "true", ":", "echo"))
 _SHELL = re.compile(r"^(?:(?:/\S*/)?(?:ba|z|da)?sh: (?:line \d+: )?)")
 _INSTALLED = re.compile(
-    rf"/(?:site|dist)-packages/(?:src|workflow_orchestrator)/|/(?:pipx/venvs|uv/tools)/{TOOL}/(?!.*/(?:site|dist)-packages/)"
+    rf"/(?:site|dist)-packages/(?:src|(?:workflow_)?orchestrator)/|/(?:pipx/venvs|uv/tools)/{TOOL}/(?!.*/(?:site|dist)-packages/)"
 )
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python3[^/]*/|^<|/importlib/")
 _SELF = frozenset(("orchestrator", TOOL, "workflow_orchestrator"))

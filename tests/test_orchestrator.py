@@ -313,6 +313,22 @@ def test_a_long_output_keeps_its_beginning_and_its_end(tmp_path):
     assert "begun" in failure.text
 
 
+@pytest.mark.parametrize(
+    "text", ["A" * 100_000, "not " * 30_000, "used a " * 20_000, "A=b " * 20_000, "could not be " * 9_000]
+)
+def test_no_text_takes_long_to_look_through(text, tmp_path):
+    began = time.perf_counter()
+    workflow = one(
+        tmp_path,
+        event("error", 0, message=text, traceback=trace("/a" * 300, error=text)),
+        event("gate_failed", 1, command=text, stderr=text),
+        event("item_completed", 2, "parallel_execution_check", "PLAN", notes=text),
+        event("item_completed", 3, "security_review", "REVIEW", notes=text),
+    )
+    assert time.perf_counter() - began < 5  # 0.1 s on an idle machine
+    assert max(len(failure.text) for failure in workflow.failures) < 100_000
+
+
 # --- reviews, parallel work -------------------------------------------------------------------------------------------
 
 _DONE = {"notes": "No issue found"}
@@ -705,6 +721,16 @@ def test_neither_the_order_of_lines_nor_their_repetition_changes_a_fact(events, 
     ]
 
 
+def test_an_event_written_in_another_notation_is_the_same_event(tmp_path):
+    again = [
+        dict(reversed(list(e.items()))) | {"timestamp": e["timestamp"][:-1] + ".000+00:00", "session": "x"}
+        for e in WHOLE
+    ]
+    plain = one(tmp_path, *WHOLE)
+    assert one(tmp_path, *WHOLE, *again) == plain
+    assert one(tmp_path, *WHOLE, WHOLE[6] | {"details": {"command": "make"}}).events == plain.events + 1
+
+
 def test_a_hundred_thousand_events_are_read_in_seconds(tmp_path):
     many = (
         event("item_completed", n % 900, f"item_{n % 40}", "EXECUTE", f"wf_{n % 500}", notes=f"done {n}")
@@ -825,6 +851,7 @@ def test_the_version_of_the_tool_is_that_of_the_projects_environment(tmp_path):
     assert orchestrator.tool_version(tmp_path) == "unknown"
     folder = tmp_path / ".venv/lib/python3.12/site-packages/workflow_orchestrator-2.6.0.dist-info"
     folder.mkdir(parents=True)
+    assert orchestrator.tool_version(tmp_path) == "unknown"  # an installation that broke off
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: workflow-orchestrator\nVersion: 2.6.0\n")
     assert orchestrator.tool_version(tmp_path) == "2.6.0"
 
