@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from feedback_lib.workflows.entries import (
     RepoType,
     ToolEntry,
     stamp,
+    to_line,
     tool_error,
     version,
 )
@@ -67,14 +69,14 @@ class Captured:
     reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-like values."""
+        """As JSON-like values; entries as they stand in their files."""
         migrated = self.migrated
         return {
             "reason": self.reason,
             "files": list(self.files),
             "written": {"tool": self.written[0], "process": self.written[1]},
-            "tool": [dataclasses.asdict(entry) for entry in self.tool],
-            "process": [dataclasses.asdict(entry) for entry in self.process],
+            "tool": [json.loads(to_line(entry)) for entry in self.tool],
+            "process": [json.loads(to_line(entry)) for entry in self.process],
             "migrated": migrated and {"entries": migrated.entries, "backup": migrated.backup.name},
             "rejected": [dataclasses.asdict(one) for one in self.rejected],
         }

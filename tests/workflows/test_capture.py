@@ -400,28 +400,31 @@ def test_opted_out_nothing_is_read_migrated_or_made(tmp_path, monkeypatch, word)
     assert len(list(work.iterdir())) == 4
 
 
-def _capture_often(folder, times):
-    for _ in range(times):
+def _captured_at_once(folders, together):
+    for folder in folders:
+        together.wait(30)
         capture(folder)
 
 
 def test_captures_at_once_neither_double_nor_mix_entries(tmp_path):
-    logged(tmp_path, *(e for n in range(30) for e in whole(f"wf_{n}", at=100 * n)))
-    (tmp_path / entries.LEGACY_FILE).write_text(
-        json.dumps({"timestamp": "2026-01-01T00:00:00Z", "workflow_id": "wf_old"}) + "\n"
-    )
+    folders = [tmp_path / str(n) for n in range(10)]
+    old = {"timestamp": "2026-01-01T00:00:00Z", "workflow_id": "wf_old"}
+    for folder in folders:
+        logged(folder, *(e for n in range(30) for e in whole(f"wf_{n}", at=100 * n)))
+        (folder / entries.LEGACY_FILE).write_text(json.dumps(old) + "\n")
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_capture_often, args=(tmp_path, 3)) for _ in range(2)]
+    together = context.Barrier(2)
+    workers = [context.Process(target=_captured_at_once, args=(folders, together)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    _capture_often(tmp_path, 3)
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
         worker.close()
-    for name in (entries.TOOL_FILE, entries.PROCESS_FILE):
-        assert len(lines(tmp_path, name)) == 31
-    assert (tmp_path / entries.BACKUP_FILE).exists()
+    for folder in folders:
+        for name in (entries.TOOL_FILE, entries.PROCESS_FILE):
+            assert len(lines(folder, name)) == 31
+        assert len(list(folder.iterdir())) == 4  # the log, the two files, and the backup
 
 
 def test_every_field_of_the_answers_is_one_of_the_entries():
