@@ -127,6 +127,7 @@ def narrow(
     people |= {"baseline": statistics.median(usual) if usual else None, "ratio": None, "low": None, "high": None}
     suggestions = [s for s in report["suggestions"] if not kept.isdisjoint(s["evidence"])]
     rows |= {"suggestions": suggestions}
+    rows |= {"silent": [f for f in report.get("silent", []) if not kept.isdisjoint(f["said"])]}
     verdict = f"Counts are of {' and '.join(c for c in (source, area) if c)} only; nothing was tested for this choice."
     return {**report, **rows, "verdict": verdict, "numbers": [people, *report["numbers"][1:]]}
 

@@ -1,7 +1,7 @@
 """The store's tables handed to other programs: Parquet or CSV files, a DuckDB database, a warehouse through dlt.
 
-What leaves was redacted when it was read into the store. On top of that process feedback stays (`PRIVATE`), and the
-people who labelled, merged and named become pseudonyms (`_CLEANED`).
+What leaves was redacted when it was read into the store. On top of that process feedback stays (`PRIVATE`) with what
+was made of it, and the people who labelled, merged and named become pseudonyms (`_CLEANED`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ DEFAULT = (
     "signals", "replies", "understanding", "topics", "findings", "counts", "labels", "merges", "suggestions",
 )  # fmt: skip
 PRIVATE = ("workflow",)  # types of signals about one project's own work; they and what hangs on them stay
+PRIVATE_TABLES = ("friction",)  # made of them alone
 NOTE = "export.json"  # beside the files: which of them are ours
 BATCH = 20_000  # rows at once on their way to CSV or a warehouse
 PIPELINE = "feedback_export"
@@ -97,6 +98,8 @@ def write(
     import polars as pl
 
     for table in tables:
+        if table in PRIVATE_TABLES:
+            raise ConfigError(f"--table {table}: it is about one project's own work, which stays. Leave it out.")
         if table not in TABLES:
             raise ConfigError(f"--table {table}: there is no such table; {nearest(table, list(TABLES))}")
     where = str(target.out or target.dataset)
@@ -136,11 +139,23 @@ class _Picture:
         frame: pl.LazyFrame = self._store.scan(table).to_native().select(list(schema(table)))
         for column in {"uid", "duplicate_of"} & set(TABLES[table].key):
             frame = frame.join(self._private, left_on=column, right_on="private", how="anti")
+        if "evidence" in schema(table):
+            key = list(TABLES[table].key)
+            named = frame.select(*key, "evidence").explode("evidence")
+            told = named.join(self._private, left_on="evidence", right_on="private", how="semi").select(key).unique()
+            frame = frame.join(told, on=key, how="anti")
+        if "report" in schema(table) and self._has_private:
+            frame = frame.with_columns(report=pl.lit("{}"))  # it tells of them in words
         for column, clean in _CLEANED.items():
             if column in schema(table):
                 known = frame.select(pl.col(column).drop_nulls().unique()).collect()[column]
                 frame = frame.with_columns(pl.col(column).replace({text: clean(text, self.key) for text in known}))
         return frame
+
+    @functools.cached_property
+    def _has_private(self) -> bool:
+        """Whether process feedback was ever read."""
+        return bool(self._private.head(1).collect().height)
 
     @functools.cached_property
     def _private(self) -> pl.LazyFrame:

@@ -45,11 +45,11 @@ _FIRST_PAGE: tuple[dict[str, int], ...] = tuple(
     )
 )  # fmt: skip
 _SECOND_PAGE: tuple[dict[str, int], ...] = tuple(
-    {"suggestions": suggestions, "recurring": recurring, "sources": sources, "action": action}
-    for suggestions, recurring, sources, action in (
-        (10, 5, 14, 99), (8, 5, 14, 99), (7, 4, 12, 99), (6, 4, 10, 99), (5, 3, 10, 99), (5, 3, 8, 99), (4, 3, 8, 99),
-        (4, 2, 8, 99), (4, 2, 6, 99), (3, 1, 4, 99), (1, 1, 3, 99), (1, 1, 3, 25), (1, 1, 3, 12),
-        (1, 1, 3, 5), (1, 1, 2, 0),
+    {"suggestions": suggestions, "recurring": recurring, "silent": silent, "sources": sources, "action": action}
+    for suggestions, recurring, silent, sources, action in (
+        (10, 5, 5, 14, 99), (8, 5, 5, 14, 99), (7, 4, 4, 12, 99), (6, 4, 4, 10, 99), (5, 3, 3, 10, 99),
+        (5, 3, 3, 8, 99), (4, 3, 3, 8, 99), (4, 2, 2, 8, 99), (4, 2, 2, 6, 99), (3, 1, 1, 4, 99), (1, 1, 1, 3, 99),
+        (1, 1, 1, 3, 25), (1, 1, 1, 3, 12), (1, 1, 1, 3, 5), (1, 1, 1, 2, 0), (1, 1, 0, 1, 0),
     )
 )  # fmt: skip
 
@@ -59,6 +59,7 @@ RATES = (
     "the eight."
 )
 FEW_SAID = re.compile(r"(?<![\d.,])[1-4] (?:people|person)\b")
+FEW_SAY = re.compile(r"\bsaid by [1-4](?![\d,]\d)\b")
 MEASURED = "measured on our own labelled examples, not on this product"
 CONTRADICTING = {"friction": ("DX Delight",), "delight": ("DX Friction", "Documentation Gap", "Missing Capability")}
 
@@ -152,6 +153,7 @@ PARTS = (
     "delights",
     "suggestions",
     "recurring",
+    "silent",
     "sources",
     "trust",
 )
@@ -245,7 +247,7 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
     quality, quiet = report["quality"], report["quiet"]
     order = {"failed": 0, "not_read": 1}
     sources = sorted(report["sources"], key=lambda s: order.get(s["status"], 2))
-    suggestions = _suggestions(report, fit)
+    suggestions, silent = _suggestions(report, fit), report.get("silent", [])
     return {
         "title": report["title"],
         "product": report["product"],
@@ -270,6 +272,8 @@ def view(report: Report, fit: Mapping[str, int] | None = None) -> dict[str, Any]
         "more_suggestions": len(report["suggestions"]) - sum(len(group["rows"]) for group in suggestions),
         "recurring": [_recurring(r) for r in report["recurring"][: fit.get("recurring")]],
         "more_recurring": max(0, len(report["recurring"]) - fit.get("recurring", len(report["recurring"]))),
+        "silent": [_silent(f) for f in silent[: fit.get("silent")]],
+        "more_silent": max(0, len(silent) - fit.get("silent", len(silent))),
         "sources": [_source(s) for s in sources[: fit.get("sources")]],
         "more_sources": max(0, len(sources) - fit.get("sources", len(sources))),
         "quality": _quality(quality, report["feedback_items_processed"]),
@@ -500,7 +504,7 @@ def _suggestion(
         "id": suggestion["suggestion_id"][:8],
         "type": suggestion["type"],
         "title": suggestion["title"],
-        "action": _first_words(suggestion["action"], fit.get("action")),
+        "action": _first_words(FEW_SAY.sub(f"said by <{charts.FEW}", suggestion["action"]), fit.get("action")),
         "priority": f"{suggestion['priority']:.2f}",
         "parts": [{"name": p, "value": v, "text": f"{v:.2f}"} for p, v in parts],
         "topic": topic,
@@ -539,6 +543,23 @@ def _recurring(error: Mapping[str, Any]) -> dict[str, Any]:
         "fingerprint": error["fingerprint"][:8],
         "evidence": _evidence(error["evidence"]),
         "spark": charts.sparkline(error["spark"], alt=words, label=label),
+    }
+
+
+def _silent(friction: Mapping[str, Any]) -> dict[str, Any]:
+    """What workflows ran into, and how many people say so."""
+    said, hit = friction["people"], f"{friction['workflows']:,}"
+    before = "" if said or not friction["people_before"] else f", {people(friction['people_before'])} before"
+    weeks = [float(n) if of else None for n, of in zip(friction["by_week"], friction["of_by_week"], strict=True)]
+    words = f"{friction['name']}: hit by {hit} workflows this week, the weeks before beside it"
+    return {
+        "name": friction["name"],
+        "what": "skipped" if friction["kind"] == "skip" else "error",
+        "phase": friction["phase"] or "",
+        "said": f"{people(said) if said else 'nobody'}{before}",
+        "hit": f"{hit} of {friction['of']:,}",
+        "spark": charts.sparkline(weeks, alt=words, label=hit),
+        "evidence": _evidence([*friction["said"], *friction["evidence"]]),
     }
 
 

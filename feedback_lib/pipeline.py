@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import numpy as np
 import polars as pl
 
 from feedback_lib import (
@@ -40,7 +41,7 @@ from feedback_lib import (
     writer,
 )
 from feedback_lib import report as reports
-from feedback_lib.analysis import revisions, topics, trends
+from feedback_lib.analysis import friction, patterns, revisions, topics, trends
 from feedback_lib.analysis.registry import Decision, Proposal
 from feedback_lib.config import Config
 from feedback_lib.errors import ConfigError, DeliveryError, PrivacyError, SourceError, StoreError, nearest
@@ -59,7 +60,7 @@ LARGEST_TOPIC = 0.1  # of all texts: a topic that is a quarter of everything is 
 LOCK_WAIT_S = 900.0  # as long as another run may take
 LATE = dt.timedelta(days=8)  # a weekly run that was left out
 CHECKED_AT_ONCE = 8  # sources
-OUTPUTS = ("understanding", "topics", "findings", "counts", "suggestions")
+OUTPUTS = ("understanding", "topics", "findings", "friction", "counts", "suggestions")
 
 
 def _silent(_: str) -> None:
@@ -76,6 +77,7 @@ class Plan:
     sinks: tuple[Sink, ...]
     topics: topics.TopicOptions
     trends: trends.TrendOptions
+    workflows: patterns.Thresholds
     writer: writer.WriterOptions
     encoder: encoders.Encoder
     given: given.Given
@@ -88,6 +90,7 @@ class Analysis:
     understanding: pl.DataFrame
     topics: pl.DataFrame
     findings: pl.DataFrame
+    friction: pl.DataFrame
     counts: pl.DataFrame
     suggestions: pl.DataFrame
     report: Report
@@ -164,6 +167,7 @@ def plan(cfg: Config, beside: given.Given | None = None) -> Plan:
         sinks=tuple(plugins.build("sinks", e) for e in cfg.sinks),
         topics=config.section(topics.TopicOptions, options, f"{place}: topics"),
         trends=looked_at,
+        workflows=config.section(patterns.Thresholds, dict(cfg.workflows), f"{place}: workflows"),
         writer=config.section(writer.WriterOptions, dict(cfg.writer), f"{place}: writer"),
         encoder=encoders.make(cfg.encoder, cache=config.cache_dir(), threads=cfg.threads),
         given=given.read(cfg) if beside is None else beside,
@@ -599,9 +603,10 @@ def _analysed(
     made = _analyse(ready, at, run_id, inputs, gathered, progress, stages)
     with stages.stage("store"):
         looks_back = _looks_back(ready.store, at)
-        tables: tuple[str, ...] = ("findings",) if looks_back else OUTPUTS
-        if made.report.quality["revised"] is None:
-            tables = tuple(name for name in tables if name != "counts")
+        tables: tuple[str, ...] = ("findings", "friction") if looks_back else OUTPUTS
+        nothing = {"counts"} if made.report.quality["revised"] is None else set()
+        nothing |= {"friction"} if made.friction.is_empty() else set()
+        tables = tuple(name for name in tables if name not in nothing)
         written = {name: ready.store.upsert(name, getattr(made, name)).version for name in tables}
         run = Run(
             run_id=run_id,
@@ -702,8 +707,20 @@ def _analyse(
             weeks=ready.trends.weeks,
             exclude=gaps,
         )
+        silent = friction.find(
+            joined,
+            week,
+            run_id=run_id,
+            as_of=as_of,
+            meaning=_meaning(ready, understood, named),
+            options=ready.workflows,
+            weeks=ready.trends.weeks,
+            exclude=gaps,
+        )
     with stages.stage("suggest"):
-        drafts = suggest.draft(findings, joined, named, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks)
+        drafts = suggest.draft(
+            findings, joined, named, week, run_id=run_id, as_of=as_of, weeks=ready.trends.weeks, friction=silent
+        )
         gone = decisions.gone(ready.given.decisions)
         before = store.read("suggestions")
         followed = suggest.follow(before, gone)
@@ -718,6 +735,7 @@ def _analyse(
             topics=named,
             told=told,
             suggestions=merged,
+            friction=silent,
             sources=[dataclasses.asdict(g) | {"left_out": _has_gap(g, end)} for g in gathered],
             quality=understood.quality
             # counts without a source are not those of a whole run: they revise nothing and are not kept
@@ -735,7 +753,17 @@ def _analyse(
             quarantined=_unresolved(store).height,
         )
     kept = pl.concat([merged, ended])
-    return Analysis(understood.understanding, named, findings, counts, kept, made, understood.proposals)
+    met = records.frame("friction", silent)
+    return Analysis(understood.understanding, named, findings, met, counts, kept, made, understood.proposals)
+
+
+def _meaning(ready: Plan, understood: understand.Understood, named: pl.DataFrame) -> friction.Meaning | None:
+    """What people said, for `friction.find`; None with an encoder that its limits were not measured for."""
+    if not ready.encoder.name.startswith(friction.MEASURED):
+        return None
+    living = named.filter(pl.col("retired_on").is_null(), pl.col("centroid").list.len() > 0)
+    centres = {topic: np.array(centre) for topic, centre in living.select("topic_id", "centroid").iter_rows()}
+    return friction.Meaning(*understood.voices, centres, ready.encoder.encode)
 
 
 def _recall(ready: Plan, as_of: dt.datetime, run_id: str) -> None:

@@ -19,6 +19,7 @@ VOICES: tuple[SignalType, ...] = tuple(t for t in typing.get_args(SignalType) if
 Category = Literal["bug_report", "feature_request", "usability", "documentation", "question", "praise"]
 DxLabel = Literal["DX Friction", "Missing Capability", "Documentation Gap", "DX Delight", "Strategic Insight"]
 FindingKind = Literal["new", "growing", "falling", "recurring", "spike", "regression", "silent", "steady"]
+FrictionKind = Literal["skip", "error"]
 SubjectType = Literal["topic", "category", "product_area", "error"]
 SuggestionType = Literal[
     "performance investigation", "bug fix", "feature spec", "documentation", "refactor", "process change"
@@ -293,6 +294,36 @@ class FindingRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FrictionRow:
+    """What workflows ran into in the week that starts on ``week``, with who says the same.
+
+    ``workflows`` are those it hit, ``of`` all that were seen; ``*_by_week`` the same of the weeks before, too, oldest
+    first. ``people_before`` said it in those weeks and not in this one.
+    """
+
+    friction_id: str
+    kind: FrictionKind
+    key: str  # the item, or the error's fingerprint
+    name: str
+    phase: str | None
+    reason: str  # given most often this week; empty for errors
+    week: dt.date
+    workflows: int
+    of: int
+    by_week: tuple[int, ...]
+    of_by_week: tuple[int, ...]
+    people: int
+    people_before: int
+    topic_id: int | None  # that is about it
+    similarity: float | None  # of the two
+    telling: bool  # it passes the thresholds for patterns of workflows
+    said: tuple[str, ...]  # uids of people's signals, this week's first
+    evidence: tuple[str, ...]  # uids of this week's signals of workflows
+    updated_at: dt.datetime
+    run_id: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CountRow:
     """What one week said of one subject when last counted; earlier versions stay in the store."""
 
@@ -430,6 +461,7 @@ TABLES: dict[str, Table] = {
     "understanding": Table(UnderstandingRow, ("uid",), version="inferred_at", partitioned=True),
     "topics": Table(TopicRow, ("topic_id",)),
     "findings": Table(FindingRow, ("finding_id",)),
+    "friction": Table(FrictionRow, ("friction_id",)),
     "counts": Table(CountRow, ("week", "subject_type", "subject")),
     "labels": Table(LabelRow, ("uid",), version="labelled_at"),
     "merges": Table(MergeRow, ("uid", "duplicate_of"), version="decided_at"),

@@ -11,6 +11,8 @@ Definitions, the same for every report:
 - praise: a signal labelled DX Delight, or of category praise.
 - a delight is a topic most of whose labelled signals praise; every other topic is a friction.
 - a row of frictions or delights has at least three people this week, unless it is new or rose.
+- silent friction is a step skipped or an error met by distinct workflows, each once; it is shown when it passes the
+  thresholds for patterns of workflows, or when somebody says the same.
 - the usual value is the median of the four weeks before that have data.
 
 A source that could not be read is left out of every week alike, so its numbers are withheld and never look like a
@@ -35,7 +37,7 @@ import polars as pl
 from feedback_lib import __version__, privacy, suggest
 from feedback_lib.analysis import trends
 from feedback_lib.errors import StoreError, nearest
-from feedback_lib.records import monday
+from feedback_lib.records import FrictionRow, monday
 from feedback_lib.store import Store
 from feedback_lib.suggest import people_words
 
@@ -119,6 +121,7 @@ class Report:
     workflow: str = WORKFLOW
     title: str = TITLE
     params: str = ""  # the params file it was made with, as the run was given it
+    silent: list[Row] = dataclasses.field(default_factory=list)  # what workflows ran into; none where none was read
 
     def to_dict(self) -> Row:
         """Everything as JSON values; a copy, safe to change.
@@ -130,6 +133,8 @@ class Report:
         shown: Row = json.loads(
             json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False, default=_json)
         )
+        if not self.silent:
+            del shown["silent"]
         return shown | {
             "suggestions_generated": len(self.suggestions),
             "trends_identified": json.loads(json.dumps(shown["findings"])),
@@ -144,7 +149,7 @@ class Report:
             ValueError: a part is missing; the message names it.
         """
         fields = {f.name for f in dataclasses.fields(cls)}
-        missing = sorted(fields - shown.keys() - {"params"})  # reports of earlier versions have none
+        missing = sorted(fields - shown.keys() - {"params", "silent"})  # not in every report
         if missing:
             raise ValueError(f"this is not a whole report: {', '.join(missing)} is missing")
         return cls(**{k: v for k, v in shown.items() if k in fields})
@@ -169,6 +174,7 @@ def build(
     quarantined: int = 0,
     params: str = "",
     weights: suggest.Weights = USUAL_WEIGHTS,
+    friction: Sequence[FrictionRow] = (),
 ) -> Report:
     """Make the report of one week. Pure: the same arguments give the same report.
 
@@ -192,6 +198,7 @@ def build(
         quarantined: Items that could not be loaded.
         params: The params file of the run, as a relative path, for the command that runs it again.
         weights: Of the parts of priority, as the suggestions were made with.
+        friction: What workflows ran into that week, as `friction.find` gives it.
     """
     start = monday(week)
     given = [_source(s) for s in sources]
@@ -230,6 +237,7 @@ def build(
         "workflow": WORKFLOW,
         "title": TITLE,
         "params": params,
+        "silent": _silent(friction),
     }
     return Report.from_dict(json.loads(json.dumps(_finite(made), ensure_ascii=False, allow_nan=False, default=_json)))
 
@@ -708,6 +716,12 @@ def _recurring(told: trends.Trends) -> list[Row]:
         | {"evidence": evidence[r["subject"]]}
         for r in told.recurring.to_dicts()
     ]
+
+
+def _silent(friction: Sequence[FrictionRow]) -> list[Row]:
+    """What workflows ran into that is telling or that people speak of, most workflows first."""
+    rows = [f for f in friction if f.telling or f.people or f.people_before]
+    return [{c: v for c, v in dataclasses.asdict(f).items() if c not in ("updated_at", "run_id")} for f in rows]
 
 
 def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row], weights: suggest.Weights) -> list[Row]:

@@ -10,7 +10,8 @@ Priority is a weighted mean of three parts, each 0 to 1 and each shown (weights 
   no people: what only they report has impact 0.
 - frequency: how often. Half is the share of the last weeks in which it was said; half is growth: 1 for what is new,
   the lower end of the rate ratio's interval on a log scale for what grows (×4 is 1), else 0; or the volume of what
-  machines reported this week, where that is more: 10 times is a third, 100 two thirds, 1,000 is 1.
+  machines reported this week, where that is more: 10 times is a third, 100 two thirds, 1,000 is 1. Workflows that
+  ran into it count once each.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from typing import Any
 import narwhals as nw
 import polars as pl
 
-from feedback_lib import records
+from feedback_lib import privacy, records
 from feedback_lib.analysis import trends
-from feedback_lib.records import FindingRow, SuggestionRow, SuggestionType, monday
+from feedback_lib.records import FindingRow, FrictionRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
 CLOSED = "closed"  # of a suggestion whose topic people ended
@@ -97,6 +98,7 @@ class _Problem:
     first: bool = False  # nobody spoke of it before this week
     reports: pl.DataFrame | None = None  # what machines reported about performance this week, one row, or nothing
     related: bool = False  # those reports are about the same service or area
+    friction: tuple[FrictionRow, ...] = ()  # the same as workflows ran into it this week, most workflows first
 
     @property
     def now(self) -> pl.DataFrame:
@@ -112,8 +114,24 @@ class _Problem:
         return self.now.filter("voice")["person"].n_unique()
 
     @property
+    def hit(self) -> int:
+        """Workflows that ran into it this week."""
+        return self.friction[0].workflows if self.friction else 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether it is told because of what workflows ran into alone."""
+        return not self.findings and any(f.telling for f in self.friction)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it is first of all a step that is skipped: by more workflows than people speak of it."""
+        return self.hit > self.people and self.friction[0].kind == "skip"
+
+    @property
     def weeks_seen(self) -> int:
-        return self.window["place"].n_unique()
+        ran_into = {-ago for f in self.friction for ago, count in enumerate(reversed(f.by_week)) if count}
+        return len(ran_into | set(self.window["place"]))
 
     @property
     def finding(self) -> FindingRow | None:
@@ -142,6 +160,7 @@ class Draft(SuggestionRow):
     """A suggestion of one week, with that by which `merge` knows its problem under another subject."""
 
     twin: str = ""  # the topic it speaks for besides its own subject
+    steps: tuple[str, ...] = ()  # skipped steps it speaks for, as "skip:manual_smoke_test"
     said: tuple[tuple[dt.date, str], ...] = ()  # Monday and uid of every signal of the problem in the weeks looked at
 
 
@@ -157,13 +176,15 @@ def draft(
     steady: int = 3,
     weeks: int = 8,
     weights: Weights = Weights(),
+    friction: Sequence[FrictionRow] = (),
 ) -> list[Draft]:
     """Suggestions for one week: what is new, what rose, what recurs, then the worst of what is always there.
 
     Topics and errors make suggestions; a category or a product area names no problem that somebody could fix. What
     falls and what is praised makes none; what fell silent is to be checked, and a day that stood out to be explained.
     A release that something rose after is named and not called its cause. An error and a topic with mostly the same
-    signals make one, carried by the error: its fingerprint stays the same when topics are made anew.
+    signals make one, carried by the error: its fingerprint stays the same when topics are made anew. What workflows
+    ran into joins what people say where the two are the same, else it makes one of its own when it is telling.
 
     Args:
         findings: Rows of the table ``findings`` of that week.
@@ -172,10 +193,11 @@ def draft(
         week: Any day of the report week.
         run_id: Written into every row.
         as_of: Written into every row.
-        limit: At most so many suggestions.
-        steady: At most so many of them for frictions without a finding.
+        limit: At most so many suggestions, besides those for what workflows ran into.
+        steady: At most so many of them for frictions without a finding, and as many for what workflows ran into.
         weeks: How far back frequency looks.
         weights: Of the parts of priority.
+        friction: What workflows ran into that week, as `friction.find` gives it.
 
     Returns:
         What is new or rose first, then the rest; the most urgent first in each.
@@ -185,13 +207,14 @@ def draft(
     rows = [FindingRow(**r) for r in findings.to_dicts()] if isinstance(findings, pl.DataFrame) else list(findings)
     rows = [r for r in rows if r.week == start and r.subject_type in ("topic", "error") and r.kind != "steady"]
     names = dict(topics.select("topic_id", "name").iter_rows())
-    problems = _problems(rows, window, {str(k): str(v) for k, v in names.items()}, steady)
+    problems = _problems(rows, window, {str(k): str(v) for k, v in names.items()}, steady, friction)
     words = {str(k): list(v or []) for k, v in topics.select("topic_id", "words").iter_rows()}
     problems = [_with_reports(_with_first(p, understood, start), window, words) for p in problems]
     heard = window.filter(pl.col("place") == 0, "voice")
     made = [_suggestion(p, heard, start, weeks, weights, run_id, as_of) for p in problems]
     order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in MOVING, -made[i].priority, made[i].subject))
-    return [made[i] for i in order[:limit]]
+    usual = [i for i in order if not problems[i].silent][:limit]
+    return [made[i] for i in order if i in usual or problems[i].silent]
 
 
 def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[SuggestionRow]) -> pl.DataFrame:
@@ -203,7 +226,8 @@ def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[Sug
 
     A draft continues the row with its subject, else with its id. Without one, an error continues the row of its topic
     (and a topic that of an error) when they are one problem: this week, or when that row was last written, at least
-    half of the signals of both were signals of both. The row is the error's from then on.
+    half of the signals of both were signals of both. The row is the error's from then on. What people speak of
+    continues the row of the skipped step that it joined, which is the topic's from then on.
 
     Args:
         drafts: As `draft` makes them.
@@ -215,7 +239,7 @@ def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[Sug
     """
     before = existing.to_dicts() if isinstance(existing, pl.DataFrame) else [_as_dict(r) for r in existing]
     continued: dict[int, str | None] = {}  # place among the drafts: id of the row before
-    for same in (_same_subject, _same_id, _same_problem):
+    for same in (_same_subject, _same_id, _same_problem, _same_step):
         for n, made in enumerate(drafts):
             if n not in continued:
                 old = next((r["suggestion_id"] for r in before if same(made, r)), None)
@@ -223,7 +247,7 @@ def merge(drafts: Sequence[SuggestionRow], existing: pl.DataFrame | Iterable[Sug
                     continued[n] = None if old in continued.values() else old
     by_id = {r["suggestion_id"]: r for r in before}
     rows = [
-        _merged(_as_dict(made), by_id.get(continued.get(n) or ""))
+        _merged(_as_dict(made), by_id.get(continued.get(n) or ""), getattr(made, "steps", ()))
         for n, made in enumerate(drafts)
         if continued.get(n, "") is not None
     ]
@@ -307,6 +331,11 @@ def _same_problem(made: SuggestionRow, old: dict[str, Any]) -> bool:
     return _alike(evidence, that_week) or _alike(evidence, until_then)
 
 
+def _same_step(made: SuggestionRow, old: dict[str, Any]) -> bool:
+    """Whether people speak now of a step that workflows skipped in silence before."""
+    return isinstance(made, Draft) and old["subject"] in made.steps
+
+
 def _alike(one: set[str], two: set[str]) -> bool:
     """Whether at least half of all signals of the two are signals of both (Jaccard)."""
     return bool(one & two) and len(one & two) >= 0.5 * len(one | two)
@@ -384,7 +413,11 @@ def labelled() -> pl.Expr:
 
 
 def _problems(
-    findings: Sequence[FindingRow], window: pl.DataFrame, names: dict[str, str], steady: int
+    findings: Sequence[FindingRow],
+    window: pl.DataFrame,
+    names: dict[str, str],
+    steady: int,
+    friction: Sequence[FrictionRow],
 ) -> list[_Problem]:
     strongest = trends.KINDS
     by_subject: dict[tuple[str, str], list[FindingRow]] = {}
@@ -412,12 +445,38 @@ def _problems(
         found.append(dataclasses.replace(made, twin=f"topic:{topic}"))
     alone = [(error, rows) for error in errors if (rows := known["error", error])]
     found += [_problem("error", e, rows[0].name, rows, window, pl.col("fingerprint") == e) for e, rows in alone]
-    found = [p for p in found if not is_praise(p.signals)]
+    found = _with_friction([p for p in found if not is_praise(p.signals)], window, names, friction)
     # without a finding, the most people × pain first
     standing = sorted(
         (p for p in found if not p.findings and p.people), key=lambda p: (-p.people * severity(p.signals), p.subject)
     )
-    return [p for p in found if p.findings] + standing[:steady]
+    chosen = [p for p in found if p.findings] + standing[:steady]
+    silent = [p for p in found if p.silent and not any(p is other for other in chosen)]
+    return chosen + sorted(silent, key=lambda p: (-p.hit, p.subject))[:steady]
+
+
+def _with_friction(
+    problems: Sequence[_Problem], window: pl.DataFrame, names: Mapping[str, str], friction: Sequence[FrictionRow]
+) -> list[_Problem]:
+    """The problems with what workflows ran into, and those that only workflows ran into."""
+    made = list(problems)
+    for row in friction:
+        topic = [("topic", str(row.topic_id))] if row.topic_id is not None else []
+        subjects = [("error", row.key), *topic] if row.kind == "error" else topic
+        places = {(p.subject_type, p.subject): n for n, p in enumerate(made)}
+        places |= {("topic", p.twin.removeprefix("topic:")): n for n, p in enumerate(made) if p.twin}
+        at = next((places[subject] for subject in subjects if subject in places), len(made))
+        if at == len(made):
+            subject_type, subject = topic[0] if topic else (row.kind, row.key)
+            name = names.get(subject, row.name) if topic else row.name
+            made.append(_Problem(subject_type, subject, name, (), window.clear()))
+        old = made[at]
+        # skips say nothing of how bad it is, so they count as workflows and not among the signals
+        more = (*row.said, *row.evidence) if row.kind == "error" else row.said
+        rule = pl.col("uid").is_in([*old.window["uid"], *more])
+        grown = _problem(old.subject_type, old.subject, old.name, old.findings, window, rule)
+        made[at] = dataclasses.replace(grown, twin=old.twin, friction=(*old.friction, row))
+    return made
 
 
 def _problem(
@@ -526,7 +585,7 @@ def _frequency(problem: _Problem, weeks: int) -> float:
         growth = 1.0
     elif problem.kind in MOVING and problem.finding and problem.finding.low:
         growth = min(1.0, max(0.0, math.log2(problem.finding.low) / 2))
-    reported = problem.now.filter(~pl.col("voice")).height
+    reported = max(problem.now.filter(~pl.col("voice")).height, problem.hit)
     volume = min(1.0, math.log10(reported) / 3) if reported else 0.0
     return (min(1.0, problem.weeks_seen / (weeks + 1)) + max(growth, volume)) / 2
 
@@ -595,6 +654,10 @@ _ACTIONS: dict[SuggestionType, str] = {
     "process change": "{who} should first list the open action items behind the {signals}, give each an owner and a "
     "date; then change the step that let it happen.",
 }
+_SKIPPED = (
+    "{who} should first read the reasons in the {signals}; then drop the step, ask for it only where it applies, or "
+    "say what it is for."
+)
 _SPIKE = (
     "{who} should first find out what happened on {day}, starting from the {signals}; then say whether it can happen "
     "again."
@@ -620,12 +683,12 @@ def _suggestion(
 ) -> Draft:
     made = suggestion_type(problem.subject_type, problem.name, problem.signals)
     silent = problem.kind == "silent"
-    made = "process change" if silent else made
+    made = "process change" if silent or problem.skipped else made
     parts = severity(problem.signals), _impact(problem, heard), _frequency(problem, weeks)
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
-    count = problem.signals.height
-    evidence = list(problem.signals["uid"])
+    evidence = list(dict.fromkeys([*problem.signals["uid"], *(uid for f in problem.friction for uid in f.evidence)]))
+    count = len(evidence)
     report = ""
     if made == "performance investigation" and problem.reports is not None:
         (told,) = problem.reports.select("title", "uid").rows()
@@ -635,8 +698,9 @@ def _suggestion(
     since = _since(problem, week)
     moved = problem.kind in MOVING
     spike = problem.day is not None and made != "performance investigation"
-    action = (_SILENT if silent else _SPIKE if spike else _ACTIONS[made]).format(
-        who=_who(problem.signals),
+    pattern = _SILENT if silent else _SPIKE if spike else _SKIPPED if problem.skipped else _ACTIONS[made]
+    action = pattern.format(
+        who="Whoever looks after the workflow" if problem.subject_type == "skip" else _who(problem.signals),
         signals="linked signal" if count == 1 else f"{count:,} linked signals",
         measure=f"compare latency before and after {since}"
         if since
@@ -650,6 +714,8 @@ def _suggestion(
     )
     if problem.release:
         action += f" It rose after {problem.release} came out, which need not be the cause."
+    action += _met(problem.friction)
+    ran_into = f", hit by {problem.hit:,} workflows" if problem.hit else ""
     return Draft(
         suggestion_id=suggestion_id(problem.subject_type, problem.subject),
         type=made,
@@ -664,21 +730,43 @@ def _suggestion(
         findings=tuple(f.finding_id for f in problem.findings),
         subject=f"{problem.subject_type}:{problem.subject}",
         state=OPEN,
-        history=(f"{week} run {run_id[:4]}: {problem.people} people, priority {priority:.2f}",),
+        history=(f"{week} run {run_id[:4]}: {problem.people} people{ran_into}, priority {priority:.2f}",),
         created_at=as_of,
         updated_at=as_of,
         run_id=run_id,
         twin=problem.twin,
+        steps=tuple(f"skip:{f.key}" for f in problem.friction if f.kind == "skip"),
         said=tuple(
             (week + dt.timedelta(weeks=place), uid) for place, uid in problem.window.select("place", "uid").iter_rows()
         ),
     )
 
 
+def _met(friction: Sequence[FrictionRow]) -> str:
+    """What workflows ran into, beside who says so; people of this week, else of the weeks before."""
+    if not friction:
+        return ""
+    first, *others = friction
+    said = f"{first.people:,}" if first.people or not first.people_before else f"{first.people_before:,} before"
+    said = said if said != "0" else "nobody"
+    why = f", most often because “{privacy.excerpt(first.reason, 12)}”" if first.reason else ""
+    also = "; ".join(f"{f.workflows:,} {_what(f)}" for f in others[:2])
+    return (
+        f" Silent friction: said by {said}, hit by {first.workflows:,} of {first.of:,} workflows, which "
+        f"{_what(first)}{why}{f'; {also}' if also else ''}."
+    )
+
+
+def _what(friction: FrictionRow) -> str:
+    return f"{'skipped' if friction.kind == 'skip' else 'met'} “{privacy.excerpt(friction.name, 12)}”"
+
+
 def _title(made: SuggestionType, problem: _Problem, week: dt.date, weeks: int) -> str:
     """What to do about what, and how often it was said in which week; it stays true when it is read later."""
     pattern = _TITLES[made]
-    if problem.kind == "silent":
+    if problem.subject_type == "skip":
+        pattern = "Rethink the step “{name}”"
+    elif problem.kind == "silent":
         pattern = "Check why “{name}” fell silent"
     elif problem.day and made != "performance investigation":
         pattern = "Find out what happened to “{name}”"
@@ -700,6 +788,10 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
     if not problem.people:
         times = problem.now.height
         count = f"0 people, seen {'once' if times == 1 else f'{times:,} times'}"
+    if problem.friction and not problem.findings:
+        of = problem.friction[0].of
+        hit = [f"hit by {problem.hit:,} of {of:,} workflows {when}", f"hit by {problem.hit:,} workflows {when}"]
+        return [f"{f'{count}, ' if problem.people else 'said by nobody, '}{hit[0]}", *hit]
     often = f"in {problem.weeks_seen} of the last {weeks + 1} weeks"
     if problem.kind == "new":
         never = [f"new {when}: {count}, never heard before"] if problem.first else []
@@ -780,7 +872,7 @@ def _version(signals: pl.DataFrame) -> str:
     return f" on version {known.mode().sort()[-1]}" if known.len() * 2 > signals.height else ""
 
 
-def _merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
+def _merged(new: dict[str, Any], old: dict[str, Any] | None, steps: Sequence[str] = ()) -> dict[str, Any]:
     if old is None:
         return new
     (line,) = new["history"]
@@ -796,7 +888,7 @@ def _merged(new: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:
         numbers = ("priority", "severity", "impact", "frequency", "people", "evidence", "findings")
         words = ("type", "title", "action") if old["state"] == OPEN else ()
         merged |= {c: new[c] for c in (*numbers, *words)}
-    if new["subject"].startswith("error:"):
+    if new["subject"].startswith("error:") or old["subject"] in steps:
         merged["subject"] = new["subject"]
     unchanged = all(_plain(merged[c]) == _plain(old[c]) for c in old if c not in ("updated_at", "run_id"))
     return old if unchanged else merged

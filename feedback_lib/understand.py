@@ -44,6 +44,7 @@ class Understood:
     topics: pl.DataFrame  # table ``topics``
     proposals: tuple[Proposal, ...]
     notes: tuple[str, ...]  # decisions that could not be followed
+    voices: tuple[Sequence[str], np.ndarray[Any, Any]]  # uids of people's texts that can be read, and their vectors
     quality: dict[str, Any]  # languages, unread, no_topic_ratio, duplicates, models, classifier, reviewed, …
 
 
@@ -78,7 +79,7 @@ def understand(
     signals = signals.sort("created_at", "uid")
     if signals.is_empty():
         nothing = records.frame("understanding", [])
-        return Understood(nothing, topic_table, (), (), _quality(None, None, None))
+        return Understood(nothing, topic_table, (), (), ((), np.zeros((0, 0))), _quality(None, None, None))
     read = _read(signals, encoder.languages)
     progress(f"… reading {signals.height:,} texts")
     vectors = encoder.encode(read["gloss"].to_list())
@@ -108,10 +109,11 @@ def understand(
     if replies is not None and replies.height:
         texts = threads.texts(uids, texts, replies)
         topic_vectors = encoder.encode(texts)
+    spoken, spoken_vectors = [uids[i] for i in fit], topic_vectors[fit]
     given = registry.update(
-        [uids[i] for i in fit],
+        spoken,
         [texts[i] for i in fit],
-        topic_vectors[fit],
+        spoken_vectors,
         [signals["created_at"][int(i)] for i in fit],
         dict(unchanged.select("uid", "topic_id").iter_rows()),
         topic_table,
@@ -120,7 +122,7 @@ def understand(
         as_of=as_of,
         run_id=run_id,
     )
-    by_uid = dict(zip((uids[i] for i in fit), zip(given.topic_ids, given.scores, strict=True), strict=True))
+    by_uid = dict(zip(spoken, zip(given.topic_ids, given.scores, strict=True), strict=True))
     none: tuple[int | None, float | None] = (None, None)
     understanding = signals.select("uid", "created_at", "month").with_columns(
         language=read["language"],
@@ -143,6 +145,7 @@ def understand(
         themes.arrange(given.topics),
         given.proposals,
         given.notes,
+        (spoken, spoken_vectors),
         _quality(understanding, read, judge, voice=voice),
     )
 

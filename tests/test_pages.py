@@ -109,7 +109,15 @@ def moving_much(report):
     ]
 
 
-VARIANTS = [as_it_is, quiet, source_down, no_data, first_week, left_out, too_much, moving_much]
+def silent_much(report):
+    """More than two pages hold, and what workflows ran into besides."""
+    moving_much(report)
+    row = {"kind": "error", "name": "npm ERR! " + "a rather long error line " * 3, "phase": "EXECUTE", "people": 2}
+    row |= {"people_before": 3, "workflows": 41, "of": 1045, "by_week": [0] * 8 + [41], "of_by_week": [0] * 8 + [1045]}
+    report["silent"] = [row | {"said": ["0a" * 16] * 2, "evidence": ["0b" * 16] * 41}] * 7
+
+
+VARIANTS = [as_it_is, quiet, source_down, no_data, first_week, left_out, too_much, moving_much, silent_much]
 
 
 def printed(report, paper="a4"):

@@ -471,3 +471,94 @@ def test_what_fell_silent_is_to_be_checked():
 def test_what_comes_back_says_so():
     frame = world.understood(world.steady(20) | {2: [6] * 8 + [0] * 11 + [14]})
     assert shaped({"2": "recurring"}, frame)["topic:2"].title.endswith("back in week 46: 14 people")
+
+
+# Silent friction
+
+
+def friction(**given):
+    """What `friction.find` says of a step that 41 of 45 workflows skipped."""
+    row = {"friction_id": "f" * 32, "kind": "skip", "key": "visual_test", "name": "visual test", "phase": "VERIFY"}
+    row |= {"reason": "no UI", "week": world.WEEK, "workflows": 41, "of": 45, "by_week": (0, 41), "of_by_week": (3, 45)}
+    row |= {"people": 0, "people_before": 0, "topic_id": None, "similarity": None, "telling": True, "said": ()}
+    row |= {"evidence": tuple(f"{n:032x}" for n in range(41)), "updated_at": world.AS_OF, "run_id": "8f3c"}
+    return records.FrictionRow(**row | given)
+
+
+@pytest.fixture(scope="module")
+def calm() -> pl.DataFrame:
+    return world.understood(world.steady(12))
+
+
+def spoken(frame: pl.DataFrame, topic: int, count: int = 2) -> tuple[str, ...]:
+    monday = dt.datetime.combine(world.WEEK, dt.time(), dt.UTC)
+    rows = frame.filter(pl.col("topic_id") == topic, pl.col("created_at") >= monday)
+    return tuple(rows["uid"].sort()[:count])
+
+
+def test_what_workflows_skip_and_nobody_says_is_a_suggestion_of_its_own(calm):
+    before = by_topic(drafts(calm))
+    made = by_topic(drafts(calm, friction=[friction()]))
+    own = made.pop("skip:visual_test")
+    assert made == before
+    assert own.title == "Rethink the step “visual test”: said by nobody, hit by 41 of 45 workflows in week 46"
+    assert (
+        "said by nobody, hit by 41 of 45 workflows, which skipped “visual test”, most often because “no UI”"
+        in own.action
+    )
+    assert (own.people, own.impact, own.type, own.evidence) == (0, 0.0, "process change", friction().evidence)
+    assert own.frequency == pytest.approx((1 / 9 + math.log10(41) / 3) / 2)
+
+
+def test_what_is_not_telling_and_nobody_says_makes_none(calm):
+    assert by_topic(drafts(calm, friction=[friction(telling=False)])) == by_topic(drafts(calm))
+
+
+def test_a_friction_joins_the_suggestion_of_its_topic_and_no_other(calm):
+    before = by_topic(drafts(calm, steady=9))
+    made = by_topic(drafts(calm, steady=9, friction=[friction(topic_id=6, people=5, said=spoken(calm, 6, 5))]))
+    assert {s for s in made if made[s] != before[s]} == {"topic:6"}
+    assert "Silent friction: said by 5, hit by 41 of 45 workflows" in made["topic:6"].action
+    assert set(made["topic:6"].evidence) == {*before["topic:6"].evidence, *friction().evidence}
+    assert (made["topic:6"].people, made["topic:6"].severity) == (5, before["topic:6"].severity)
+    assert made["topic:6"].type == "process change"
+
+
+def test_a_friction_brings_up_a_topic_that_would_not_be_told(calm):
+    assert "topic:7" not in by_topic(drafts(calm))
+    made = by_topic(drafts(calm, friction=[friction(topic_id=7, people=6, said=spoken(calm, 7, 6))]))
+    assert "hit by 41 of 45 workflows" in made["topic:7"].title
+
+
+def test_an_error_joins_what_is_told_of_the_error(grown):
+    errors = friction(kind="error", key="f00d5eed", name="KeyError: 'region'", reason="", workflows=3, topic_id=2)
+    made = by_topic(drafts(grown, week=world.WEEK, friction=[errors]))
+    assert "hit by 3 of 45 workflows, which met “KeyError: 'region'”." in made["error:f00d5eed"].action
+    assert made["error:f00d5eed"].type == "bug fix"
+    assert "hit by" not in made["topic:2"].action
+
+
+def test_frictions_of_one_topic_are_one_suggestion(calm):
+    both = [friction(topic_id=6), friction(key="b", name="b", workflows=9, topic_id=6, evidence=("e" * 32,))]
+    (made,) = [s for s in drafts(calm, friction=both) if "hit by" in s.action]
+    assert made.action.endswith("most often because “no UI”; 9 skipped “b”.")
+    assert {"e" * 32, *friction().evidence} <= set(made.evidence)
+
+
+def test_no_more_than_some_frictions_are_told_and_the_limit_holds_for_the_others(calm):
+    many = [friction(key=f"s{n}", workflows=41 - n) for n in range(9)]
+    made = drafts(calm, limit=1, friction=many)
+    assert len([s for s in made if not s.subject.startswith("skip:")]) == 1
+    assert [s.subject for s in made if s.subject.startswith("skip:")] == ["skip:s0", "skip:s1", "skip:s2"]
+
+
+def test_a_step_that_people_begin_to_speak_of_stays_one_suggestion(calm):
+    first = suggest.merge(drafts(calm, week=world.WEEK - dt.timedelta(weeks=1), steady=1, friction=[friction()]), [])
+    (old,) = first.filter(pl.col("subject") == "skip:visual_test").to_dicts()
+    joined = friction(topic_id=6, people=2, said=spoken(calm, 6))
+    merged = suggest.merge(drafts(calm, steady=1, friction=[joined]), first)
+    (row,) = merged.filter(pl.col("suggestion_id") == old["suggestion_id"]).to_dicts()
+    assert (row["subject"], len(row["history"])) == ("topic:6", 2)
+    assert suggest.merge(drafts(calm, steady=1, friction=[joined]), merged).equals(merged)
+    silent = suggest.merge(drafts(calm, steady=1, friction=[friction()]), merged)
+    assert old["suggestion_id"] in set(silent["suggestion_id"])
