@@ -14,10 +14,11 @@ import tempfile
 import unicodedata
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from feedback_lib.analysis.patterns import Pattern, PatternKind
+from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, percent, reaches
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
 
@@ -28,48 +29,38 @@ SECTION = "### From workflow feedback"
 _CONTEXT = 3  # unchanged lines around a change in a diff
 _IDS = 12  # workflows named in an item; more are counted
 _EXAMPLES = 3
+_HIGH, _MEDIUM = 0.8, 0.5  # shares of the workflows from which on a priority is high, or medium
 _TITLE, _LINE = 100, 300  # letters of people's text in a heading, in a line
 _ID = re.compile(r"(?<![A-Za-z0-9])WF-(\d{1,6})(?!\d|[A-Za-z0-9]{2})", re.IGNORECASE)  # not wf-3c236a6b
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
 _MARKER = re.compile(r"<!-- workflow-feedback: ([a-z_]+ \S+) -->")
 
-# What an item of each kind says: the problem, then what is to be done beside the advice.
-_PROBLEMS: Mapping[PatternKind, tuple[str, tuple[str, ...]]] = {
-    "error": (
-        "The same error comes back in several workflows.",
-        ("Find the cause in the workflows named above", "Add a check that tells of it before the work begins"),
-    ),
+# What an item of each kind says: the problem, then what is to be done after the advice.
+_PROBLEMS: Mapping[PatternKind, tuple[str, str]] = {
+    "error": ("The same error comes back.", "Add a check that tells of it before the work begins"),
     "skip": (
-        "Most workflows skip this item, so that it checks little and costs a decision each time.",
-        ("Read the reasons given when it was skipped", "Make the item optional, give it a condition, or remove it"),
+        "This item is skipped nearly always: it checks little and costs a decision each time.",
+        "Read the reasons given when it was skipped, then decide",
     ),
-    "reviews": (
-        "Work is finished without a review that worked.",
-        ("Find out why reviews are missing: skipped, failed, or never asked for", "Remind of them, or require them"),
-    ),
+    "reviews": ("Work is finished without a review that worked.", "Find out why: skipped, failed, or never asked for"),
     "parallel": (
-        "Work is done one piece after the other where it could be done in parallel.",
-        ("Say in the plan phase when parallel work pays off",),
+        "Work is nearly always done one piece after the other.",
+        "Say in the plan phase when parallel work pays off",
     ),
-    "challenge": (
-        "Several workflows tell of a similar difficulty.",
-        ("Read what was said in the workflows named above", "Decide what would have helped, and where in the workflow"),
-    ),
-    "guidance": (
-        "Guidance that the workflow offers is not used, or does not help.",
-        ("Read the guidance beside the workflows named above", "Reword it, move it, or remove it"),
-    ),
-    "phase": (
-        "A phase takes longer than it did.",
-        ("Compare the newest workflows with the earlier ones, item by item", "Split the phase or shorten its items"),
-    ),
-    "went_well": ("Something that works well.", ("Keep it, and tell others of it",)),
-    "confusing": (
-        "People do not understand what this item asks of them.",
-        ("Reword the item and its notes", "Give an example of a good result"),
-    ),
+    "challenge": ("Several workflows tell of a similar difficulty.", "Decide what would have helped, and where"),
+    "guidance": ("Guidance that the workflow offers does not help.", "Reword it, move it, or remove it"),
+    "phase": ("A phase takes longer than it did.", "Compare the newest workflows with earlier ones, item by item"),
+    "went_well": ("Something works well.", "Keep it, and tell others of it"),
+    "confusing": ("People do not understand what this item asks of them.", "Give an example of a good result"),
 }
+# Facts that have a line of their own, or say how the pattern was found.
+_SHOWN = frozenset(
+    """
+    share low high level counted tell text said examples similarity drifts not_used missing worked failed median_s
+    earlier_median_s earlier later_median_s later ratio
+    """.split()
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,31 +208,29 @@ def add(proposal: Proposal) -> Path:
 
 def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, window: str) -> Draft:
     title = _plain(pattern.title, _TITLE) or f"Pattern of kind {pattern.kind}"
-    problem, tasks = _PROBLEMS[pattern.kind]
-    base = pattern.of or of
-    share = pattern.count / base if base else 0.0
-    counted = f"{pattern.count} of {base} workflows"
-    priority = "HIGH" if share >= 0.8 else "MEDIUM" if share >= 0.5 else "LOW"
-    ids = [_code(i) for i in pattern.workflows[:_IDS]]
-    ids += [f"and {len(pattern.workflows) - _IDS} more"] if len(pattern.workflows) > _IDS else []
-    advice = _plain(pattern.advice, _LINE)
+    problem, task = _PROBLEMS[pattern.kind]
+    concerned = _concerned(pattern)
+    told = f"{len(concerned)} of {max(of, pattern.of)} workflows"
+    ids = [_code(i) for i in concerned[:_IDS]]
+    ids += [f"and {len(concerned) - _IDS} more"] if len(concerned) > _IDS else []
+    advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", _plain(pattern.advice, _LINE))
     lines = [
         f"#### {name}: {_escaped(title)}",
         "**Status:** Planned",
         "**Complexity:** To be estimated",
-        f"**Priority:** {priority} ({_percent(share)} of {base} workflows)",
-        f"**Source:** Workflow feedback ({day:%Y-%m-%d}, {_escaped(_plain(window, 40))}): {counted}",
+        f"**Priority:** {_priority(pattern, len(concerned), max(of, pattern.of))}",
+        f"**Source:** Workflow feedback ({day:%Y-%m-%d}, {_escaped(_plain(window, 40))}): {told}",
         marker,
         "",
         "**Problem:**",
-        f"{problem} It holds for {counted}{'' if base == of else f' that tell of it, of {of} looked at'}.",
+        problem,
         "",
         "**Evidence:**",
         f"- Workflows: {', '.join(ids) or 'none named'}",
-        *(f"- {line}" for line in _facts(pattern.facts)),
+        *(f"- {line}" for line in _facts(pattern)),
         "",
         "**Tasks:**",
-        *(f"- [ ] {task}" for task in ([_escaped(advice)] if advice else []) + list(tasks)),
+        *(f"- [ ] {line}" for line in (_escaped(advice), task) if line),
         "- [ ] Look again with `feedback review` after ten more workflows",
         "",
         "---",
@@ -249,21 +238,61 @@ def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, wind
     return Draft(id=name, title=title, kind=pattern.kind, key=pattern.key, markdown="\n".join(lines) + "\n")
 
 
-def _facts(facts: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers and examples behind a pattern, a line each; what is neither is left out."""
-    for name, value in facts.items():
-        said = _escaped(_plain(str(name).replace("_", " "), 60))
-        if isinstance(value, list | tuple):
-            parts = [v for v in (_value(v) for v in value) if v]
-            more = [f"and {len(parts) - _EXAMPLES} more"] if len(parts) > _EXAMPLES else []
-            value = ", ".join([*parts[:_EXAMPLES], *more])
-        elif isinstance(value, Mapping):
-            parts = [f"{_escaped(_plain(str(k), 60))} {_value(v)}" for k, v in value.items() if _value(v)]
-            value = ", ".join(parts)
-        else:
-            value = _value(value)
-        if value:
-            yield f"{said[:1].upper()}{said[1:]}: {value}"
+def _concerned(pattern: Pattern) -> Sequence[str]:
+    """The workflows that have the problem; of parallel work the pattern names those that do not."""
+    without = pattern.facts.get("not_used")
+    return without if pattern.kind == "parallel" and isinstance(without, list | tuple) else pattern.workflows
+
+
+def _priority(pattern: Pattern, count: int, of: int) -> str:
+    """By the share of all workflows; of a phase by how much longer it takes at least."""
+    least = pattern.facts.get("low")
+    if pattern.kind == "phase" and isinstance(least, float):
+        return f"{'HIGH' if least >= 2 else 'MEDIUM'} (at least {least:.3g} times as long as before)"
+    name = "HIGH" if reaches(count, of, _HIGH) else "MEDIUM" if reaches(count, of, _MEDIUM) else "LOW"
+    return f"{name if of else 'LOW'} ({percent(Fraction(count, of)) if of else 'none'} of {of} workflows)"
+
+
+def _facts(pattern: Pattern) -> Iterator[str]:
+    """The numbers and words behind a pattern, a line each; what is neither is left out."""
+    facts = pattern.facts
+    between = _interval(facts, phase=pattern.kind == "phase")
+    if pattern.kind == "phase":
+        for half, name in (("earlier", "Before"), ("later", "Since")):
+            if isinstance(seconds := facts.get(f"{half}_median_s"), int | float):
+                yield f"{name}: median {duration(seconds)} of {_value(facts.get(half))} workflows"
+        if between and isinstance(ratio := facts.get("ratio"), float):
+            yield f"Ratio of durations: {ratio:.3g} ({between})"
+    elif pattern.of:
+        counted = facts.get("counted")
+        words = counted if isinstance(counted, str) else f"{pattern.count} of {pattern.of} workflows"
+        name = "Used in" if pattern.kind == "parallel" else "Counted"
+        yield f"{name}: {_escaped(_plain(words, _LINE))}{f' ({between})' if between else ''}"
+    if pattern.kind == "reviews" and "worked" in facts:
+        yield ", ".join(f"{name} {_value(facts.get(name))}" for name in ("worked", "failed", "missing")).capitalize()
+    for key, value in facts.items():
+        if key in _SHOWN:
+            continue
+        texts = [_value(v) for v in value] if isinstance(value, list | tuple) else [_value(value)]
+        if texts := [text for text in texts if text]:
+            more = [f"and {len(texts) - _EXAMPLES} more"] if len(texts) > _EXAMPLES else []
+            name = _escaped(_plain(str(key).replace("_", " "), 60)).capitalize()
+            yield f"{name}: {', '.join([*texts[:_EXAMPLES], *more])}"
+    said = [row for row in _listed(facts.get("said")) if isinstance(row, Mapping)]
+    yield from (f"{_code(str(row.get('workflow')))}: {_value(row.get('text'))}" for row in said[:_EXAMPLES])
+    yield from (f"Such as: {_value(text)}" for text in _listed(facts.get("examples"))[:_EXAMPLES] if _value(text))
+
+
+def _interval(facts: Mapping[str, Any], *, phase: bool) -> str:
+    low, high, level = facts.get("low"), facts.get("high"), facts.get("level")
+    if not (isinstance(low, float) and isinstance(high, float) and isinstance(level, float)):
+        return ""
+    ends = f"{low:.3g} to {high:.3g}" if phase else f"{100 * low:.0f} to {100 * high:.0f}%"
+    return f"{percent(level)} interval {ends}"
+
+
+def _listed(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _value(value: object) -> str:
@@ -274,10 +303,6 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if value == value else ""
     return _escaped(_plain(value, _LINE)) if isinstance(value, str) else ""
-
-
-def _percent(share: float) -> str:
-    return f"{int(1000 * share + 1e-9) / 10:g} %"  # cut, not rounded: 79.96 % is not 80
 
 
 def _plain(text: str, limit: int) -> str:

@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import mistune
 import pytest
 
+from feedback_lib.analysis import patterns
 from feedback_lib.analysis.patterns import Pattern
 from feedback_lib.errors import ConfigError
 from feedback_lib.workflows import roadmap
@@ -36,28 +38,28 @@ def written(folder, content):
 
 
 def test_an_item_has_the_form_of_the_roadmap(tmp_path):
-    made = drafted(tmp_path, pattern(advice="Make it optional", facts={"share": 0.8, "examples": ["no UI"]})).items[0]
+    facts = {"share": 0.8, "low": 0.49, "high": 0.943, "level": 0.95, "threshold": 0.8, "examples": ["no UI"]}
+    made = drafted(tmp_path, pattern(advice="Make it optional", facts=facts, workflows=tuple("abcdefgh"))).items[0]
     assert made.markdown == (
         "#### WF-001: Frequently skipped: smoke_test\n"
         "**Status:** Planned\n"
         "**Complexity:** To be estimated\n"
-        "**Priority:** HIGH (80 % of 10 workflows)\n"
+        "**Priority:** HIGH (80% of 10 workflows)\n"
         "**Source:** Workflow feedback (2026-01-20, last 7 days): 8 of 10 workflows\n"
         "<!-- workflow-feedback: skip smoke_test -->\n"
         "\n"
         "**Problem:**\n"
-        "Most workflows skip this item, so that it checks little and costs a decision each time. "
-        "It holds for 8 of 10 workflows.\n"
+        "This item is skipped nearly always: it checks little and costs a decision each time.\n"
         "\n"
         "**Evidence:**\n"
-        "- Workflows: `wf_1`, `wf_2`\n"
-        "- Share: 0.8\n"
-        "- Examples: no UI\n"
+        "- Workflows: `a`, `b`, `c`, `d`, `e`, `f`, `g`, `h`\n"
+        "- Counted: 8 of 10 workflows (95% interval 49 to 94%)\n"
+        "- Threshold: 0.8\n"
+        "- Such as: no UI\n"
         "\n"
         "**Tasks:**\n"
         "- [ ] Make it optional\n"
-        "- [ ] Read the reasons given when it was skipped\n"
-        "- [ ] Make the item optional, give it a condition, or remove it\n"
+        "- [ ] Read the reasons given when it was skipped, then decide\n"
         "- [ ] Look again with `feedback review` after ten more workflows\n"
         "\n"
         "---\n"
@@ -74,16 +76,66 @@ def test_only_what_warns_is_proposed_and_each_pattern_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("share", "priority"), [(7, "MEDIUM (70 %"), (8, "HIGH (80 %"), (5, "MEDIUM (50 %"), (4, "LOW (40 %")]
+    ("count", "of", "priority"),
+    [(8, 10, "HIGH (80%"), (7999, 10000, "MEDIUM (79.99%"), (5, 10, "MEDIUM (50%"), (4, 10, "LOW (40%")],
 )
-def test_priority_follows_the_share(tmp_path, share, priority):
-    assert f"**Priority:** {priority} of 10 workflows)" in drafted(tmp_path, pattern(count=share)).items[0].markdown
+def test_priority_follows_the_share_exactly(tmp_path, count, of, priority):
+    ids = tuple(f"wf_{n}" for n in range(count))
+    said = drafted(tmp_path, pattern(count=count, of=of, workflows=ids), of=of).items[0].markdown
+    assert f"**Priority:** {priority} of {of} workflows)" in said
 
 
-def test_a_share_is_cut_not_rounded(tmp_path):
-    said = drafted(tmp_path, pattern(count=7999, of=10000), of=12000).items[0].markdown
-    assert "MEDIUM (79.9 % of 10000 workflows)" in said
-    assert "It holds for 7999 of 10000 workflows that tell of it, of 12000 looked at." in said
+def test_priority_is_of_all_workflows_not_of_the_few_that_tell(tmp_path):
+    few = pattern(kind="challenge", count=3, of=3, workflows=("a", "b", "c"))
+    said = drafted(tmp_path, few).items[0].markdown
+    assert "**Priority:** LOW (30% of 10 workflows)" in said
+    assert "- Counted: 3 of 3 workflows\n" in said
+
+
+class TestFound:
+    """Items of the patterns that reviews find."""
+
+    @pytest.fixture
+    def items(self, tmp_path):
+        def at(n):
+            return {"timestamp": f"2026-01-{n + 1:02d}T00:00:00Z", "workflow": f"wf_{n}"}
+
+        tool = [
+            at(n)
+            | {"items_skipped": ["smoke_test"], "reviews_worked": None, "phases": {"PLAN": 100 if n < 5 else 300 + n}}
+            for n in range(10)
+        ]
+        process = [
+            at(n)
+            | {"parallel_agents_used": n == 0, "challenges": "Mock setup tricky" if n < 3 else ""}
+            | {"project_errors": [f"KeyError: 'x' in /a/{n}/b.py"] if n < 2 else []}
+            for n in range(10)
+        ]
+        return {i.kind: i.markdown for i in drafted(tmp_path, *patterns.find(tool, process)).items}
+
+    def test_every_kind_that_warns_has_an_item(self, items):
+        assert set(items) == {"error", "skip", "reviews", "parallel", "phase", "challenge"}
+
+    def test_rare_parallel_work_names_the_workflows_that_did_without(self, items):
+        assert "**Priority:** HIGH (90% of 10 workflows)" in items["parallel"]
+        assert "): 9 of 10 workflows\n" in items["parallel"]
+        assert "- Workflows: `wf_1`, `wf_2`" in items["parallel"]
+        assert "- Used in: 1 of 10 workflows, 10% (95% interval 2 to 40%)\n" in items["parallel"]
+
+    def test_a_phase_tells_both_medians_and_the_interval(self, items):
+        assert "**Priority:** HIGH (at least 3.05 times as long as before)" in items["phase"]
+        assert "- Before: median 2min of 5 workflows\n- Since: median 5min of 5 workflows\n" in items["phase"]
+        assert re.search(r"- Ratio of durations: 3\.07 \(95% interval 3\.05 to 3\.09\)", items["phase"])
+
+    def test_an_error_has_its_words_and_its_advice_without_quotes(self, items):
+        assert "- Such as: KeyError: 'x' in /a/1/b.py\n" in items["error"]
+        assert re.search(r"\*\*Tasks:\*\*\n- \[ \] Find the cause of: KeyError", items["error"])
+
+    def test_a_challenge_is_quoted_with_who_said_it(self, items):
+        assert "- `wf_0`: Mock setup tricky\n- `wf_1`: Mock setup tricky\n" in items["challenge"]
+
+    def test_reviews_tell_how_many_worked(self, items):
+        assert "- Worked 0, failed 0, missing 10\n" in items["reviews"]
 
 
 def test_a_thousand_workflows_are_not_all_named(tmp_path):
