@@ -221,6 +221,8 @@ def test_seconds_are_cut_not_rounded(tmp_path):
 )
 def test_the_status_is_the_last_end(last, status, tmp_path):
     assert one(tmp_path, event("workflow_started"), event(last, 1)).status == status
+    earlier = event("workflow_completed" if status == "abandoned" else "workflow_abandoned", 0)
+    assert one(tmp_path, earlier, event(last, 1)).status == (status if status != "active" else "abandoned")
 
 
 def test_an_item_without_a_phase_is_found_in_the_definition(tmp_path):
@@ -303,6 +305,19 @@ def test_the_line_that_names_the_error(printed, line, tmp_path):
         tmp_path, event("gate_failed", 0, "all_tests_pass", "EXECUTE", command="make", stderr=printed)
     ).failures
     assert failure.message == f"make: {line}"
+
+
+def test_a_message_is_told_without_the_words_every_one_begins_with(tmp_path):
+    failed = event(
+        "verification_failed", 0, "initial_plan", "PLAN", message="Verification failed: File not found: plan.md"
+    )
+    (failure,) = one(
+        tmp_path, failed | {"details": {"type": "file_exists", "path": "/x/plan.md", "exists": False}}
+    ).failures
+    assert (failure.message, failure.text) == (
+        "File not found: plan.md",
+        "Verification failed: File not found: plan.md",
+    )
 
 
 def test_a_long_output_keeps_its_beginning_and_its_end(tmp_path):
