@@ -13,10 +13,11 @@ import click
 @click.option("--data", default="collected.sqlite", show_default=True, type=click.Path(), help="The file to fill.")
 @click.option("--rate", default=60, show_default=True, type=click.IntRange(1), help="Requests a minute of one sender.")
 @click.option("--max-kb", default=512, show_default=True, type=click.IntRange(1, 65536), help="Of one request.")
+@click.option("--max-mb", default=4096, show_default=True, type=click.IntRange(1), help="Of the file.")
 @click.option("--forwarded", is_flag=True, help="Behind a proxy: the sender is the last in X-Forwarded-For.")
 @click.pass_obj
 def collect(
-    obj: Mapping[str, bool], *, port: int, host: str, data: str, rate: int, max_kb: int, forwarded: bool
+    obj: Mapping[str, bool], *, port: int, host: str, data: str, rate: int, max_kb: int, max_mb: int, forwarded: bool
 ) -> None:
     """Receive tool feedback from many installations until stopped by Ctrl-C or SIGTERM."""
     import logging
@@ -30,7 +31,7 @@ def collect(
         Path(data),
         host,
         port,
-        limits=collector.Limits(rate=rate, max_kb=max_kb, forwarded=forwarded),
+        limits=collector.Limits(rate=rate, max_kb=max_kb, max_mb=max_mb, forwarded=forwarded),
         token=collector.token_of_environment(),
         tell=lambda line: None if obj["quiet"] else click.echo(line),
     )

@@ -64,6 +64,7 @@ class Limits:
         rate: requests a minute, by client address and by installation; as many may come at once.
         max_kb: of a request's body.
         entries: in one request.
+        max_mb: of the file; when it is full, nothing more is taken.
         read_s: for a body to arrive.
         forwarded: a proxy stands in front; the sender's address is the last one in its ``X-Forwarded-For``.
     """
@@ -71,6 +72,7 @@ class Limits:
     rate: int = 60
     max_kb: int = 512
     entries: int = anonymous.MOST_ENTRIES
+    max_mb: int = 4096
     read_s: float = 10.0
     forwarded: bool = False
 
@@ -90,28 +92,33 @@ class Taken:
 class Collected:
     """The file with what was received: one row per workflow, the latest version of it.
 
+    Args:
+        path: the file, made if missing.
+        max_mb: how large it may become.
+
     Raises:
         StoreError: it cannot be opened, is no such file, or is of a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_mb: int = 4096) -> None:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-            self._secret = self._set_up()
+            self._secret = self._set_up(max_mb)
         except (OSError, sqlite3.Error) as problem:
             raise _unusable(self.path, problem) from None
         self.entries: int = self._connection.execute("SELECT count(*) FROM entries").fetchone()[0]
 
-    def _set_up(self) -> bytes:
+    def _set_up(self, max_mb: int) -> bytes:
         run = self._connection.execute
         if run("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             _check_file(self._connection)  # before anything of it changes
         run("PRAGMA journal_mode = WAL")
         run("PRAGMA synchronous = FULL")  # what was acknowledged is on the disk
         run("PRAGMA secure_delete = ON")  # and a version that was replaced is no longer
+        run(f"PRAGMA max_page_count = {max_mb * 1024 * 1024 // run('PRAGMA page_size').fetchone()[0]}")
         run("BEGIN IMMEDIATE")
         if run("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
             run(f"PRAGMA application_id = {_APPLICATION}")
@@ -192,10 +199,10 @@ def _unusable(path: Path, problem: Exception) -> StoreError:
 class _Writer:
     """The one writer: requests that wait while it writes go together into its next transaction."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_mb: int) -> None:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "collector")  # SQLite wants the same thread every time
         try:
-            self._held = self._thread.submit(Collected, path).result()
+            self._held = self._thread.submit(Collected, path, max_mb).result()
         except StoreError:
             self._thread.shutdown()
             raise
@@ -218,24 +225,24 @@ class _Writer:
 
     async def _write(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            requests = [(installation, entries) for installation, entries, _ in batch]
-            try:
-                answers: list[Taken] | sqlite3.Error = await loop.run_in_executor(
-                    self._thread, self._held.take, requests
-                )
-            except sqlite3.Error as problem:
-                answers = problem
-            self.failing = isinstance(answers, sqlite3.Error)
-            for place, (_, _, told) in enumerate(batch):
-                if told.done():
+        batch: list[tuple[str, Sequence[Mapping[str, Any]], asyncio.Future[Taken]]] = []
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                requests = [(installation, entries) for installation, entries, _ in batch]
+                try:
+                    answers = await loop.run_in_executor(self._thread, self._held.take, requests)
+                except sqlite3.Error as problem:
+                    self.failing = True
+                    _fail(batch, problem)
                     continue
-                if isinstance(answers, sqlite3.Error):
-                    told.set_exception(answers)
-                else:
-                    told.set_result(answers[place])
-        self._task = None
+                self.failing = False
+                for (_, _, told), answer in zip(batch, answers, strict=True):
+                    if not told.done():
+                        told.set_result(answer)
+        finally:  # whatever happened, nobody waits for ever
+            _fail([*batch, *self._waiting], sqlite3.OperationalError("the writer broke off"))
+            self._waiting, self._task = [], None
 
     async def close(self) -> None:
         """Finish what waits, and close the file."""
@@ -243,6 +250,12 @@ class _Writer:
             await self._task
         self._thread.submit(self._held.close).result()
         self._thread.shutdown()
+
+
+def _fail(batch: Sequence[tuple[str, Any, asyncio.Future[Taken]]], problem: sqlite3.Error) -> None:
+    for _, _, told in batch:
+        if not told.done():
+            told.set_exception(problem)
 
 
 # --- what is let in ---------------------------------------------------------------------------------------------------
@@ -363,7 +376,7 @@ def app(path: Path, *, limits: Limits | None = None, token: str = "") -> Starlet
     from starlette.routing import Route
 
     limits = limits or Limits()
-    writer = _Writer(path)
+    writer = _Writer(path, limits.max_mb)
     addresses, installations = _Buckets(limits.rate), _Buckets(limits.rate)
     most = limits.max_kb * 1024
 
@@ -910,10 +923,14 @@ def _told(count: int, of: int, k: int, which: str = "") -> dict[str, Any]:
 def _shown_pattern(pattern: Pattern, all_: int, k: int) -> Pattern | None:
     """A pattern of installations as it may be shown; it names none of them."""
     of = all_ if pattern.key == "failed" else pattern.of  # how many made reviews is not told twice
+    title = pattern.title
     may = shares(pattern.count, of - pattern.count, all_ - of, k)
+    if pattern.kind == "guidance":
+        title = "Phase 0 guidance helpful"
+        if may is None:
+            title, may = "Phase 0 guidance not helpful", shares(of - pattern.count, pattern.count, all_ - of, k)
     if may is None:
         return None
-    title = pattern.title.replace("Phase 0 guidance used", "Phase 0 guidance helpful")
     told = _told(*may, k, " that tell" if may[1] < _down(all_, k) else "")
     facts = {name: told[name] for name in ("counted", "share")}
     return dataclasses.replace(pattern, title=title, count=may[0], of=may[1], workflows=(), facts=facts)

@@ -17,7 +17,7 @@ from commands import called
 
 from feedback_lib.analysis.patterns import Thresholds
 from feedback_lib.errors import ConfigError, StoreError
-from feedback_lib.workflows import collector
+from feedback_lib.workflows import collector, entries, settings
 
 FREE = ("--rate", 1_000_000)
 JSON_HEAD = b"POST /submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -496,6 +496,21 @@ def test_when_nothing_can_be_written_the_sender_is_asked_to_come_back(tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_full_file_takes_nothing_more_and_loses_nothing(tmp_path):
+    path = tmp_path / "c.sqlite"
+    held = collector.Collected(path, max_mb=1)
+    told = 0
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        for n in range(200):
+            batch = [entry(f"{n} {m}", tool_suggestions="Reviews take long. " * 100) for m in range(10)]
+            told += held.take([(digits("me"), batch)])[0].accepted
+    assert 100 < told < 1000
+    assert len(rows(path)) == held.entries == told
+    assert held.take([(digits("me"), [entry("0 0", tool_suggestions="Reviews take long. " * 100)])])[0].known == 1
+    held.close()
+    assert path.stat().st_size <= 1024 * 1024
+
+
 # --- what many say together ---
 
 ITEM, OTHER = "visual_regression_test", "update_knowledge_base"
@@ -583,6 +598,12 @@ def test_shown_numbers_lead_to_no_small_group():
             assert min(others) == 0 or min(others) >= k
             for group in (1, 2):
                 assert not all(0 < world[group] < k for world in worlds)
+
+
+def test_guidance_that_helped_hardly_anybody_is_told_as_such(tmp_path):
+    told = [[entry(phase0_guidance_used=n < 3)] for n in range(30)]
+    text = shown(tmp_path, *told).text()
+    assert "Phase 0 guidance not helpful (at least 26 of 30–34 installations)" in text
 
 
 def test_who_tells_nothing_is_left_out_when_they_are_many(tmp_path):
@@ -702,3 +723,31 @@ def test_the_command_reviews_what_a_collector_holds(tmp_path):
     as_json = called("review", "--tool", "--all-users", "--data", path, "--json", cwd=tmp_path)
     assert json.loads(as_json.stdout)["installations"] == 5
     assert "7" not in re.sub(r"[0-9a-f]{16}", "", told.stdout)
+
+
+def test_what_sync_sends_arrives_once_and_is_marked(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEEDBACK_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("ORCHESTRATOR_SKIP_FEEDBACK", raising=False)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    made = [entry(str(n), timestamp="2026-01-11T10:30:00Z", items_skipped=[ITEM, "our_own_item"]) for n in range(3)]
+    files = entries.Files(folder)
+    files.append([entries.tool_entry(one, "here") for one in made], [])
+    with Collector(tmp_path / "c.sqlite") as one:
+        settings.change("feedback_endpoint", f"{one.url}/submit")
+        assert called("sync", "--dir", folder).returncode in (0, 1)
+        assert one.entries() == 0  # nobody agreed
+        settings.change("feedback_sync", "true")
+        for _ in range(2):
+            done = called("sync", "--dir", folder)
+            assert done.returncode == 0, done.stdout + done.stderr
+        assert one.entries() == 3
+        assert called("sync", "--force", "--dir", folder).returncode == 0
+        assert one.entries() == 3
+        _, _, err = one.end()
+    counts = [re.findall(r"accepted=\d+ known=\d+", line)[0] for line in err.splitlines() if "route=submit" in line]
+    assert counts == ["accepted=3 known=0", "accepted=0 known=3"]
+    assert all(one.synced_at for one in files.read(settings.salt()).tool)
+    held = [json.loads(content) for (content,) in rows(tmp_path / "c.sqlite", "content")]
+    assert {one["timestamp"] for one in held} == {"2026-01-11"}
+    assert all(ITEM in one["items_skipped"] and "our_own_item" not in one["items_skipped"] for one in held)
