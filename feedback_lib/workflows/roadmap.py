@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from feedback_lib import privacy
 from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, percent, reaches
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
@@ -55,12 +56,10 @@ _PROBLEMS: Mapping[PatternKind, tuple[str, str]] = {
     "confusing": ("People do not understand what this item asks of them.", "Give an example of a good result"),
 }
 # Facts that have a line of their own, or say how the pattern was found.
-_SHOWN = frozenset(
-    """
-    share low high level counted tell text said examples similarity drifts not_used missing worked failed median_s
-    earlier_median_s earlier later_median_s later ratio
-    """.split()
-)
+_SHOWN = frozenset((
+    "share", "low", "high", "level", "counted", "tell", "text", "said", "examples", "similarity", "drifts", "not_used",
+    "missing", "worked", "failed", "median_s", "earlier_median_s", "earlier", "later_median_s", "later", "ratio",
+))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,13 +206,13 @@ def add(proposal: Proposal) -> Path:
 
 
 def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, window: str) -> Draft:
-    title = _plain(pattern.title, _TITLE) or f"Pattern of kind {pattern.kind}"
+    title = _plain(privacy.redact(pattern.title), _TITLE) or f"Pattern of kind {pattern.kind}"
     problem, task = _PROBLEMS[pattern.kind]
     concerned = _concerned(pattern)
     told = f"{len(concerned)} of {max(of, pattern.of)} workflows"
     ids = [_code(i) for i in concerned[:_IDS]]
     ids += [f"and {len(concerned) - _IDS} more"] if len(concerned) > _IDS else []
-    advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", _plain(pattern.advice, _LINE))
+    advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", _plain(privacy.redact(pattern.advice), _LINE))
     lines = [
         f"#### {name}: {_escaped(title)}",
         "**Status:** Planned",
@@ -302,7 +301,7 @@ def _value(value: object) -> str:
         return str(value)
     if isinstance(value, float):
         return f"{value:.4g}" if value == value else ""
-    return _escaped(_plain(value, _LINE)) if isinstance(value, str) else ""
+    return _escaped(_plain(privacy.redact(value), _LINE)) if isinstance(value, str) else ""
 
 
 def _plain(text: str, limit: int) -> str:

@@ -427,6 +427,13 @@ class TestWords:
         assert not {c for line in lines for c in line if c != "\n" and not c.isprintable()}
         assert [k.id for k in drafted(tmp_path, odd, pattern()).known] == ["WF-001", "WF-002"]
 
+    def test_a_secret_in_what_was_said_does_not_reach_the_roadmap(self, tmp_path):
+        token = "ghp_" + "a1B2c3D4" * 4 + "e5F6"
+        said = {"said": [{"workflow": "wf_1", "text": f"push with {token}"}], "examples": [token], "other": token}
+        made = drafted(tmp_path, pattern(title=f"Error {token}", advice=f"rotate {token}", facts=said))
+        assert token not in made.diff
+        assert made.diff.count("[") > 5
+
     def test_patterns_of_other_keys_have_other_marks(self, tmp_path):
         keys = ("a b", "a-b", "a--b", "a%20b", "a/b", "a-->", "", " ", "-", "ä", "x" * 101, "x" * 102)
         made = drafted(tmp_path, *(pattern(k) for k in keys))
