@@ -29,6 +29,7 @@ def code(book):
 def test_all_the_notebooks_are_there():
     assert {p.stem for p in NOTEBOOKS} >= {
         *REPORTS,
+        "capture",
         "explore",
         "feedback",
         "label",
@@ -50,7 +51,7 @@ def test_a_notebook_begins_with_its_title_and_one_parameters_cell(notebook):
 def test_parameters_have_defaults_that_need_nothing_from_outside(notebook):
     _, path = notebook
     given = runner.parameters(path)
-    own = {"slo_report": ("root", "as_of"), "workflow_review": ("folder",)}
+    own = {"slo_report": ("root", "as_of"), "workflow_review": ("folder",), "capture": ("folder",)}
     wanted = own.get(path.stem, ("store", "run_id"))
     assert {given[name].default for name in wanted} == {""}
 

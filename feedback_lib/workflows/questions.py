@@ -7,7 +7,9 @@ import dataclasses
 import html
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from feedback_lib import config
@@ -81,9 +83,7 @@ QUESTIONS = (
         "yes/no/not-applicable",
         {"yes": True, "no": False, "not-applicable": None},
     ),
-    Question(
-        "what_went_well", "process", "What went well in this workflow?", "1-2 sentences; private, as what follows"
-    ),
+    Question("what_went_well", "process", "What went well in this workflow?", "1-2 sentences"),
     Question("challenges", "process", "What challenges did you face?", "1-2 sentences"),
     Question("learnings", "process", "What did you learn?", "1-2 sentences"),
     Question("improvements", "process", "Project-specific improvements?", "optional"),
@@ -257,7 +257,8 @@ class Form:
         self._keep = keep
         self.inputs: dict[str, Any] = {}
         parts: list[Any] = [widgets.HTML(f"<p>{html.escape(_headed(workflow))}</p>")]
-        wide = widgets.Layout(width="40em", max_width="100%")
+        # Voila's own style draws no frames
+        wide = widgets.Layout(width="40em", max_width="100%", border="1px solid #8c939c", min_height="2.2em")
         items = sorted({step.item for step in workflow.steps}) if workflow else []
         told = {"tool": "About the tool: anonymous, may be shared", "process": "About your project: private"}
         for about, heading in told.items():
@@ -265,16 +266,22 @@ class Form:
             for question in QUESTIONS:
                 if question.about != about:
                     continue
-                label = widgets.HTML(f"<label>{html.escape(question.text)} <small>({question.hint})</small></label>")
+                hint = "" if question.choices else f" <small>({question.hint})</small>"
+                label = widgets.HTML(f"<label>{html.escape(question.text)}{hint}</label>")
                 if question.choices:
-                    one: Any = widgets.ToggleButtons(options=["", *question.choices], value="")
+                    one: Any = widgets.RadioButtons(
+                        options=[("left open", ""), *((name, name) for name in question.choices)],
+                        orientation="horizontal",
+                        layout=widgets.Layout(width="auto"),
+                    )
                 elif question.field == "confusing_items" and items:
                     one = widgets.TagsInput(allowed_tags=items, allow_duplicates=False, layout=wide)
                 else:
                     one = widgets.Textarea(rows=2, layout=wide)
                 self.inputs[question.field] = one
                 parts += [label, one]
-        self.button = widgets.Button(description="Capture", button_style="primary", disabled=workflow is None)
+        colours = {"button_color": "#1f4e79", "text_color": "#ffffff"}
+        self.button = widgets.Button(description="Capture", style=colours, disabled=workflow is None)
         self.button.on_click(self._pressed)
         self.said = widgets.HTML()
         self.widget = widgets.VBox([*parts, self.button, self.said])
@@ -304,3 +311,26 @@ def _headed(workflow: Workflow | None) -> str:
     return (
         f"{workflow.id}: {_line(workflow.task)} ({workflow.status}, last event {workflow.last_at:%Y-%m-%d %H:%M} UTC)"
     )
+
+
+def form(folder: str | Path = "") -> Form:
+    """The questions about the current workflow of a folder, as a form for JupyterLab.
+
+    Args:
+        folder: where the workflow tool works; "" is a copy of the bundled sample, for trying.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    from feedback_lib import orchestrator
+    from feedback_lib.workflows import capture, sample
+
+    place = Path(folder) if folder else sample.write(Path(tempfile.mkdtemp(prefix="workflows-")))
+
+    def keep(answers: Answers) -> str:
+        done = capture.capture(place, answers=None if answers.empty else answers)
+        if done.reason:
+            return done.reason
+        return f"{done.written[0]} new entries about the tool, {done.written[1]} about the project, in {place}"
+
+    return Form(capture.current(orchestrator.read(place)), keep)
