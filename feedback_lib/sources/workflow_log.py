@@ -79,10 +79,10 @@ class WorkflowLog:
             raise SourceError("workflow_log", self.origin, told) from None
 
     def check(self) -> str:
-        """How many workflows there are; raises SourceError as `fetch` does."""
+        """How many workflows there are and how many lines are none; raises SourceError as `fetch` does."""
         found = self._found()
-        bad = f", {len(found.rejected)} lines that cannot be read" if found.rejected else ""
-        return f"{len(found.workflows)} workflows{bad}"
+        bad = f", cannot be read: {len(found.rejected)}" if found.rejected else ""
+        return f"workflows: {len(found.workflows)}{bad}"
 
     def parse(self, payload: Mapping[str, Any]) -> Signal:
         """Turn one thing that happened into a signal of type ``workflow``, which no export holds.

@@ -211,9 +211,9 @@ def test_names_in_ids_are_hashed_wherever_they_stand(folder):
 
 def test_an_empty_folder_says_nothing(folder):
     assert read(folder) == ({}, [])
-    assert source(folder).check() == "0 workflows"
+    assert source(folder).check() == "workflows: 0"
     put(folder, LOG, *RUN, {})
-    assert source(folder).check() == "1 workflows, 1 lines that cannot be read"
+    assert source(folder).check() == "workflows: 1, cannot be read: 1"
 
 
 def test_the_origin_is_the_folder_or_the_name(folder, monkeypatch):
