@@ -56,14 +56,20 @@ def _show(made: Synced, *, quiet: bool) -> None:
             return
         again = f", {made.known} of them known there already" if made.known else ""
         if made.confirmed:
-            click.echo(f"Sent to {made.where}: {made.confirmed} entries{again}.")
+            click.echo(f"Sent to {made.where}: {_count(made.confirmed)}{again}.")
+        elif not made.total:
+            click.echo("Nothing to send: there is no tool feedback here yet; feedback capture writes it.")
         elif not made.pending:
             click.echo("Nothing to send: everything was sent before. --force sends it again.")
         if made.pending:
-            click.echo(f"{made.pending} entries stay queued.")
+            click.echo(f"Still queued: {_count(made.pending)}.")
     _show_trouble(made)
     if made.problem:
         click.echo(f"Error: {made.problem}", err=True)
+
+
+def _count(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries:,} entries"
 
 
 def _show_dry_run(made: Synced) -> None:
@@ -74,7 +80,7 @@ def _show_dry_run(made: Synced) -> None:
         out.write(line) if out else click.echo(line.decode(), nl=False)
     sys.stdout.flush()
     size = sum(map(len, made.bodies))
-    click.echo(f"Would be sent to {made.where}: {size:,} bytes in {len(made.bodies)} requests.", err=True)
+    click.echo(f"Would be sent to {made.where}: {size:,} bytes.", err=True)
     if made.off:
         click.echo(f"Sending is off: {made.off}.", err=True)
     _show_trouble(made)

@@ -46,15 +46,16 @@ class Queued:
 class Synced:
     """What became of a sync.
 
-    ``off``: why nothing may be sent, else None. ``bodies``: of a dry run, what would be sent, byte for byte, one for
-    each request (of a Gist: the lines that would stand in it). ``confirmed``: entries that the receiver says it has;
-    ``known`` of them it had before. ``refused``: entries that may not leave or that the receiver does not take; they
-    stay queued. ``pending``: entries that are still to be sent, those refused among them. ``problem``: why not
-    everything was sent, and what to do.
+    ``off``: why nothing may be sent, else None. ``total``: workflows that there are entries of. ``bodies``: of a dry
+    run, what would be sent, byte for byte, one for each request (of a Gist: the lines that would stand in it).
+    ``confirmed``: entries that the receiver says it has; ``known`` of them it had before. ``refused``: entries that may
+    not leave or that the receiver does not take; they stay queued. ``pending``: entries that are still to be sent,
+    those refused among them. ``problem``: why not everything was sent, and what to do.
     """
 
     where: str
     off: str | None = None
+    total: int = 0
     bodies: tuple[bytes, ...] = ()
     confirmed: int = 0
     known: int = 0
@@ -75,6 +76,7 @@ class Synced:
             "where": self.where,
             "off": self.off,
             "dry_run": self.dry_run,
+            "total": self.total,
             "confirmed": self.confirmed,
             "known": self.known,
             "pending": self.pending,
@@ -135,14 +137,22 @@ def sync(
             "nobody is named to send to; write feedback config set feedback_endpoint https://… "
             f"(or {settings.GIST} for a private Gist of your own)"
         )
-    salt = settings.salt()
     files = _ToolFile(folder)
+    salt = settings.salt()
     if force and not dry_run:
         files.unmark()  # what this run does not get to is sent by the next one
     read = files.read(salt)
     queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, folder)
     waiting = len(queue) + len(refused)
-    kept = Synced(where=where, off=off, refused=tuple(refused), unread=read.rejected, pending=waiting, dry_run=dry_run)
+    kept = Synced(
+        where=where,
+        off=off,
+        total=len(read.tool),
+        refused=tuple(refused),
+        unread=read.rejected,
+        pending=waiting,
+        dry_run=dry_run,
+    )
     to_gist = chosen.feedback_endpoint == settings.GIST
     known = anonymous.own_names(folder)
     batches = _batches(queue)
@@ -176,8 +186,9 @@ def status(folder: Path) -> Status:
     """
     folder = Path(folder)
     off = settings.why_off(folder)
+    files = _ToolFile(folder)
     salt = settings.salt()
-    read = _ToolFile(folder).read(salt)
+    read = files.read(salt)
     sent = [entry.synced_at for entry in read.tool if entry.synced_at is not None]
     waiting = [entry for entry in read.tool if entry.synced_at is None]
     return Status(
@@ -204,6 +215,8 @@ class _ToolFile(entries.Files):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        if not self.folder.is_dir():
+            raise ConfigError(f"{self.folder}: is no folder. Name the folder of the workflow with --dir.")
         self.process = self.folder / f"{entries.TOOL_FILE}.alone"  # nobody makes such a file
 
 
