@@ -144,6 +144,9 @@ class _Picture:
             named = frame.select(*key, "evidence").explode("evidence")
             told = named.join(self._private, left_on="evidence", right_on="private", how="semi").select(key).unique()
             frame = frame.join(told, on=key, how="anti")
+        if "history" in schema(table):  # once it was hit, words that a person took may still tell of it
+            hit = pl.col("history").list.join("\n").str.contains(", hit by ", literal=True)
+            frame = frame.filter(~hit.fill_null(False))
         if "report" in schema(table) and self._has_private:
             frame = frame.with_columns(report=pl.lit("{}"))  # it tells of them in words
         for column, clean in _CLEANED.items():

@@ -20,7 +20,7 @@ from postgres_server import Postgres
 
 from feedback_lib import export, privacy, records
 from feedback_lib.commands.export import TO
-from feedback_lib.errors import DeliveryError
+from feedback_lib.errors import ConfigError, DeliveryError
 from feedback_lib.store import Store
 
 AT = dt.datetime(2026, 1, 10, 8, 30, 0, 123456, tzinfo=dt.UTC)
@@ -202,6 +202,27 @@ def test_names_of_colleagues_are_pseudonyms_and_their_words_are_redacted(tmp_pat
 
 
 # What stands there already
+
+
+def test_what_was_made_of_process_feedback_stays(tmp_path):
+    """Rows that name it as evidence, what was once hit by workflows, and the words of reports."""
+    store = Store(tmp_path / "store")
+    store.upsert("signals", pl.concat([signals("open"), signals("private", type="workflow")]))
+    made = rows("suggestions").with_columns(
+        evidence=pl.Series([["open"], ["open", "private"], ["open"]]),
+        history=pl.Series([["2026-11-09 run 1: 2 people"], [], ["2026-11-09 run 1: 2 people, hit by 4 workflows"]]),
+    )
+    store.upsert("suggestions", made)
+    store.upsert("findings", rows("findings").with_columns(evidence=pl.Series([[], ["private"], None])))
+    store.upsert("runs", rows("runs"))
+    put(store, "parquet", tmp_path / "out", "suggestions", "findings", "runs")
+    left = {t: pl.read_parquet(tmp_path / f"out/{t}.parquet") for t in ("suggestions", "findings", "runs")}
+    assert left["suggestions"]["suggestion_id"].to_list() == ["0"]
+    assert sorted(left["findings"]["finding_id"]) == ["0", "2"]
+    assert set(left["runs"]["report"]) == {"{}"}
+    for to in ("parquet", "csv", "duckdb"):
+        with pytest.raises(ConfigError, match="--table friction: it is about one project's own work"):
+            put(store, to, tmp_path / "no", "friction")
 
 
 def test_an_export_replaces_its_own_files_and_nothing_else(run, store, tmp_path):
