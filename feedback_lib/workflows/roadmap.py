@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback_lib import privacy
-from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, percent, reaches
+from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, headline, percent, reaches
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
 
@@ -31,7 +31,7 @@ _CONTEXT = 3  # unchanged lines around a change in a diff
 _IDS = 12  # workflows named in an item; more are counted
 _EXAMPLES = 3
 _HIGH, _MEDIUM = 0.8, 0.5  # shares of the workflows from which on a priority is high, or medium
-_TITLE, _LINE = 100, 300  # letters of people's text in a heading, in a line
+_TITLE, _LINE = 130, 300  # letters of people's text in a heading, in a line
 _ID = re.compile(r"(?<![A-Za-z0-9])WF-(\d{1,6})(?!\d|[A-Za-z0-9]{2})", re.IGNORECASE)  # not wf-3c236a6b
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
@@ -279,7 +279,8 @@ def _facts(pattern: Pattern) -> Iterator[str]:
             yield f"{name}: {', '.join([*texts[:_EXAMPLES], *more])}"
     said = [row for row in _listed(facts.get("said")) if isinstance(row, Mapping)]
     yield from (f"{_code(str(row.get('workflow')))}: {_value(row.get('text'))}" for row in said[:_EXAMPLES])
-    yield from (f"Such as: {_value(text)}" for text in _listed(facts.get("examples"))[:_EXAMPLES] if _value(text))
+    examples = [_value(headline(text, _LINE)) for text in _listed(facts.get("examples")) if isinstance(text, str)]
+    yield from (f"Such as: {text}" for text in [*dict.fromkeys(filter(None, examples))][:_EXAMPLES])
 
 
 def _interval(facts: Mapping[str, Any], *, phase: bool) -> str:

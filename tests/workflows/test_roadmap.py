@@ -131,6 +131,12 @@ class TestFound:
         assert "- Such as: KeyError: 'x' in /a/1/b.py\n" in items["error"]
         assert re.search(r"\*\*Tasks:\*\*\n- \[ \] Find the cause of: KeyError", items["error"])
 
+    def test_examples_that_look_the_same_are_shown_once(self, tmp_path):
+        texts = [f"Traceback (most recent call last):\n  line {n}\nKeyError: 'x'" for n in range(3)] + ["OSError: y"]
+        said = drafted(tmp_path, pattern(kind="error", facts={"examples": texts})).items[0].markdown
+        assert said.count("- Such as: ") == 2
+        assert "- Such as: KeyError: 'x'\n- Such as: OSError: y\n" in said
+
     def test_a_challenge_is_quoted_with_who_said_it(self, items):
         assert "- `wf_0`: Mock setup tricky\n- `wf_1`: Mock setup tricky\n" in items["challenge"]
 
