@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import ipaddress
 import json
 import os
+import stat
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -43,8 +45,7 @@ def load() -> Settings:
     """
     path = config.config_dir() / SETTINGS_FILE
     try:
-        with path.open("rb") as file:
-            text = file.read(_LONGEST + 1).decode("utf-8-sig")
+        text = _content(path).decode("utf-8-sig")
         values = json.loads(text) if len(text) <= _LONGEST else None
     except FileNotFoundError:
         return Settings()
@@ -144,9 +145,9 @@ def _repository_says_no(path: Path) -> str | None:
     import yaml
 
     try:
-        with path.open("rb") as file:
-            content = file.read(_LONGEST + 1)
+        content = _content(path)
         values = yaml.safe_load(content) if len(content) <= _LONGEST else None
+        root = yaml.compose(content, yaml.SafeLoader) if isinstance(values, dict) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:
@@ -157,6 +158,8 @@ def _repository_says_no(path: Path) -> str | None:
         return None
     if not isinstance(values, dict):
         return None if values is None and len(content) <= _LONGEST else f"{path} holds no keys, and it may say no"
+    if sum(key.value == "feedback_sync" for key, _ in getattr(root, "value", ())) > 1:
+        return f"{path} has feedback_sync twice, and one of them may say no"
     if values.get("feedback_sync", True) is True:
         return None
     return (
@@ -164,6 +167,15 @@ def _repository_says_no(path: Path) -> str | None:
         if values["feedback_sync"] is False
         else f"{path} has a feedback_sync that is not true"
     )
+
+
+def _content(path: Path) -> bytes:
+    """The first bytes of a file, one more than it may have; what is no file does not keep us waiting."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Is no file")
+        return file.read(_LONGEST + 1)
 
 
 def _sync(text: str, where: str) -> bool:

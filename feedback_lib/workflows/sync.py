@@ -142,7 +142,8 @@ def sync(
     if force and not dry_run:
         files.unmark()  # what this run does not get to is sent by the next one
     read = files.read(salt)
-    queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, folder)
+    known = anonymous.own_names(folder)
+    queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, known)
     waiting = len(queue) + len(refused)
     kept = Synced(
         where=where,
@@ -154,7 +155,6 @@ def sync(
         dry_run=dry_run,
     )
     to_gist = chosen.feedback_endpoint == settings.GIST
-    known = anonymous.own_names(folder)
     batches = _batches(queue)
     if dry_run:
         form = _lines if to_gist else _payload
@@ -197,7 +197,7 @@ def status(folder: Path) -> Status:
         total=len(read.tool),
         synced=len(sent),
         pending=len(waiting),
-        refused=tuple(_queue(waiting, salt, folder)[1]),
+        refused=tuple(_queue(waiting, salt, anonymous.own_names(folder))[1]),
         unread=read.rejected,
         last=max(sent, default=None),
     )
@@ -220,9 +220,10 @@ class _ToolFile(entries.Files):
         self.process = self.folder / f"{entries.TOOL_FILE}.alone"  # nobody makes such a file
 
 
-def _queue(waiting: Sequence[entries.ToolEntry], salt: bytes, folder: Path) -> tuple[list[Queued], list[PrivacyError]]:
+def _queue(
+    waiting: Sequence[entries.ToolEntry], salt: bytes, known: frozenset[str]
+) -> tuple[list[Queued], list[PrivacyError]]:
     """What may leave of the entries, and why the others may not; these are named by their place among the entries."""
-    known = anonymous.own_names(folder) if waiting else frozenset()
     queue: list[Queued] = []
     refused: list[PrivacyError] = []
     for at, entry in enumerate(waiting):
@@ -315,11 +316,9 @@ class _Run:
             parts = self._parts(problem, batch)
             if parts is None:
                 raise
-            for part in parts:
-                places = [batch.index(one) for one in part]
-                self.send(
-                    client, path, part, anonymous.dumped({**body, "entries": [body["entries"][at] for at in places]})
-                )
+            for places in parts:
+                part = anonymous.dumped({**body, "entries": [body["entries"][at] for at in places]})
+                self.send(client, path, [batch[at] for at in places], part)
             return
         answer = reply.json()
         refused = _refused(answer, len(batch))
@@ -335,16 +334,11 @@ class _Run:
         self._refuse(refused, batch)
         self.confirm([one for at, one in enumerate(batch) if at not in refused], known)
 
-    def _parts(self, problem: TransportError, batch: Sequence[Queued]) -> list[Sequence[Queued]] | None:
-        """What to send instead: halves of what is too large, or the entries that were not named; None for nothing."""
+    def _parts(self, problem: TransportError, batch: Sequence[Queued]) -> list[Sequence[int]] | None:
+        """Places of what to send instead: halves of what is too large, or what 422 does not name; None for nothing."""
         if problem.status == 413 and len(batch) > 1:
             middle = len(batch) // 2
-            return [batch[:middle], batch[middle:]]
-        rest = self._without_refused(problem, batch)
-        return None if rest is None else [rest] if rest else []
-
-    def _without_refused(self, problem: TransportError, batch: Sequence[Queued]) -> list[Queued] | None:
-        """After 422: the entries that the receiver did not name."""
+            return [range(middle), range(middle, len(batch))]
         if problem.status != 422:
             return None
         try:
@@ -354,7 +348,8 @@ class _Run:
         if not refused:
             return None
         self._refuse(refused, batch)
-        return [one for at, one in enumerate(batch) if at not in refused]
+        rest = [at for at in range(len(batch)) if at not in refused]
+        return [rest] if rest else []
 
     def _refuse(self, refused: Mapping[int, tuple[str, str]], batch: Sequence[Queued]) -> None:
         for at, (field, reason) in refused.items():
@@ -381,7 +376,13 @@ class _Run:
     def confirm(self, sent: Sequence[Queued], known: int) -> None:
         """Mark what the receiver has; an entry that was written anew meanwhile stays to be sent."""
         if sent:
-            self.files.mark({one.key: one.version for one in sent}, entries.stamp(dt.datetime.now(dt.UTC)))
+            try:
+                self.files.mark({one.key: one.version for one in sent}, entries.stamp(dt.datetime.now(dt.UTC)))
+            except ConfigError as problem:
+                raise Unsent(
+                    f"the receiver has {len(sent)} entries, but that cannot be noted ({problem}); they will be sent "
+                    "again, and the receiver keeps one of each"
+                ) from None
         self.confirmed += len(sent)
         self.known += known
 

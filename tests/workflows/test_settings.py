@@ -165,6 +165,7 @@ def test_all_agree_or_it_is_off_and_says_why(project, monkeypatch):
         (b"\xff\xfe\x00", True),
         (b"- feedback_sync\n", True),
         (b"x: " + b"x" * 100_000, True),
+        (b"feedback_sync: false\nfeedback_sync: true\n", True),
         (b"feedback_sync: true\n", False),
         (b"mode: strict\n", False),
         (b"# nothing yet\n", False),
@@ -179,6 +180,17 @@ def test_a_repository_says_no_for_everybody_in_it_and_what_cannot_be_read_may_sa
     assert (said is not None) is off
     if off:
         assert "config.yaml" in said
+
+
+def test_what_is_no_file_keeps_nobody_waiting(folder, project):
+    agree()
+    (project / ".orchestrator").mkdir()
+    os.mkfifo(project / ".orchestrator" / "config.yaml")
+    assert "cannot be read" in settings.why_off(project)
+    (folder / "settings.json").unlink()
+    os.mkfifo(folder / "settings.json")
+    with pytest.raises(ConfigError, match="Is no file"):
+        settings.load()
 
 
 def test_a_repository_cannot_say_yes_for_its_user(project):

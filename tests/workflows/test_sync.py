@@ -1,5 +1,6 @@
 """Sync as the receiver sees it: nothing without a yes, only what was shown before, each workflow once."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -314,6 +315,32 @@ def test_being_killed_between_sending_and_marking_costs_a_repetition_and_no_doub
         assert syncing.sync(folder).known == 1
         assert len(receiver.held) == 1
         assert marked(folder) == {1: True}
+
+
+def test_what_cannot_be_noted_is_told_and_costs_a_repetition(folder):
+    captured(folder, entry(1))
+    in_the_way = folder / f"{entries.TOOL_FILE}.part"
+    (in_the_way / "x").mkdir(parents=True)
+    with Collector() as receiver:
+        agree(receiver.url)
+        made = syncing.sync(folder)
+        assert "cannot be noted" in made.problem
+        assert (made.confirmed, made.pending) == (0, 1)
+        (in_the_way / "x").rmdir()
+        in_the_way.rmdir()
+        assert syncing.sync(folder).known == 1
+        assert len(receiver.held) == 1
+
+
+def test_several_at_once_send_each_workflow_once(folder):
+    captured(folder, *(entry(number) for number in range(1, 30)))
+    with Collector() as receiver:
+        agree(receiver.url)
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda _: syncing.sync(folder), range(4)))
+        assert all(one.ok for one in made)
+        assert len(receiver.held) == 29
+        assert marked(folder) == dict.fromkeys(range(1, 30), True)
 
 
 def test_a_part_that_arrived_stays_marked_when_the_next_fails(folder):
