@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import html
 import importlib.resources
 import re
@@ -13,7 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-LANGUAGE_MODEL = "py3langid+gloss.1"
+from feedback_lib.analysis import traces
+from feedback_lib.analysis.traces import error_template as error_template
+from feedback_lib.analysis.traces import fingerprint as fingerprint
+
+LANGUAGE_MODEL = f"py3langid+gloss.1+errors.{traces.VERSION}"
 READABLE = 0.5  # share of content words the lexicon must know before a text in another language is understood at all
 MAX_CHARS = 4_000
 
@@ -53,6 +56,20 @@ _SIGNATURE = re.compile(r"^--\s*$.*", re.MULTILINE | re.DOTALL)
 _WROTE = re.compile(r"^.{0,120}\b(?:wrote|schrieb|a écrit|escribió|ha scritto|schreef)\s*:\s*$", re.MULTILINE)
 _MARKS = re.compile(r"[*_#`|~=]{2,}|^[ \t]*[#*>|-]+[ \t]", re.MULTILINE)
 
+_FRAME = re.compile(
+    r"""^\s*(?:File\ "[^"]*",\ line\ \d+|at\ [\w$.<>\[\]/\s-]+\(.*\)\s*$|at\ \S+:\d+:\d+|\.\.\.\ \d+\ more|
+    goroutine\ \d+|\S+\.go:\d+|[\w./*()]+\(0x[0-9a-f, .x]*\)|created\ by\ |Traceback\ \(most|\^+\s*$|~*\^+~*\s*$)""",
+    re.VERBOSE,
+)
+_ERROR = re.compile(
+    r"""\b[A-Z][\w$]*(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)\b
+        |\bpanic:|\bfatal\ error:|\bFATAL\b|\bERROR\b|\bError:
+        |\bE[A-Z]{4,}\b                       # ECONNREFUSED and its like
+        |\b(?:error|status)\ (?:code\ )?\d{3}\b|\bHTTP[ /]?(?:1\.1\ |2\ )?[45]\d\d\b
+        |\bNS_ERROR_\w+|\bSIG(?:SEGV|ABRT|KILL|BUS)\b|\bexit\ (?:code|status)\ [1-9]\d*""",
+    re.VERBOSE,
+)
+
 
 def clean(text: str) -> str:
     """A text as the models should see it, never for showing: no markup, quotes, signature, addresses; code shortened.
@@ -73,7 +90,7 @@ def clean(text: str) -> str:
 
 
 def _shortened(lines: list[str]) -> list[str]:
-    errors = [line for line in lines if _ERROR.search(line) and not _FRAME.match(line)]
+    errors = [line for line in lines if _ERROR.search(line[:2_000]) and not _FRAME.match(line)]
     return list(dict.fromkeys(lines[:2] + errors[:2]))
 
 
@@ -306,73 +323,3 @@ def _folded(word: str) -> str:
     """Lower case without accents; Japanese aside, the lexicon is compared so."""
     plain = unicodedata.normalize("NFKD", word.casefold().replace("ł", "l").replace("ø", "o").replace("’", "'"))
     return "".join(c for c in plain if not unicodedata.combining(c))
-
-
-# --- fingerprint ------------------------------------------------------------------------------------------------------
-
-_FRAME = re.compile(
-    r"""^\s*(?:File\ "[^"]*",\ line\ \d+|at\ [\w$.<>\[\]/\s-]+\(.*\)\s*$|at\ \S+:\d+:\d+|\.\.\.\ \d+\ more|
-    goroutine\ \d+|\S+\.go:\d+|[\w./*()]+\(0x[0-9a-f, .x]*\)|created\ by\ |Traceback\ \(most|\^+\s*$|~*\^+~*\s*$)""",
-    re.VERBOSE,
-)
-_ERROR = re.compile(
-    r"""(?P<kind>
-        \b(?:[A-Za-z_$][\w$]*\.)*[A-Z][\w$]*(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)\b
-        |\bpanic:|\bfatal\ error:|\bFATAL\b|\bERROR\b|\bError:
-        |\bE[A-Z]{4,}\b                       # ECONNREFUSED and its like
-        |\b(?:error|status)\ (?:code\ )?\d{3}\b|\bHTTP[ /]?(?:1\.1\ |2\ )?[45]\d\d\b
-        |\bNS_ERROR_\w+|\bSIG(?:SEGV|ABRT|KILL|BUS)\b|\bexit\ (?:code|status)\ [1-9]\d*
-    )(?P<rest>.*)""",
-    re.VERBOSE,
-)
-_MASKS = (
-    (re.compile(r"https?://\S+"), "<url>"),
-    (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"\[(?:email|phone|ip|token|path|url|name)\]"), "<id>"),
-    (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"(?:[A-Za-z]:)?(?:[\\/~][\w.@%+~-]+){2,}[\\/]?|\b[\w.-]+(?:/[\w.@%+-]+){2,}"), "<path>"),
-    (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<n>"),
-    (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b", re.IGNORECASE), "<id>"),
-    (re.compile(r"""(['"`])[^'"`\n]*\d[^'"`\n]*\1"""), "<id>"),
-    (re.compile(r"\b\w*[A-Za-z_-]\d[\w-]*\b|\b\d[\d.,:_]*(?:ms|s|m|h|[kKMGT]i?B|%)?\b"), "<n>"),
-)
-
-
-def fingerprint(text: str) -> str | None:
-    """A hash of the error in a text with its variable parts (numbers, ids, times, paths) removed.
-
-    The same error on another line of code, for another order, has the same fingerprint; another exception type has
-    another one. Of a Python trace the last line counts, of a Java trace the root cause, else the first error line.
-
-    Returns:
-        16 hex digits, or None when there is no error text.
-    """
-    template = error_template(text)
-    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else None
-
-
-def error_template(text: str) -> str | None:
-    """The error line a fingerprint is taken of, variable parts masked; None when there is no error text.
-
-    >>> error_template("KeyError: 'order-1182' at 0x7f3a")
-    'KeyError: <id> at <n>'
-    """
-    found = [
-        (line, m)
-        for line in text.splitlines()
-        if not _FRAME.match(line) and len(line) < 2_000
-        for m in [_ERROR.search(line)]
-        if m
-    ]
-    if not found:
-        return None
-    causes = [pair for pair in found if pair[0].lstrip().startswith("Caused by:")]
-    python = "Traceback (most recent call last)" in text
-    # a sentence that mentions an error comes before the trace that shows it
-    _, match = causes[-1] if causes else found[-1] if python else found[0]
-    template = match["kind"] + match["rest"]
-    status = re.match(r"(?:HTTP|error|status|exit)\D*\d+", template)
-    kept, template = (status[0], template[status.end() :]) if status else ("", template)
-    for pattern, mask in _MASKS:
-        template = pattern.sub(mask, template)
-    return " ".join((kept + template).split())[:300].rstrip(" .:;,")
