@@ -49,7 +49,7 @@ def capture(
         _interactive(obj, folder, asked, as_json)
         return
     try:
-        _show(obj, _captured(obj, folder, asked, None), as_json)
+        _show(obj, _captured(obj, folder, asked), as_json)
     except (FeedbackError, OSError) as problem:
         _not_captured(str(problem), as_json)
     except Exception as fault:  # whatever it is, the workflow goes on
@@ -58,12 +58,20 @@ def capture(
         _not_captured(f"unexpected fault ({type(fault).__name__}: {privacy.redact(str(fault))})", as_json)
 
 
-def _captured(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool], answers: Answers | None) -> Captured:
+def _captured(
+    obj: Mapping[str, bool],
+    folder: str,
+    asked: Mapping[str, bool],
+    answers: Answers | None = None,
+    about: str | None = None,
+) -> Captured:
     from pathlib import Path
 
     from feedback_lib.workflows import capture as package
 
-    return package.capture(Path(folder), **asked, answers=answers, progress=progress(obj))
+    return package.capture(
+        Path(folder), tool=asked["tool"], process=asked["process"], answers=answers, about=about, progress=progress(obj)
+    )
 
 
 def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool], as_json: bool) -> None:
@@ -84,7 +92,7 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
             click.echo("No answers; nothing was captured. feedback capture --auto needs none.", err=True)
             return
     try:
-        captured = _captured(obj, folder, asked, answers)
+        captured = _captured(obj, folder, asked, answers, now.id if now else None)
     except FeedbackError:
         if answers is not None:
             click.echo(f"Your answers, so that they are not lost: {json.dumps(_said(answers))}", err=True)

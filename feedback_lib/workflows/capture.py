@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -75,8 +75,8 @@ class Captured:
             "reason": self.reason,
             "files": list(self.files),
             "written": {"tool": self.written[0], "process": self.written[1]},
-            "tool": [json.loads(to_line(entry)) for entry in self.tool],
-            "process": [json.loads(to_line(entry)) for entry in self.process],
+            "tool": [_plain(entry) for entry in self.tool],
+            "process": [_plain(entry) for entry in self.process],
             "migrated": migrated and {"entries": migrated.entries, "backup": migrated.backup.name},
             "rejected": [dataclasses.asdict(one) for one in self.rejected],
         }
@@ -88,6 +88,7 @@ def capture(
     tool: bool = True,
     process: bool = True,
     answers: Answers | None = None,
+    about: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Captured:
     """Write an entry of each workflow of a folder that has none yet, or went on since its last one.
@@ -96,11 +97,12 @@ def capture(
         folder: where the workflow tool works.
         tool: write of the tool, see `ToolEntry`.
         process: write of the project, see `ProcessEntry`.
-        answers: of a person about the current workflow; they stand above what the log says, and stay.
+        answers: of a person about one workflow; they stand above what the log says, and stay.
+        about: the id of that workflow; None: the current one.
         progress: is told what happens.
 
     Raises:
-        ConfigError: there is no such folder, or a file cannot be read or written.
+        ConfigError: there is no such folder, a file cannot be read or written, or the answers are about no workflow.
         PrivacyError: the secret salt of this installation is not one.
     """
     if settings.skipped():
@@ -119,29 +121,32 @@ def capture(
         if migrated:
             progress(f"{files.legacy.name}: {migrated.entries} entries taken over; kept as {migrated.backup.name}")
         held = files.read(salt)
-        now = current(found)
+        now = current(found) if about is None else next((w for w in found.workflows if w.id == about), None)
+        if answers is not None and now is None:
+            raise ConfigError(f"{folder}: workflow {about} is not there; answers need one they are about.")
         names = telling.own_names(folder)
         given = _given(answers, salt, names, progress)
-        tools: list[ToolEntry] = []
-        processes: list[ProcessEntry] = []
+        tools: list[tuple[ToolEntry, ToolEntry | None]] = []
+        processes: list[tuple[ProcessEntry, ProcessEntry | None]] = []
         if tool:
-            about = {e.workflow_id_hash: e for e in held.tool}
+            before = {e.workflow_id_hash: e for e in held.tool}
             place = _place(folder)
             for workflow in found.workflows:
                 one = tool_entry_of(workflow, salt, version=place[0], repo_type=place[1], names=names)
-                tools.append(_settled(one, about.get(one.workflow_id_hash), given if workflow is now else {}))
+                old = before.get(one.workflow_id_hash)
+                tools.append((_settled(one, old, given if workflow is now else {}), old))
         if process:
             known = {e.workflow_id: e for e in held.process}
             repo = orchestrator.repo(folder)
             for workflow in found.workflows:
-                of = process_entry_of(workflow, repo=repo)
-                processes.append(_settled(of, known.get(of.workflow_id), given if workflow is now else {}))
-        new_tools = [e for e in tools if not _same(e, held.tool)]
-        new_processes = [e for e in processes if e not in held.process]
+                of, was = process_entry_of(workflow, repo=repo), known.get(workflow.id)
+                processes.append((_settled(of, was, given if workflow is now else {}), was))
+        new_tools = [e for e, old in tools if old is None or version(e) != version(old)]  # it may have been sent
+        new_processes = [e for e, was in processes if e != was]
         files.append(new_tools, new_processes)
     return Captured(
-        tool=tuple(tools),
-        process=tuple(processes),
+        tool=tuple(entry for entry, _ in tools),
+        process=tuple(entry for entry, _ in processes),
         written=(len(new_tools), len(new_processes)),
         migrated=migrated,
         rejected=(*found.rejected, *(migrated.rejected if migrated else ()), *held.rejected),
@@ -301,6 +306,12 @@ def _cut(text: str) -> str:
     return f"{text[:head]}\n…\n{text[len(text) - (ERROR_CHARACTERS - head - 3) :]}"
 
 
+def _plain(entry: ToolEntry | ProcessEntry) -> Any:
+    """An entry as it stands in its file, without half surrogate pairs, which cannot be shown."""
+    fields = json.dumps(json.loads(to_line(entry)), ensure_ascii=False)
+    return json.loads(fields.encode("utf-8", "replace"))
+
+
 def _place(folder: Path) -> tuple[str, RepoType]:
     kind = orchestrator.repo_type(folder)
     return orchestrator.tool_version(folder), typing.cast("RepoType", kind)
@@ -359,8 +370,3 @@ def _kept(before: Any, now: Any) -> Any:
     if before is None or (isinstance(before, str) and before in now):
         return now
     return before
-
-
-def _same(entry: ToolEntry, held: Sequence[ToolEntry]) -> bool:
-    """Whether an entry stands there, sent or not."""
-    return any(e.workflow_id_hash == entry.workflow_id_hash and version(e) == version(entry) for e in held)

@@ -419,7 +419,7 @@ def tool_error(text: str, known: Collection[str] = ()) -> str:
     if _EXCEPTION.fullmatch(kind):
         for pattern, mask in _OWN:
             rest = pattern.sub(mask, rest)
-        forms += [(kind + colon + rest)[:300], kind]
+        forms += [(kind + colon + rest)[:300], kind, kind.rpartition(".")[2]]
     if command:
         words = " ".join(command[0].split())
         forms += [f"{words}: {said[0].lower()}" if said else f"{words}: failed"]
@@ -485,7 +485,8 @@ class _Reader:
         return float(value)
 
     def mode(self) -> Mode:
-        value = self.text("mode") or "auto"
+        # the form that has multi_agents_used has no mode: it was always asked for
+        value = self.text("mode") or ("interactive" if "multi_agents_used" in self.mapping else "auto")
         if value not in typing.get_args(Mode):
             self.refuse("mode is neither auto nor interactive")
         return typing.cast("Mode", value)

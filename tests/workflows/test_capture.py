@@ -366,6 +366,44 @@ def test_later_answers_stand_above_earlier_ones_and_leave_the_others(tmp_path):
     assert (entry.challenges, entry.improvements) == ("c", "b")
 
 
+def test_answers_join_the_workflow_they_are_about_though_another_began_meanwhile(tmp_path):
+    logged(tmp_path, *whole(), *whole("wf_2", at=100))
+    captured = capture(tmp_path, answers=Answers(challenges="a"), about="wf_1")
+    assert [e.mode for e in captured.process] == ["interactive", "auto"]
+    with pytest.raises(ConfigError, match="wf_9 is not there"):
+        capture(tmp_path, answers=Answers(challenges="a"), about="wf_9")
+
+
+def test_answers_of_the_single_file_survive_a_capture_of_the_same_workflow(tmp_path):
+    old = {"timestamp": "2026-01-11T12:00:00Z", "workflow_id": "wf_1", "multi_agents_used": True, "challenges": "mocks"}
+    (tmp_path / entries.LEGACY_FILE).write_text(json.dumps(old) + "\n")
+    logged(tmp_path, *whole())
+    captured = capture(tmp_path)
+    (entry,) = captured.process
+    assert (entry.mode, entry.parallel_agents_used, entry.challenges) == ("interactive", True, "mocks")
+    assert (entry.task, entry.what_went_well) == ("Sell Acme", "tests first.")
+    held = Files(tmp_path).read(settings.salt())
+    assert (held.process, len(held.tool)) == ((entry,), 1)
+
+
+def test_what_cannot_be_shown_does_not_stop_a_capture(tmp_path):
+    logged(tmp_path, event("workflow_started", message="Started workflow: half \ud83d"))
+    captured = capture(tmp_path)
+    json.dumps(captured.to_dict(), ensure_ascii=False).encode()
+    assert capture(tmp_path).written == (0, 0)
+
+
+def test_a_state_without_a_log_is_captured(tmp_path):
+    state = {
+        "workflow_id": "wf_1", "task_description": "Add login", "status": "active", "phases": {},
+        "created_at": "2026-01-11T10:00:00Z", "updated_at": "2026-01-11T10:01:00Z",
+    }  # fmt: skip
+    (tmp_path / ".workflow_state.json").write_text(json.dumps(state))
+    captured = capture(tmp_path)
+    assert captured.written == (1, 1)
+    assert (captured.process[0].task, captured.tool[0].items_skipped_pct) == ("Add login", None)
+
+
 def test_an_error_that_was_told_joins_those_of_the_log_without_what_is_private(tmp_path):
     logged(tmp_path, *whole(), failed("boom", at=40, command="orchestrator status"))
     answers = Answers(orchestrator_errors=("orchestrator start 'Sell Acme' timed out",))
