@@ -149,7 +149,7 @@ def errors(found: Sequence[Workflow], clean: Callable[[str], str] = str) -> pl.D
         clean: what takes out of a text what nobody should see.
     """
     rows = [
-        {"nth": n, "workflow": w.id, "at": f.at, "key": error_key(f.message or f.text), "by_tool": f.by_tool}
+        {"nth": n, "workflow": w.id, "at": f.at, "key": error_key(f.text or f.message), "by_tool": f.by_tool}
         | {"title": clean(f.message or headline(f.text)), "phase": f.phase, "item": f.item}
         for n, w in enumerate(found)
         for f in w.failures
