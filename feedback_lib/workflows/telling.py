@@ -51,19 +51,24 @@ _LOOKALIKES = {
 _BLANKS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")  # letters that show nothing
 _MARKED = re.compile(r"[<\[](?:path|id|n|time|url|query|email|phone|ip|mac|card|token|name|str|num|hex|addr)[>\]]")
 _ESCAPES = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u\{?([0-9a-fA-F]{4,6})\}?|U([0-9a-fA-F]{8}))")
+_SPELT_DOT = re.compile(
+    r"(?<=\w)\s{0,2}[\[({]\s{0,2}(?:\.|dot)\s{0,2}[\])}]\s{0,2}(?=\w)|"
+    r"(?<=\w)\s{1,3}dot\s{1,3}(?=(?:com|org|net|io|dev|app|ai|co|de|eu|uk|edu|gov|info|example|internal|local|corp)\b)",
+    re.IGNORECASE,
+)
 _PACKED = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{12,2000}={0,2}")
 
 _ADDRESSES = re.compile(
     r"\w\s?@\s?\w|@\w|\w\s{0,3}[\[({<]\s{0,3}(?:at|@)\s{0,3}[\])}>]\s{0,3}\w|"
-    r"\w\s{1,3}at\s{1,3}[\w-]{1,60}(?:\s{1,3}dot\s{1,3}|\s{0,3}[\[({<]\s{0,3}dot\s{0,3}[\])}>]\s{0,3})\w",
+    r"\w\s{1,3}at\s{1,3}[\w-]{1,60}\s{1,3}dot\s{1,3}\w",
     re.IGNORECASE,
 )
 _PATHS = re.compile(
-    r"(?<![\w./])(?:~[\w.-]{0,60}|\.{1,2})?/[\w.@~-]|(?<![A-Za-z])[A-Za-z]:[\\/]|\\\\\w|\w\\\w|(?<![\w.])\.{1,2}\\\w|"
+    r"(?<![\w./])(?:~[\w.-]{0,60}|\.{1,2})?/[\w.@~-]|(?<![A-Za-z])[A-Za-z]:\s?[\\/]|\\\\\w|\w\\\w|(?<![\w.])\.{1,2}\\\w|"
     r"(?<!\w)file:|%[A-Za-z_]{3,40}%|\$\{?[A-Za-z_]|[\w.-]/[\w-]{1,80}\.\w{1,8}\b|(?<!\w)~[/\\]",
     re.IGNORECASE,
 )
-_SEGMENTS = re.compile(r"(?<![\w./-])[\w.-]{1,80}(?:/[\w.-]{1,80}){2,40}")
+_SEGMENTS = re.compile(r"(?<![\w./-])[\w.-]{1,80}(?:/[\w.-]{1,80}){1,40}")
 _ALTERNATIVES = _words("yes no skip skipped and or true false none n a w o input output auto interactive")
 _HOSTS = re.compile(
     r"[A-Za-z][\w+.-]{0,30}://|(?<![\w:/])//\w|(?<!\w)www\.|(?<!\w)localhost:|(?<!\w)xn--|"
@@ -82,13 +87,14 @@ _PUBLIC_PACKAGES = sys.stdlib_module_names | {"requests", "yaml", "pydantic", "c
 _EXCEPTION = re.compile(r"[A-Z][A-Za-z]{1,60}(?:Error|Exception|Warning|Expired|Interrupt)")
 _TOKENS = re.compile(
     r"(?<![A-Za-z0-9])(?:(?=[A-Za-z]{0,60}[0-9])(?=[0-9]{0,60}[A-Za-z])[A-Za-z0-9]{16,2000}|[A-Za-z0-9]{40,2000}|"
-    r"(?=[a-f]{0,60}[0-9])[0-9a-f]{12,2000}|[0-9]{9,2000}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12})"
+    r"(?=[a-f]{0,60}[0-9])[0-9a-f]{12,2000}|[0-9]{9,2000}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|"
+    r"(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9]{4,8}(?:-[A-Za-z0-9]{4,8}){2,20})"
     r"(?![A-Za-z0-9])"
 )
 _CODE = re.compile(
     "|".join(
         (
-            r"```|~~~|=>|&&|\|\||==|!=|\+=|::\w|->\s?\w|\$\(",
+            r"```|~~~|\)\s*[=-]>|=>\s*\{|\w\s*=>\s*\w{1,60}\s*[+*(.{-]|&&|\|\||==|!=|\+=|::\w|\$\(",
             # definitions and imports
             r"^\s{0,40}(?:async\s+)?(?:def|class)\s+\w{1,80}\s*[(:{]|\bdef\s+\w{1,80}\s*\(",
             r"^\s{0,40}import\s+[\w.]{1,80}(?:\s+as\s+\w{1,80})?(?:\s*,\s*[\w.]{1,80}){0,20}\s*;?\s*$",
@@ -98,14 +104,16 @@ _CODE = re.compile(
             # statements
             r"\{[^{}\n]{0,400};|;\s*\}|\)\s*\{|;\s*$|^\s*[{}]\s*$",
             r"\b(?:const|let|var|int|string|bool)\s+\w{1,80}\s*[:=]|\b\w{1,80}\s*:?=\s*(?:new\s+)?[\w.]{1,80}\(",
-            r"\b(?:self|this)\.\w|\b(?:if|for|while|switch)\s*\([^()\n]{1,200}\)\s*\S|\breturn\s+[\w.]{1,80}\s*[;(]",
-            r"\b\w{1,80}\((?!s\))[^()\n]{0,400}[=,'\"\[{.][^()\n]{0,400}\)|\b\w{1,60}_\w{1,60}\(",
+            r"\b(?:self|this)\.\w|\b(?:if|for|while|switch)\s*\([^()\n]{0,200}[=<>!&|;][^()\n]{0,200}\)|\breturn\s+[\w.]{1,80}\s*[;(]",
+            r"\b\w{1,80}\((?!s\))[^()\n]{0,400}[=,'\"\[{.][^()\n]{0,400}\)|\b\w{1,60}_\w{1,60}\(|\w\(\)",
+            r"\b(?:print|printf|println|len|range|isinstance|open|exec|eval)\(|\blambda\s+\w{1,60}\s*:",
+            r"\braise\s+\w{1,60}(?:Error|Exception)\b|^\s*\w{1,60}\s*=\s*\S{1,200}\s*$|\{\s*['\"]\w",
             r"\[\s*['\"]\w{1,80}['\"]\s*\]|\b[A-Z][A-Z0-9_]{2,60}=\S",
             # other languages
             r"\bselect\s+(?:\*|\w{1,60}\s*,)[^\n]{0,200}\bfrom\s|\binsert\s+into\s+\w",
             r"\bselect\s+[\w.]{1,60}\s+from\s+\w{1,60}\s*(?:;|$|where\b|limit\b|order\b|join\b)",
             r"</?[a-z][\w-]{0,40}(?:\s[^<>\n]{0,400})?/?>",
-            r"\bsudo\s|^\s*\$\s",
+            r"\bsudo\s|^\s*\$\s|\brm\s+-|<\?(?:php|xml|=)",
             # stack frames
             r"traceback \(most recent|\bfile \"|,\s?line [0-9]|^\s*at\s+\S{1,200}\(",
             r"\bat\s+[\w$]{1,80}(?:\.[\w$<>]{1,80}){1,20}\(|panicked at|goroutine [0-9]",
@@ -171,6 +179,7 @@ def _views(text: str) -> Iterator[str | None]:
     """A text as it is read once lookalikes and encodings are undone, step by step; None when there is no end of it."""
     for _ in range(5):
         text = unicodedata.normalize("NFKC", text.translate(_LOOKALIKES)).translate(_LOOKALIKES).replace("\ufe0f", "")
+        text = _SPELT_DOT.sub(".", text)
         yield text
         plain = _ESCAPES.sub(_unescaped, html.unescape(urllib.parse.unquote(text, errors="replace")))
         if plain == text:
@@ -202,7 +211,10 @@ def _problem(text: str, known: Collection[str]) -> str | None:
 
 
 def _is_path(text: str) -> bool:
-    return not all(part.lower() in _ALTERNATIVES or part in default_phases() for part in text.split("/"))
+    parts = [part.strip("-") for part in text.split("/")]
+    if len(parts) == 2:  # and/or, but no src/my_module
+        return any(("_" in part or "-" in part) and part not in default_items() for part in parts)
+    return not all(part.lower() in _ALTERNATIVES or part in default_phases() for part in parts)
 
 
 def _is_code(found: re.Match[str]) -> bool:
