@@ -345,6 +345,8 @@ def _given(
 
 def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
     """An entry of now, with the answers of before, and those given now above them."""
+    if held is not None and _knows_more(held, entry):
+        entry = held
     names = TOOL_ANSWERS if isinstance(entry, ToolEntry) else PROCESS_ANSWERS
     changed: dict[str, Any] = {}
     if held is not None and held.timestamp == entry.timestamp:
@@ -361,6 +363,15 @@ def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
     if answered or now:
         changed |= answered | now | {"mode": "interactive"}
     return dataclasses.replace(entry, **changed)
+
+
+def _knows_more(held: ToolEntry | ProcessEntry, entry: ToolEntry | ProcessEntry) -> bool:
+    """Whether an entry of before saw more of its workflow: the log of another branch may be an older one.
+
+    The workflow tool's own entries have the time of their capture, and no phases.
+    """
+    empty = isinstance(held, ToolEntry) and not held.phases
+    return held.mode == "auto" and held.timestamp > entry.timestamp and not empty
 
 
 def _kept(before: Any, now: Any) -> Any:

@@ -153,6 +153,17 @@ def test_only_a_workflow_that_went_on_gets_a_newer_entry(tmp_path):
     assert [e.duration_seconds for e in held.tool] == [30, 30]
 
 
+def test_an_older_log_of_the_same_workflow_takes_nothing_back(tmp_path):
+    logged(tmp_path, *whole())
+    first = capture(tmp_path)
+    (tmp_path / ".workflow_log.jsonl").unlink()
+    logged(tmp_path, *whole()[:6])
+    again = capture(tmp_path)
+    assert again.written == (0, 0)
+    assert (again.tool, again.process) == (first.tool, first.process)
+    assert capture(tmp_path, answers=Answers(challenges="a")).written == (0, 1)
+
+
 def test_one_that_was_sent_is_not_new(tmp_path):
     logged(tmp_path, *whole())
     (entry,) = capture(tmp_path).tool
