@@ -52,7 +52,6 @@ _INSTALLATION = re.compile(r"[0-9a-f]{32}")
 _SENDERS = 20_000  # remembered at most by the rate limit; about 4 MB
 _CONNECTIONS = 256
 _LARGE = 32 * 1024  # bytes of a body from which on it is checked in another thread; for less the change costs more
-_HEADERS_S = 10.0  # for a request's head to arrive
 _BUSY_S = 10.0  # for another process to finish its write
 
 
@@ -65,7 +64,8 @@ class Limits:
         max_kb: of a request's body.
         entries: in one request.
         max_mb: of the file; when it is full, nothing more is taken.
-        read_s: for a body to arrive.
+        head_s: for the head of a request to arrive.
+        read_s: for its body.
         forwarded: a proxy stands in front; the sender's address is the last one in its ``X-Forwarded-For``.
     """
 
@@ -73,6 +73,7 @@ class Limits:
     max_kb: int = 512
     entries: int = anonymous.MOST_ENTRIES
     max_mb: int = 4096
+    head_s: float = 10.0
     read_s: float = 10.0
     forwarded: bool = False
 
@@ -106,10 +107,14 @@ class Collected:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-            self._secret = self._set_up(max_mb)
         except (OSError, sqlite3.Error) as problem:
             raise _unusable(self.path, problem) from None
-        self.entries: int = self._connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+        try:
+            self._secret = self._set_up(max_mb)
+            self.entries: int = self._connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+        except sqlite3.Error as problem:
+            self._connection.close()
+            raise _unusable(self.path, problem) from None
 
     def _set_up(self, max_mb: int) -> bytes:
         run = self._connection.execute
@@ -572,6 +577,7 @@ def serve(
     _needed()
     import uvicorn
 
+    limits = limits or Limits()
     listening = _listening(host, port)
     try:
         service = app(path, limits=limits, token=token)
@@ -584,7 +590,7 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             service,
-            http=_protocol(),
+            http=_protocol(limits.head_s),
             ws="none",
             lifespan="on",
             loop="asyncio",
@@ -660,8 +666,8 @@ def _without_words(record: logging.LogRecord) -> bool:
 
 
 @functools.cache
-def _protocol() -> Any:
-    """Uvicorn's HTTP protocol with an end for those that never finish a request's head."""
+def _protocol(head_s: float) -> Any:
+    """Uvicorn's HTTP protocol with an end for those that do not finish a request's head in so many seconds."""
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -676,7 +682,7 @@ def _protocol() -> Any:
             if self._in_progress() or self.transport.is_closing():
                 self._unwatch()
             elif self._late is None:
-                self._late = self.loop.call_later(_HEADERS_S, self._too_late)
+                self._late = self.loop.call_later(head_s, self._too_late)
 
         def _unwatch(self) -> None:
             if self._late is not None:
@@ -731,7 +737,7 @@ class AllUsers(Review):
     """What many installations say, of which nothing is said by fewer than ``k`` of them.
 
     ``installations`` is a multiple of ``k``, rounded down; None: there are fewer than ``k``. Counts of patterns are
-    those of `shares`. ``workflows`` has one empty text for each installation: none is named.
+    those of `shares`. No installation is named, so that ``workflows`` is empty.
     """
 
     window: str = "all users"
@@ -805,7 +811,6 @@ def patterns(path: Path, options: Thresholds = USUAL) -> AllUsers:
     shown = [_shown_pattern(pattern, len(voices), k) for pattern in found if pattern.kind in _KINDS]
     return AllUsers(
         k=k,
-        workflows=("",) * _down(len(voices), k),
         installations=_down(len(voices), k),
         patterns=tuple(sorted(filter(None, shown), key=lambda p: (not p.warns, _KINDS.index(p.kind), -p.count, p.key))),
         phases=tuple(_phases(voices, k)),

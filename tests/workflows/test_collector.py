@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import random
 import re
 import signal
 import socket
 import sqlite3
+import statistics
 import subprocess
 import sys
 import threading
@@ -262,8 +264,8 @@ def test_garbage_ends_its_connection_and_nothing_else(running, content):
 def test_a_head_or_body_that_never_ends_is_given_up(tmp_path):
     """Whatever trickles in does not prolong the time."""
     script = (
-        "import sys, pathlib\nfrom feedback_lib.workflows import collector\ncollector._HEADERS_S = 0.5\n"
-        "collector.serve(pathlib.Path(sys.argv[1]), port=0, limits=collector.Limits(read_s=0.5), "
+        "import sys, pathlib\nfrom feedback_lib.workflows import collector\n"
+        "collector.serve(pathlib.Path(sys.argv[1]), port=0, limits=collector.Limits(head_s=0.5, read_s=0.5), "
         "tell=lambda line: print(line, flush=True))"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path / "c.sqlite"], stdout=subprocess.PIPE) as process:
@@ -276,6 +278,7 @@ def test_a_head_or_body_that_never_ends_is_given_up(tmp_path):
             ("body", head, b" "),
             ("second head", first, b"G"),
             ("nothing", b"", b""),
+            ("body nobody reads", b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n", b" "),
         ):
             with socket.create_connection(("127.0.0.1", port), timeout=0.1) as line:
                 line.sendall(begun)
@@ -298,6 +301,7 @@ def test_a_head_or_body_that_never_ends_is_given_up(tmp_path):
         "body": (b"408", True),
         "second head": (b"200", True),
         "nothing": (b"", True),
+        "body nobody reads": (b"200", True),
     }
 
 
@@ -496,6 +500,22 @@ def test_when_nothing_can_be_written_the_sender_is_asked_to_come_back(tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_damaged_row_stops_neither_the_collector_nor_the_next_sender(tmp_path):
+    path = tmp_path / "c.sqlite"
+    with Collector(path, *FREE) as one:
+        assert one.send(entry("a"), entry("b")).status == 200
+        connection = sqlite3.connect(path)
+        connection.execute("UPDATE entries SET day = x'00'")
+        connection.commit()
+        connection.close()
+        assert one.send(entry("a", timestamp="2026-02-01", tool_suggestions="Damaged words")).status == 503
+        assert one.send(entry("c"), installation="other").json()["accepted"] == 1
+        code, _, err = one.end()
+    assert code == 0
+    assert "Traceback" not in err
+    assert "Damaged" not in err
+
+
 def test_a_full_file_takes_nothing_more_and_loses_nothing(tmp_path):
     path = tmp_path / "c.sqlite"
     held = collector.Collected(path, max_mb=1)
@@ -520,9 +540,11 @@ def file_of(tmp_path, *installations):
     """A collector's file with what installations sent: a list of entries each."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite"
     held = collector.Collected(path)
-    for number, sent in enumerate(installations):
-        named = [e | {"workflow_id_hash": digits(f"{number} {at}")} for at, e in enumerate(sent)]
-        held.take([(digits(f"installation {number}"), named)])
+    named = [
+        (f"installation {number}", [e | {"workflow_id_hash": digits(f"{number} {at}")} for at, e in enumerate(sent)])
+        for number, sent in enumerate(installations)
+    ]
+    held.take([(digits(name), sent) for name, sent in named])
     held.close()
     return path
 
@@ -618,6 +640,56 @@ def test_who_tells_nothing_is_left_out_when_they_are_many(tmp_path):
 def test_a_share_is_told_where_the_steps_make_little_of_it(tmp_path):
     skipping = [[entry(items_skipped=[ITEM])]] * 46 + [[entry()]] * 8
     assert f"Often skipped: {ITEM} (at least 45 of 50–54 installations, about 90%)" in shown(tmp_path, *skipping).text()
+
+
+def test_in_no_world_is_shown_what_fewer_than_five_say(tmp_path):
+    """Random worlds: every text and version that is shown was sent by five, every count is at most the true one."""
+    chance = random.Random(7)
+    errors = [
+        f"orchestrator {verb} failed: {what}" for verb in ("prd spawn", "finish") for what in ("no state", "full")
+    ]
+    items = (ITEM, OTHER, "refactoring_assessment", "backport_improvements", CUSTOM)
+    for _ in range(40):
+        often = chance.choice((0.2, 0.5, 0.9))
+        sent = [
+            [
+                entry(
+                    items_skipped=[one for one in items if chance.random() < often],
+                    confusing_items=[one for one in items if chance.random() < 0.3],
+                    orchestrator_errors=[one for one in errors if chance.random() < often / 2],
+                    phases={p: int(10 ** chance.uniform(0, 5)) for p in ("PLAN", "LEARN") if chance.random() < often},
+                    phase0_guidance_used=chance.choice((True, True, False, None)),
+                    reviews_worked=chance.choice((True, False, None)),
+                    orchestrator_version=chance.choice(("1.1", "2.2", "3.3")),
+                )
+                for _ in range(chance.randint(1, 3))
+            ]
+            for _ in range(chance.randint(5, 24))
+        ]
+        found = shown(tmp_path, *sent)
+        told = found.text() + json.dumps(found.to_dict())
+
+        def senders(says, sent=sent):
+            return sum(any(says(one) for one in mine) for mine in sent)
+
+        for item in items:
+            if item in told:
+                assert senders(lambda e, i=item: i in e["items_skipped"] + e["confusing_items"]) >= 5
+        for error in errors:
+            if error in told:
+                assert senders(lambda e, x=error: x in e["orchestrator_errors"]) >= 5
+        for phase in found.phases:
+            low, high = phase["from_s"], phase["to_s"] or 10**9
+            assert senders(lambda e, p=phase["phase"]: p in e["phases"]) >= phase["count"] >= 5
+            medians = [[e["phases"][phase["phase"]] for e in mine if phase["phase"] in e["phases"]] for mine in sent]
+            assert sum(low <= statistics.median(lasted) < high for lasted in medians if lasted) >= 5
+        for version in found.versions:
+            assert senders(lambda e, v=version["version"]: e["orchestrator_version"] == v) >= version["count"] >= 5
+        for pattern in found.patterns:
+            assert 5 <= pattern.count <= pattern.of <= len(sent)
+            assert pattern.of % 5 == 0
+            if pattern.kind == "skip":
+                assert senders(lambda e, i=pattern.key: i in e["items_skipped"]) >= pattern.count
 
 
 def test_one_installation_of_a_group_cannot_be_singled_out(tmp_path):
