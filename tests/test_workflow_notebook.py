@@ -1,4 +1,5 @@
 import ast
+import json
 import os
 import shutil
 from pathlib import Path
@@ -80,6 +81,17 @@ def test_a_folder_without_workflows_says_so_everywhere(tmp_path):
     for words in ("No workflow was found.", "No workflow completed a phase.", "No workflow ran into an error."):
         assert words in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_many_workflows_the_page_says_which_are_drawn(tmp_path):
+    """Sixty are drawn, whatever their number; the sixty-first is told."""
+    row = {"event_type": "item_skipped", "phase_id": "PLAN", "item_id": "smoke", "details": {}}
+    for many, told in ((60, False), (61, True)):
+        rows = [row | {"workflow_id": f"wf_{n}", "timestamp": f"2026-03-02T09:00:{n % 60:02d}Z"} for n in range(many)]
+        (tmp_path / ".workflow_log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+        said, _ = run_through(tmp_path)
+        assert ("The pictures draw the newest 60; numbers are of all." in said) is told
+        assert f"smoke in {many} of {many}" in said
 
 
 def test_a_folder_that_is_none_is_said(tmp_path):

@@ -15,6 +15,7 @@ from feedback_lib.orchestrator import Workflow
 
 UNKNOWN = "unknown"
 LEVEL = 0.95
+DRAWN = 60  # workflows that have a column of their own in a chart, the newest; numbers are of all
 _TIME = pl.Datetime("us", "UTC")
 _WORKFLOWS: dict[str, Any] = {
     "nth": pl.Int64, "workflow": pl.String, "task": pl.String, "status": pl.String, "started_at": _TIME,

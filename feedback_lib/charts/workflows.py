@@ -15,11 +15,11 @@ import altair as alt
 import polars as pl
 
 from feedback_lib.analysis.patterns import duration, percent, shortened
+from feedback_lib.analysis.workflow_frames import DRAWN
 from feedback_lib.charts.look import DELIGHT, FRICTION, GREY, GRID, INK, MUTED, SIZE, Row, inline, linear
 
 ROWS = 30  # items in the map; those skipped most
 ERRORS = 12
-COLUMNS = 60  # workflows drawn, the newest; shares and medians are of all
 VERSIONS = 8
 
 _LETTER = 6.6  # pixels of a letter, on average
@@ -321,7 +321,7 @@ def _drifted(row: Row) -> tuple[str, str]:
 
 
 def _factor(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+    return f"{value:.3g}" if value < 10 else f"{value:,.0f}"
 
 
 def _met(row: Row) -> str:
@@ -337,7 +337,7 @@ def _most_skipped(skips: pl.DataFrame) -> pl.DataFrame:
 
 def _columns(workflows: pl.DataFrame, plot: int, *, widest: float) -> dict[int, tuple[float, float]]:
     """Workflow → where its column begins and ends, in pixels; the newest ones where there are many."""
-    numbers = workflows["nth"].tail(COLUMNS).to_list()
+    numbers = workflows["nth"].tail(DRAWN).to_list()
     step = min(plot / max(len(numbers), 1), widest)
     gap = 1.0 if step > 8 else 0.3
     return {nth: (place * step + gap, (place + 1) * step - gap) for place, nth in enumerate(numbers)}
@@ -361,7 +361,7 @@ def _dates(
 
 
 def _left_out(workflows: pl.DataFrame) -> str:
-    more = workflows.height - COLUMNS
+    more = workflows.height - DRAWN
     return f" {_count(more, 'older workflow')} counted but not drawn." if more > 0 else ""
 
 

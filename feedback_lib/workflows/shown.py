@@ -107,6 +107,8 @@ def html(part: PART, shown: Shown) -> str:
 
 
 def _head(shown: Shown) -> str:
+    from feedback_lib.analysis import workflow_frames as frames
+
     said = '<p class="mark">Synthetic: these workflows are invented.</p>' if shown.synthetic else ""
     found = shown.found.workflows
     if not found:
@@ -126,8 +128,9 @@ def _head(shown: Shown) -> str:
     verdict += f"; {' and '.join(grown)} {'take' if len(grown) > 1 else 'takes'} longer than before" if grown else ""
     verdict += f"; {shown.repeated.height} error{'' if shown.repeated.height == 1 else 's'} came back"
     days = f"{first.day} {first:%b %Y} to {last.day} {last:%b %Y}"
+    drawn = f" The pictures draw the newest {frames.DRAWN}; numbers are of all." if len(found) > frames.DRAWN else ""
     return (
-        f'{said}<p class="dim">{total} in {markup.escape(shown.where)}, {days}: {ended}.</p>'
+        f'{said}<p class="dim">{total} in {markup.escape(shown.where)}, {days}: {ended}.{drawn}</p>'
         f'<p class="verdict">{markup.escape(verdict)}.</p>'
     )
 
