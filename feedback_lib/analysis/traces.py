@@ -42,7 +42,7 @@ _SHELL = re.compile(
 )
 _WORDS = (
     *_SUFFIXES, "ERROR", "FATAL", "panic", "fatal error", "error code ", "status ", "error ", "HTTP", "exit code ",
-    "SIG", "npm ", "not found", "not recognized", ".rb:",
+    "SIG", "npm ", "not found", "not recognized", ".rb:", 'File "', "Caused by:",
 )  # fmt: skip
 _CODE = re.compile(r"E[A-Z]{4}")
 
@@ -57,6 +57,8 @@ _NAME = re.compile(r"[A-Za-z_$][\w$]*(?:(?:[.\\]|::)[A-Za-z_$][\w$]*)*+")
 _MASKS = (
     (re.compile(r"(?:https?|wss?|ftp)://[^\s'\"`<>]+"), "<url>"),
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,3}\.[A-Za-z]{2,24}\b"), "<id>"),
+    (re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:{1,2}){3,7}[0-9a-f]{1,4}\b", re.IGNORECASE), "<n>"),
     (re.compile(r"\[path\][\\/][\w.@%+~\\/-]*"), "<path>"),
     (re.compile(r"\[(?:email|phone|ip|mac|card|token|path|query|url|name)\]"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
@@ -221,9 +223,13 @@ def _named(line: str, start: int = 0) -> re.Match[str] | None:
 
 
 def _line(lines: Sequence[str]) -> str | None:
-    """The template of the error that a text without a trace tells of: its first line that names one."""
+    """The template of the error that a text without a trace tells of: its first line that names one.
+
+    That a command ended with a code counts only when nothing says why.
+    """
     found = [line for line in lines if len(line) < MAX_LINE and _hints(line)]
     of_python = any("Traceback (most recent call last)" in line for line in lines)
+    ended: str | None = None
     for line in reversed(found) if of_python else found:  # a sentence that mentions an error comes before
         if line.lstrip().startswith(("at ", "File ", "from ", "#")) and (_python_frame(line) or _frame(line, "")):
             continue
@@ -234,8 +240,11 @@ def _line(lines: Sequence[str]) -> str | None:
         if named := _named(line):
             return _masked(named[0], line[named.end() :], joint="")
         if other := _OTHER.search(line):
-            return _masked(other[0], line[other.end() :], joint="")
-    return None
+            template = _masked(other[0], line[other.end() :], joint="")
+            if not other[0].startswith("exit"):
+                return template
+            ended = ended or template
+    return ended
 
 
 def _masked(kind: str, message: str, joint: str = ": ") -> str:
@@ -331,7 +340,7 @@ _LAMBDA = re.compile(r"(?:^|-)?lambda\$(?:([^$]+)\$)?\d*|\$anonfun\$([^$]+)\$\d+
 _SHARP = re.compile(r"[A-Za-z_][\w`+]*(?:\.+[\w<][\w`+<>|]*)+(?:\[[\w,]+\])?")
 _STATE_MACHINE = re.compile(r"<(\w+)>[a-z]\w*(?:\|[\d_]+)?(?:\.MoveNext)?|<>c(?:__\w+)?\.?")
 _BUILD = re.compile(r"(?<=[.\-_~])(?:\d+|(?=[A-Fa-f]*\d)[0-9A-Fa-f]{6,}|(?=\w*(?:\d|[a-z][A-Z]))\w{8})(?=[.\-_~]|$)")
-_INPUT = re.compile(r"^<?(?:ipython-input|stdin|string|cell).*|^\d+\.py$")
+_INPUT = re.compile(r"^<(?:stdin|string|cell)|^<?ipython-input|^\d+\.py$|^tmp\w{6,10}\.\w+$")
 
 
 def _file(path: str) -> str:
@@ -629,7 +638,8 @@ def _pythons(lines: Sequence[str], frames: dict[int, Frame]) -> Trace | None:
 def _blocks(lines: Sequence[str], frames: dict[int, Frame]) -> Iterator[_Block]:
     prefix = _prefix(lines[min(frames)])
     found: list[Frame] = []
-    link, indent, yielded = "", 0, False
+    link, indent, yielded, closed, plain = "", 0, False, False, ""
+    above = ""
     for at, whole in enumerate(lines):
         line = whole
         if prefix is not None and (said := prefix.match(line)):
@@ -641,7 +651,7 @@ def _blocks(lines: Sequence[str], frames: dict[int, Frame]) -> Iterator[_Block]:
             continue
         margin = _MARGIN.match(line)
         depth, line = (len(margin[1]), margin[2]) if margin else (0, line)
-        plain = line.strip()
+        above, plain = plain or above, line.strip()
         if at in frames:
             if yielded and not link:  # another trace
                 return
@@ -654,7 +664,9 @@ def _blocks(lines: Sequence[str], frames: dict[int, Frame]) -> Iterator[_Block]:
                 return
             found = []
         elif "direct cause of the following" in plain or "During handling of the above" in plain:
-            link, found = "cause" if "direct cause" in plain else "context", []
+            if not closed and (bare := _KIND.match(above)) and _CAPITAL.search(bare[1]):  # a cause that nobody raised
+                yield _Block(min(max(depth - 2, 0), MAX_DEPTH), link, Raised(bare[1], bare[2] or ""))
+            link, found, closed, yielded = "cause" if "direct cause" in plain else "context", [], False, True
         elif (found or link == "member") and (named := _KIND.match(plain)):
             away = len(line) - len(line.lstrip())
             sure = (away < indent or plain.startswith("E ")) if found else away == 0
@@ -668,7 +680,7 @@ def _blocks(lines: Sequence[str], frames: dict[int, Frame]) -> Iterator[_Block]:
                 link,
                 Raised(kind.removeprefix("__main__."), message, tuple(found[::-1])),
             )
-            link, found, yielded = "", [], True
+            link, found, closed, yielded = "", [], True, True
 
 
 def _next(lines: Sequence[str], at: int) -> str:
@@ -708,4 +720,7 @@ def _rooted(blocks: Sequence[_Block]) -> Trace:
     reported = chain[-1].raised.kind
     frames = chain[at].raised.frames  # a member that nobody raised has none of its own
     roots = [root._replace(frames=root.frames or frames) for group in inner[at] for root in _rooted(group).roots]
-    return Trace(reported, tuple(dict.fromkeys(roots or [chain[at].raised])), handled)
+    if not roots:
+        raising = next((one.raised.frames for one in chain[at:] if one.raised.frames), ())
+        roots = [chain[at].raised._replace(frames=raising)]
+    return Trace(reported, tuple(dict.fromkeys(roots)), handled)

@@ -76,6 +76,10 @@ def handle():
     except ExceptionGroup as error: raise RuntimeError("outer") from error
 handle()
 """,
+    "cause that nobody raised": """
+def load(): raise RuntimeError("outer") from ValueError("bad 12")
+load()
+""",
     "recursion": """
 def load(n): return load(n + 1)
 load(0)
@@ -115,6 +119,7 @@ TEMPLATES = {
     "group in a group": "KeyError: 'z' + OSError: never raised + ValueError: bad <n>",
     "cause of a group": "OSError: disk",
     "group as a cause": "TypeError: b + ValueError: a",
+    "cause that nobody raised": "ValueError: bad <n>",
     "recursion": "RecursionError: maximum recursion depth exceeded",
     "note and lines": "ValueError: several",
     "library": "json.decoder.JSONDecodeError: Expecting property name enclosed in double quotes: "
@@ -202,6 +207,8 @@ WRAPPED = {
     "installed": TRACE.replace("/srv/app/", "/home/ann/venv/lib/python3.12/site-packages/app/"),
     "redacted": TRACE.replace("/srv/app/", "[path]/app/"),
     "windows": TRACE.replace("/srv/app/", "C:\\Users\\Ann\\app\\"),
+    "unnamed file": f'{TRACE.splitlines()[0]}\n  File "/tmp/tmpab_1cdef.py", line 1, in <module>\n'
+    + TRACE.split("\n", 1)[1],
     "repeated": TRACE.replace("KeyError", "  [Previous line repeated 977 more times]\nKeyError"),
     "notebook": "-----\nKeyError        Traceback (most recent call last)\n<ipython-input-5-1a2b3c> in <module>\n"
     "----> 1 load(3)\n\n~/app/load.py in load(k)\n      1 d = {}\n----> 2 return d[k]\n\nKeyError: 'order-977'\n",
@@ -223,6 +230,17 @@ def test_the_last_line_alone_agrees_in_kind_and_message_only():
     assert last[:8] == text.fingerprint(TRACE)[:8]
     assert last != text.fingerprint(TRACE)
     assert last != text.fingerprint("ValueError: 'order-12'")
+
+
+def test_a_file_without_a_lasting_name_is_nothing_to_go_by():
+    scripts = [TRACE.replace("load.py", name) for name in ("tmpab12cd_e.py", "tmp9xk3ml_q.py", "<stdin>", "<string>")]
+    assert len({text.fingerprint(one) for one in scripts}) == 1
+    assert text.fingerprint(TRACE.replace("load.py", "strings.py")) != text.fingerprint(scripts[0])
+
+
+def test_an_exception_of_any_name_is_read_below_python_frames():
+    assert text.error_template(TRACE.replace("KeyError", "botocore.NoSuchBucket")) == "botocore.NoSuchBucket: <id>"
+    assert text.error_template(TRACE.replace("KeyError", "Odd").split("\n", 1)[1]) == "Odd: <id>"
 
 
 def test_callers_far_away_and_the_depth_of_the_trace_do_not_matter_but_own_code_that_calls_a_library_does():
@@ -495,6 +513,8 @@ def test_every_shell_says_that_a_command_is_missing_in_its_own_words(line):
     [
         ("Command failed (exit code 254, expected 0)", "exit code 254, expected <n>"),
         ("2026-01-01 10:00:00,1 ERROR [main] Api - no route to 10.0.0.1:80", "ERROR [main] Api - no route to <n>"),
+        ("Verification failed: exit code 254\nValueError: bad 3", "ValueError: bad <n>"),
+        ("ValueError: no account of ann.lee@example.org at fe80::1:2:3", "ValueError: no account of <id> at <n>"),
         ("10:00 ERROR web: request 7 failed: ValueError: bad 3", "ValueError: bad <n>"),
         ("FileNotFoundError: no '/home/Ann Lee/a b.csv'", "FileNotFoundError: no '<path>'"),
         ("OSError: [Errno 2] at D:\\\\a\\\\b\\\\c.cpp:12", "OSError: [Errno <n>] at <path>:<n>"),
