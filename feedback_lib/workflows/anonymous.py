@@ -82,7 +82,7 @@ def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
     return {
         "timestamp": entry.timestamp[:10],
         "workflow_id_hash": entry.workflow_id_hash,
-        "orchestrator_version": entry.orchestrator_version.partition("+")[0],
+        "orchestrator_version": entry.orchestrator_version.partition("+")[0].removeprefix("v"),
         "repo_type": entry.repo_type,
         "duration_seconds": entry.duration_seconds,
         "phases": phases,

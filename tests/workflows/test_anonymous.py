@@ -75,7 +75,7 @@ def test_the_bytes_are_these_and_no_others():
     one = entry(
         phases={"PLAN": 300, "ACME_ROLLOUT": 5, "ACME_CHECK": 7},
         items_skipped=("terraform_plan",),
-        orchestrator_version="2.6.0+g4f3a9c1",
+        orchestrator_version="v2.6.0+g4f3a9c1",
         items_skipped_pct=1 / 3,
         synced_at="2026-01-12T00:00:00Z",
     )
