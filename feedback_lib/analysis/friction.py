@@ -162,7 +162,9 @@ def _named(part: pl.DataFrame, weeks: int) -> dict[str, Any]:
     return {
         "kind": first["what"],
         "key": first["key"],
-        "name": first["key"].replace("_", " ") if skip else error_name(f"{first['title']}\n{first['body']}"),
+        "name": " ".join(first["key"].replace("_", " ").split())
+        if skip
+        else error_name(f"{first['title']}\n{first['body']}"),
         "phase": phases[0] if phases.len() else None,
         "reason": reasons["body"][0] if reasons.height else "",
         "by_week": _by_week(part, weeks),
