@@ -4,6 +4,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import shutil
 import socket
 
 import pytest
@@ -11,7 +12,7 @@ import stamina
 from feedback_receivers import CUT, LOST, SLOW, Collector, Gists
 
 from feedback_lib.errors import ConfigError, PrivacyError
-from feedback_lib.workflows import anonymous, entries, gist, settings
+from feedback_lib.workflows import anonymous, capture, entries, gist, settings
 from feedback_lib.workflows import sync as syncing
 
 SECRETS = ("acme", "jane", "wf_")
@@ -229,6 +230,27 @@ def test_a_line_without_meaning_is_told_with_its_place_and_holds_up_no_other(fol
         assert [one.where for one in made.unread] == [f"{entries.TOOL_FILE}:2"]
         assert not made.ok
     assert line in (folder / entries.TOOL_FILE).read_bytes()
+
+
+def test_of_real_workflows_no_id_no_time_and_none_of_their_words_leave(folder, reference):
+    log = reference / "orchestrator" / "workflow_log_union.jsonl"
+    shutil.copyfile(log, folder / ".workflow_log.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
+    capture.capture(folder)
+    with Collector() as receiver:
+        agree(receiver.url)
+        shown = syncing.sync(folder, dry_run=True).bodies
+        made = syncing.sync(folder)
+        assert made.ok
+        assert made.confirmed == len(receiver.held) == len({event["workflow_id"] for event in events})
+        assert tuple(receiver.bodies) == shown
+        received = b"".join(receiver.bodies).decode()
+    telling = {event["workflow_id"] for event in events} | {event["timestamp"][:16] for event in events}
+    for event in events:
+        notes = [event["details"].get(name) for name in ("reason", "notes", "task", "error", "command")]
+        telling |= {text for text in (event["message"], *notes) if isinstance(text, str) and len(text) > 12}
+    assert len(telling) > 200
+    assert [text for text in telling if text in received] == []
 
 
 def test_a_name_of_here_does_not_leave(folder, monkeypatch):
