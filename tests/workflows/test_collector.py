@@ -730,11 +730,13 @@ def test_one_installation_of_a_group_cannot_be_singled_out(tmp_path):
 
 
 def test_two_spellings_of_an_error_do_not_bring_up_the_rare_one(tmp_path):
-    common = [entry(orchestrator_errors=["orchestrator failed: cannot open the state file"])]
-    rare = [entry(orchestrator_errors=["Orchestrator failed: cannot open the state file"])]
-    found = shown(tmp_path, *[common] * 6, *[rare] * 2, *[[entry()]] * 7)
-    assert "Orchestrator failed" not in found.text() + json.dumps(found.to_dict())
-    assert list(by_kind(found, "error").values()) == [(5, 15)]
+    """They are the same error, but only what five wrote alike is shown, and counted."""
+    common = [entry(orchestrator_errors=["ValueError: cannot read line 5"])]
+    rare = [entry(orchestrator_errors=["ValueError: cannot read line 7"])]
+    found = shown(tmp_path, *[common] * 6, *[rare] * 4, *[[entry()]] * 10)
+    assert list(by_kind(found, "error").values()) == [(5, 20)]
+    assert "line 7" not in found.text() + json.dumps(found.to_dict())
+    assert by_kind(shown(tmp_path, *[rare] * 4, *[[entry()]] * 10), "error") == {}
 
 
 @pytest.mark.parametrize(
