@@ -71,6 +71,15 @@ def test_columns_go_from_the_oldest_to_the_newest(view):
     assert [n for _, n in placed] == sorted(n for _, n in placed)
 
 
+def test_dates_stand_below_their_columns_within_the_drawing_and_do_not_repeat(view):
+    months = {at.strftime("%b") for at in view.workflows["started_at"]}
+    said = [t for t in texts(charts.skip_map(view.workflows, view.steps, view.skips)) if t.split(" ")[-1] in months]
+    assert said[0] == "18 Sep"
+    assert len(set(said)) == len(said) > 5
+    same_day = [workflow(0, skipped=[("PLAN", "ask")]) for _ in range(30)]
+    assert texts(all_four(same_day)["skips"]).count("2 Mar") == 1
+
+
 def test_bars_of_shares_start_at_zero_and_grow_with_the_share():
     found = [workflow(n, skipped=[("PLAN", "ask")], done=[("VERIFY", "smoke")]) for n in range(2)]
     found += [workflow(n, skipped=[("PLAN", "ask"), ("VERIFY", "smoke")]) for n in (2, 3)]

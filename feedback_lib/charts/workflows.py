@@ -16,13 +16,14 @@ import polars as pl
 
 from feedback_lib.analysis.patterns import duration, percent, shortened
 from feedback_lib.analysis.workflow_frames import DRAWN
-from feedback_lib.charts.look import DELIGHT, FRICTION, GREY, GRID, INK, MUTED, SIZE, Row, inline, linear
+from feedback_lib.charts.look import DELIGHT, FRICTION, GRID, INK, MUTED, SIZE, Row, inline, linear
 
 ROWS = 30  # items in the map; those skipped most
 ERRORS = 12
 VERSIONS = 8
 
 _LETTER = 6.6  # pixels of a letter, on average
+_DOTS = "#8d97a5"  # three times as dark as the page
 _NAMES = 190  # pixels for the names of items
 _TICKS = (
     *(1, 2, 5, 10, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200, 14400, 28800, 43200, 86400),
@@ -165,7 +166,7 @@ def phase_durations(
     tips = [alt.Tooltip(f"{f}:N") for f in ("workflow", "took")]
     return draw.together(
         draw.rules(rules, color=GRID),
-        draw.points(dots, color=GREY, filled=True, size=42, opacity=1, tooltip=tips),
+        draw.points(dots, color=_DOTS, filled=True, size=42, opacity=1, tooltip=tips),
         *(
             draw.rules([line for line in lines if line["hue"] == colour], color=colour, strokeWidth=3)
             for colour in (FRICTION, DELIGHT, MUTED)
@@ -349,13 +350,14 @@ def _dates(
     """When workflows began, below their columns, as many as there is room for."""
     began: dict[int, dt.datetime] = dict(workflows.select("nth", "started_at").iter_rows())
     years = len({at.year for at in began.values()}) > 1
-    labels, free, last = [], -1.0, ""
+    labels, free, last = [], -left - 1.0, ""
     for nth, (start, end) in columns.items():
         at = began[nth]
         text = f"{at.day} {at:%b}" + (f" {at.year}" if years else "")
         middle, half = (start + end) / 2, _LETTER * len(text) / 2
+        middle = max(middle, half - left)  # within the drawing
         if middle - half > free and text != last:
-            labels.append({"x": left + max(middle, half if left == 0 else 0), "y": y, "text": text})
+            labels.append({"x": left + middle, "y": y, "text": text})
             free, last = middle + half + 24, text
     return draw.texts(labels, color=MUTED, align="center")
 
