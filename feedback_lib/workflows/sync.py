@@ -169,7 +169,7 @@ def sync(
             base, path = _address(chosen.feedback_endpoint)
             with contextlib.closing(_collector(base)) as client:
                 for batch in batches:
-                    run.send(client, path, batch, _payload(batch, salt, known))
+                    run.send(client, path, batch, anonymous.document([one.content for one in batch], salt), known)
     except (TransportError, Unsent) as problem:
         run.problem = told(problem)
     except PrivacyError as problem:
@@ -297,15 +297,19 @@ class _Run:
         self.refused = list(kept.refused)
         self.problem: str | None = None
 
-    def send(self, client: Transport, path: str, batch: Sequence[Queued], content: bytes) -> None:
-        """Send a batch and mark what is confirmed; what is too large for the receiver goes in halves.
+    def send(
+        self, client: Transport, path: str, batch: Sequence[Queued], content: bytes, known_names: frozenset[str]
+    ) -> None:
+        """Verify a batch, send it and mark what is confirmed; what is too large for the receiver goes in halves.
 
         Raises:
+            PrivacyError: something in these bytes must not leave.
             TransportError: no usable answer.
             Unsent: an answer that confirms nothing.
         """
         from feedback_lib import sinks
 
+        anonymous.verify(content, known_names)  # the very last thing before they leave
         body = json.loads(content)
         if sinks.dumped(body).encode() != content:  # what was verified is what goes out, or nothing does
             raise PrivacyError("payload", "would be sent in other bytes than were verified")
@@ -318,7 +322,7 @@ class _Run:
                 raise
             for places in parts:
                 part = anonymous.dumped({**body, "entries": [body["entries"][at] for at in places]})
-                self.send(client, path, [batch[at] for at in places], part)
+                self.send(client, path, [batch[at] for at in places], part, known_names)
             return
         answer = reply.json()
         refused = _refused(answer, len(batch))
@@ -423,7 +427,7 @@ def told(problem: TransportError | Unsent) -> str:
     kept = "Everything unconfirmed stays queued."
     if isinstance(problem, Unsent):
         return f"{problem}. {kept}"
-    return f"{str(problem).rstrip('.')}. {_advice(problem)} {kept}"
+    return f"{str(problem)}{'' if str(problem).endswith(('.', '?')) else '.'} {_advice(problem)} {kept}"
 
 
 def _advice(problem: TransportError) -> str:

@@ -453,6 +453,7 @@ def test_each_trouble_has_its_words_and_leaves_entries_queued(folder, fault, wor
         for word in words:
             assert word in made.problem
         assert "stays queued" in made.problem
+        assert not any(odd in made.problem for odd in ("?.", "..", "  "))
         assert (made.confirmed, made.pending, made.ok) == (0, 1, False)
         assert marked(folder) == {1: False}
 
