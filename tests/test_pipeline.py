@@ -33,7 +33,17 @@ def params(world):
 
 
 @pytest.fixture(scope="module")
-def weekly(world, params):
+def week_before(world):
+    """A store after the run of the week before, and its report; to be copied."""
+    store = world[0] / "store-of-the-week-before"
+    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={store}", "sinks=[]"])
+    return store, pipeline.aggregate(cfg, as_of=dt.datetime(2026, 11, 9, tzinfo=dt.UTC)).report.to_dict()
+
+
+@pytest.fixture(scope="module")
+def weekly(world, week_before, params):
+    """The run of the second week; tests/test_readme.py makes the first run of a store the weekly one."""
+    shutil.copytree(week_before[0], params.store)
     run = pipeline.weekly(params)
     shutil.copytree(params.store, world[0] / "store-after-weekly")  # as nobody else changes it
     return run
@@ -44,14 +54,6 @@ def after_weekly(world, weekly, tmp_path):
     """The params with a store of this test's own, as the weekly run left it."""
     shutil.copytree(world[0] / "store-after-weekly", tmp_path / "store")
     return config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]"])
-
-
-@pytest.fixture(scope="module")
-def week_before(world):
-    """A store after the run of the week before, and its report; to be copied."""
-    store = world[0] / "store-of-the-week-before"
-    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={store}", "sinks=[]"])
-    return store, pipeline.aggregate(cfg, as_of=dt.datetime(2026, 11, 9, tzinfo=dt.UTC)).report.to_dict()
 
 
 @pytest.fixture
@@ -175,33 +177,31 @@ def test_a_rerun_gives_equal_tables(params, weekly):
     assert [r for r in rows if not r["equal"]] == []
 
 
-def test_the_next_week_updates_the_same_suggestions(world, week_before, after_week_before):
-    second = pipeline.aggregate(after_week_before, as_of=dt.datetime(2026, 11, 16, tzinfo=dt.UTC))
+def test_the_next_week_updates_the_same_suggestions(world, week_before, weekly):
     mine = rows_about(week_before[1]["suggestions"], story(world, "upload-keyerror"))
-    later = {s["suggestion_id"]: s for s in second.report.to_dict()["suggestions"]}
+    later = {s["suggestion_id"]: s for s in weekly.report.to_dict()["suggestions"]}
     assert mine
     assert later[mine[0]["suggestion_id"]]["history"][: len(mine[0]["history"])] == mine[0]["history"]
     assert len(later[mine[0]["suggestion_id"]]["history"]) == len(mine[0]["history"]) + 1
 
 
-def test_the_quiet_week_says_that_nothing_happened(world, tmp_path):
-    quiet = story(world, "quiet-week")
-    day = dt.date.fromisoformat(quiet["first_week"]) + dt.timedelta(days=7)
-    cfg = config.load(world[0] / "params" / "weekly.yaml", [f"store={tmp_path}/store", "sinks=[]", f"as_of={day}"])
-    shown = pipeline.aggregate(cfg).report.to_dict()
-    assert shown["quiet"]["nothing_happened"]
-    assert not [f for f in shown["findings"] if f["kind"] in ("new", "growing")]
-    assert shown["quiet"]["tested"] > 10
+@pytest.fixture
+def tiny(tmp_path, params):
+    """Params that read one or two signals of each of two sources, with a store and reports of this test's own."""
+    for name in ("support", "chat"):
+        row = '{"native_id": "%d", "created_at": "2026-11-10", "title": "a"}\n'
+        (tmp_path / f"{name}.jsonl").write_text(row % 1 + row % 2, "utf-8")
+    sources = [{"kind": "files", "path": str(tmp_path / f"{name}.jsonl"), "name": name} for name in ("support", "chat")]
+    return dataclasses.replace(
+        params, sources=sources, specs="", sinks=[], store=str(tmp_path / "store"), reports=str(tmp_path / "reports")
+    )
 
 
-def test_one_broken_source_is_named_and_its_watermark_stays(world, weekly, after_weekly, tmp_path):
-    home = tmp_path / "w"
-    shutil.copytree(world[0] / "params", home / "params")
-    shutil.copytree(world[0] / "data" / "sample", home / "data" / "sample")
-    cfg = config.load(home / "params" / "weekly.yaml", [f"store={after_weekly.store}", "sinks=[]"])
-    before = {s["name"]: s["watermark"] for s in weekly.report.to_dict()["sources"]}
-    (home / "data" / "sample" / "support.jsonl").unlink()
-    run = pipeline.aggregate(cfg)
+def test_one_broken_source_is_named_and_its_watermark_stays(tiny, tmp_path):
+    before = {s["name"]: s["watermark"] for s in pipeline.aggregate(tiny).report.to_dict()["sources"]}
+    assert before["files:support"]
+    (tmp_path / "support.jsonl").unlink()
+    run = pipeline.aggregate(tiny)
     shown = run.report.to_dict()
     failed = [s for s in shown["sources"] if s["status"] == "failed"]
     assert run.status == "degraded"
@@ -210,7 +210,7 @@ def test_one_broken_source_is_named_and_its_watermark_stays(world, weekly, after
     assert "support" in shown["verdict"]
 
 
-def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params):
+def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params, tiny):
     before = {p.name: p.read_bytes() for p in weekly.folder.iterdir()}
     broken = world[0] / "broken"
     shutil.copytree(world[0] / "notebooks", broken)
@@ -221,7 +221,7 @@ def test_a_failed_notebook_keeps_the_previous_report(world, weekly, params):
         page["cells"] = [parameters, failing | {"source": source}]
         (broken / f"{name}.ipynb").write_text(json.dumps(page), "utf-8")
     with pytest.raises(NotebookError, match="ZeroDivisionError") as failure:
-        pipeline.weekly(dataclasses.replace(params, notebook_folder=str(broken)))
+        pipeline.weekly(dataclasses.replace(tiny, notebook_folder=str(broken), reports=params.reports))
     assert Path(failure.value.notebook).exists()
     assert {p.name: p.read_bytes() for p in weekly.folder.iterdir()} == before
 
@@ -285,12 +285,18 @@ def test_tables_name_the_run_that_made_each_row(params, weekly):
         assert set(store.read(table).select(pl.col("run_id").unique())["run_id"]) <= known, table
 
 
-def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_again(after_weekly):
+def test_a_run_that_looks_back_changes_nothing_of_the_newer_one_and_can_be_run_again(world, after_weekly):
+    """It looks at the first of the quiet weeks, so its report says that nothing happened."""
     cfg, store = after_weekly, pipeline.Store(after_weekly.store)
     before = {t: store.version(t) for t in ("understanding", "topics", "suggestions")}
-    older = pipeline.aggregate(cfg, as_of=dt.datetime(2026, 10, 19, tzinfo=dt.UTC))
+    week = dt.date.fromisoformat(story(world, "quiet-week")["first_week"])
+    older = pipeline.aggregate(cfg, as_of=dt.datetime.combine(week + dt.timedelta(days=7), dt.time(), dt.UTC))
     assert {t: store.version(t) for t in before} == before
-    assert older.report.to_dict()["week"]["start"] == "2026-10-12"
+    shown = older.report.to_dict()
+    assert shown["week"]["start"] == str(week) == "2026-10-12"
+    assert shown["quiet"]["nothing_happened"]
+    assert not [f for f in shown["findings"] if f["kind"] in ("new", "growing")]
+    assert shown["quiet"]["tested"] > 10
     assert [r for r in pipeline.rerun(cfg, older.run_id) if not r["equal"]] == []
 
 
