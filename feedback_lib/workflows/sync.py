@@ -424,10 +424,10 @@ def _plain(text: str) -> str:
 
 def told(problem: TransportError | Unsent) -> str:
     """What went wrong on the way and what to do, in a sentence or two."""
-    kept = "Everything unconfirmed stays queued."
-    if isinstance(problem, Unsent):
-        return f"{problem}. {kept}"
-    return f"{str(problem)}{'' if str(problem).endswith(('.', '?')) else '.'} {_advice(problem)} {kept}"
+    words = str(problem)
+    words += "" if words.endswith((".", "?")) else "."
+    advice = "" if isinstance(problem, Unsent) else f" {_advice(problem)}"
+    return f"{words}{advice} Everything unconfirmed stays queued."
 
 
 def _advice(problem: TransportError) -> str:

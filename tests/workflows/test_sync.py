@@ -182,7 +182,6 @@ TAMPERED = [
     {"confusing_items": ["x"] * 201},
     {"duration_seconds": 10**12},
     {"phases": {"PLAN": 10**12}},
-    {"orchestrator_version": "acme"},
 ]
 
 
