@@ -18,6 +18,7 @@ from feedback_lib.records import Rejected
 from feedback_lib.workflows import settings
 from feedback_lib.workflows.entries import (
     ERROR_CHARACTERS,
+    UNKNOWN,
     Files,
     Migrated,
     ProcessEntry,
@@ -26,6 +27,7 @@ from feedback_lib.workflows.entries import (
     stamp,
     to_line,
     tool_error,
+    unknown,
     version,
 )
 
@@ -139,7 +141,8 @@ def capture(
             known = {e.workflow_id: e for e in held.process}
             repo = orchestrator.repo(folder)
             for workflow in found.workflows:
-                of, was = process_entry_of(workflow, repo=repo), known.get(workflow.id)
+                of = process_entry_of(workflow, repo=repo)
+                was = known.get(of.workflow_id)
                 processes.append((_settled(of, was, given if workflow is now else {}), was))
         new_tools = [e for e, old in tools if old is None or version(e) != version(old)]  # it may have been sent
         new_processes = [e for e, was in processes if e != was]
@@ -185,7 +188,7 @@ def tool_entry_of(
     share = sum(step.outcome == "skipped" for step in workflow.steps) / max(1, len(workflow.steps))
     return ToolEntry(
         timestamp=stamp(workflow.last_at),
-        workflow_id_hash=anonymous.hashed(salt, workflow.id),
+        workflow_id_hash=anonymous.hashed(salt, _id(workflow)),
         orchestrator_version=version,
         repo_type=repo_type,
         duration_seconds=max(0, int((workflow.last_at - workflow.started_at).total_seconds())),
@@ -207,7 +210,7 @@ def process_entry_of(workflow: Workflow, *, repo: str) -> ProcessEntry:
     told = passages("\n".join(notes))
     return ProcessEntry(
         timestamp=stamp(workflow.last_at),
-        workflow_id=workflow.id,
+        workflow_id=_id(workflow),
         repo=repo,
         task=workflow.task,
         parallel_agents_used=workflow.parallel,
@@ -274,6 +277,10 @@ def _parts(notes: str) -> Iterator[tuple[str | None, str]]:
 
 
 # Parts of entries
+
+
+def _id(workflow: Workflow) -> str:
+    return unknown(workflow.started_at) if workflow.id == UNKNOWN else workflow.id
 
 
 def _guided(workflow: Workflow) -> bool | None:

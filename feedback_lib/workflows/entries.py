@@ -38,6 +38,9 @@ ERROR_CHARACTERS = 2_000
 _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
 _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
 _HASH = re.compile(r"[0-9a-f]{32}")
+_VERSION = re.compile(
+    r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}(?:\+[\w.]{1,40})?"
+)
 _OF_TOOL = re.compile(r"\s*(?:\$ )?orchestrator\s")
 _COMMAND = re.compile(
     r"(?<![\w/.-])orchestrator(?:[ \t]+(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|"
@@ -158,12 +161,12 @@ def tool_entry(mapping: Mapping[str, Any], where: str) -> ToolEntry:
         read.refuse("has no workflow_id_hash")
     if not (_HASH.fullmatch(hashed) or _SHORT_HASH.fullmatch(hashed)):
         read.refuse("workflow_id_hash is not 32 hex digits")
-    repo_type = read.text("repo_type") or UNKNOWN
+    repo_type, release = read.text("repo_type"), read.text("orchestrator_version")
     performed = True if read.flag("reviews_performed") else None
     return ToolEntry(
         timestamp=stamp(read.time("timestamp")),
         workflow_id_hash=hashed,
-        orchestrator_version=read.text("orchestrator_version") or UNKNOWN,
+        orchestrator_version=release if _VERSION.fullmatch(release) else UNKNOWN,
         repo_type=typing.cast("RepoType", repo_type if repo_type in typing.get_args(RepoType) else UNKNOWN),
         duration_seconds=read.seconds("duration_seconds"),
         phases=read.phases("phases"),
@@ -195,7 +198,7 @@ def process_entry(mapping: Mapping[str, Any], where: str) -> ProcessEntry:
     parallel = next((f for f in ("parallel_agents_used", "multi_agents_used") if f in mapping), "")
     return ProcessEntry(
         timestamp=stamp(at),
-        workflow_id=workflow_id if workflow_id not in ("", UNKNOWN) else _unknown(at),
+        workflow_id=workflow_id if workflow_id not in ("", UNKNOWN) else unknown(at),
         repo=read.text("repo") or UNKNOWN,
         task=read.text("task"),
         parallel_agents_used=read.flag(parallel),
@@ -273,7 +276,7 @@ class Files:
         if _HASH.fullmatch(written):
             return written
         if written == _public_hash(UNKNOWN):
-            return anonymous.hashed(salt, _unknown(_Reader(mapping, "").time("timestamp")))
+            return anonymous.hashed(salt, unknown(_Reader(mapping, "").time("timestamp")))
         return anonymous.hashed(salt, named.get(written, written))
 
     def append(self, tool: Sequence[ToolEntry], process: Sequence[ProcessEntry]) -> None:
@@ -356,6 +359,13 @@ class Files:
         return Migrated(entries=len(read), backup=backup, rejected=tuple(rejected))
 
 
+# what an entry of the single file says of the tool as it stands there; words are none of it
+_LEGACY_FIELDS = (
+    "timestamp", "mode", "multi_agents_used", "orchestrator_version", "repo_type", "duration_seconds",
+    "reviews_performed",
+)  # fmt: skip
+
+
 class _Legacy:
     """Splits an entry of the single file in two."""
 
@@ -378,7 +388,7 @@ class _Legacy:
         for name, seconds in _Reader(mapping, where).phases("phases").items():
             phases[anonymous.phase(name)] = phases.get(anonymous.phase(name), 0) + seconds
         hashed = anonymous.hashed(self.salt, process.workflow_id)
-        rest = {k: v for k, v in mapping.items() if k not in ("items_skipped", "orchestrator_errors", "synced_at")}
+        rest = {name: mapping[name] for name in _LEGACY_FIELDS if name in mapping}
         tool = tool_entry({"repo_type": self.repo_type, **rest, "workflow_id_hash": hashed}, where)
         tool = dataclasses.replace(
             tool,
@@ -502,7 +512,8 @@ class _Reader:
             self.refuse(f"{field} is no time such as 2026-01-11T10:30:00Z")
 
 
-def _unknown(at: dt.datetime) -> str:
+def unknown(at: dt.datetime) -> str:
+    """The id of a workflow of which only a time is known; it is the only one of then."""
     return f"{UNKNOWN}@{at.isoformat()}"
 
 

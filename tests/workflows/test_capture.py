@@ -9,7 +9,7 @@ import pytest
 from conftest import REFERENCE
 
 from feedback_lib.errors import ConfigError
-from feedback_lib.workflows import anonymous, entries, settings
+from feedback_lib.workflows import anonymous, entries, settings, telling
 from feedback_lib.workflows.capture import capture, passages, unlabelled
 from feedback_lib.workflows.entries import Files
 from feedback_lib.workflows.questions import Answers
@@ -474,6 +474,24 @@ def test_captures_at_once_neither_double_nor_mix_entries(tmp_path):
         for name in (entries.TOOL_FILE, entries.PROCESS_FILE):
             assert len(lines(folder, name)) == 31
         assert len(list(folder.iterdir())) == 4  # the log, the two files, and the backup
+
+
+def test_what_was_captured_can_be_sent(tmp_path):
+    logged(
+        tmp_path, *whole(), failed("KeyError: 'acme' on build.acme.example", at=40, command="orchestrator status"),
+        failed("fatal: Acme", at=41, command="orchestrator start 'Sell Acme'"),
+    )  # fmt: skip
+    (entry,) = capture(tmp_path).tool
+    assert len(entry.orchestrator_errors) == 2
+    sent = anonymous.payload([entry], settings.salt(), telling.own_names(tmp_path))
+    assert b"cme" not in sent
+
+
+def test_a_workflow_called_unknown_is_captured_once(tmp_path):
+    logged(tmp_path, event("workflow_started", "unknown"))
+    assert capture(tmp_path).written == (1, 1)
+    assert capture(tmp_path).written == (0, 0)
+    assert lines(tmp_path, entries.PROCESS_FILE)[0]["workflow_id"] == "unknown@2026-01-11T10:00:00+00:00"
 
 
 def test_every_field_of_the_answers_is_one_of_the_entries():

@@ -354,9 +354,8 @@ def test_the_single_file_is_split_in_two(tmp_path):
 
 
 def test_nothing_private_stands_in_the_tool_file_after_it(tmp_path):
-    written(
-        tmp_path, entries.LEGACY_FILE, *({**row, "repo_type": "cobol at Acme", "tool_suggestions": ""} for row in OLD)
-    )
+    secret = {"repo_type": "cobol at Acme", "orchestrator_version": "of Acme", "tool_suggestions": "for Acme"}
+    written(tmp_path, entries.LEGACY_FILE, *(row | secret for row in OLD))
     Files(tmp_path).migrate(SALT)
     text = Files(tmp_path).tool.read_text()
     for word in ("acme", "Acme", "billing", "terraform", "no UI", "Mock", "wf_2", "login", "DEPLOY", "unknown@"):
@@ -507,3 +506,8 @@ def test_an_error_of_the_tool_is_shared_without_what_is_somebodys_own(text, shar
 
 def test_names_of_here_stand_in_no_error_of_the_tool():
     assert entries.tool_error("KeyError: Zanzibar is not there", {"zanzibar"}) == "KeyError"
+
+
+def test_only_a_version_is_one():
+    assert tool(orchestrator_version="2.6.0rc1").orchestrator_version == "2.6.0rc1"
+    assert tool(orchestrator_version="of Acme").orchestrator_version == "unknown"
