@@ -41,12 +41,12 @@ _HASH = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(
     r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}(?:\+[\w.]{1,40})?"
 )
-_OF_TOOL = re.compile(r"\s*(?:\$ )?orchestrator\s")
-_COMMAND = re.compile(
-    r"(?<![\w/.-])orchestrator(?:[ \t]+(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|"
-    r"list|merge|minds|plan|prd|resume|retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|"
-    r"workflow)\b)*"
+_SUBCOMMAND = (
+    r"(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|list|merge|minds|plan|prd|resume|"
+    r"retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|workflow)\b"
 )
+_COMMAND = re.compile(rf"(?<![\w/.-])orchestrator(?:[ \t]+{_SUBCOMMAND})*")
+_OF_TOOL = re.compile(rf"\s*(?:\$ )?orchestrator(?::[ \t]*command not found|[ \t]+{_SUBCOMMAND})")
 _SAID = re.compile(
     r"command not found|no such file or directory|permission denied|timed out|exit (?:code|status) \d+", re.IGNORECASE
 )

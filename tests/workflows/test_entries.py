@@ -307,7 +307,12 @@ OLD = [
         "parallel_agents_used": True,
         "reviews_performed": True,
         "errors_count": 3,
-        "errors_summary": ["boom in billing", "orchestrator prd spawn: command not found", "ask jane@example.org"],
+        "errors_summary": [
+            "boom in billing",
+            "orchestrator of acme broke",
+            "orchestrator prd spawn: command not found",
+            "ask jane@example.org",
+        ],
         "items_skipped_count": 2,
         "items_skipped_reasons": ["visual_regression_test: no UI: none", "terraform_plan: no cloud"],
         "learnings": "Mock less.",
@@ -344,7 +349,7 @@ def test_the_single_file_is_split_in_two(tmp_path):
     assert (asked.reviews_worked, asked.workflow_id_hash) == (None, anonymous.hashed(SALT, "wf_2"))
     first, second = read.process
     assert first.workflow_id == "unknown@2026-01-11T10:30:00.000001+00:00"
-    assert first.project_errors == ("boom in billing", "ask [email]")
+    assert first.project_errors == ("boom in billing", "orchestrator of acme broke", "ask [email]")
     assert first.repo == "https://[token]@git.example.org/acme/api"
     assert (first.parallel_agents_used, first.learnings) == (True, "Mock less.")
     assert (second.workflow_id, second.task, second.learnings) == ("wf_2", "Add login", "Nice")
