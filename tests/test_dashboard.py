@@ -265,8 +265,8 @@ def server(shown_store):
         yield running
 
 
-@pytest.fixture
-def browser(chromium, tmp_path):
+@pytest.fixture(scope="module")
+def browser(chromium, tmp_path_factory):
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -276,7 +276,7 @@ def browser(chromium, tmp_path):
         options.add_argument(f"--{flag}")
     for flag in ("disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"):
         options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser') / 'profile'}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(chromium[1])))
     driver.set_page_load_timeout(120)
@@ -316,15 +316,32 @@ def requests(driver):
     return [p["request"]["url"] if "request" in p else p["url"] for p in sent]
 
 
-@pytest.mark.browser
-@pytest.mark.slow
-def test_the_dashboard_draws_every_chart_and_asks_nobody_but_its_own_server(server, browser):
-    address, _ = server
+@pytest.fixture(scope="module")
+def desktop(server, browser):
+    """The browser with the page drawn: each page that is opened starts a kernel, so two tests look at this one."""
     browser.get("about:blank")
     requests(browser)
-    browser.get(address)
-    found = wait_for(browser, CHARTS, all_drawn)
-    for chart in found:
+    browser.get(server[0])
+    wait_for(browser, CHARTS, all_drawn)
+    return browser
+
+
+@pytest.fixture(scope="module")
+def phone(server, browser):
+    """The browser with the page drawn as on a phone, for the tests after those of ``desktop``."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    browser.get(server[0])
+    wait_for(browser, CHARTS, all_drawn)
+    return browser
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_dashboard_draws_every_chart_and_asks_nobody_but_its_own_server(server, desktop):
+    address, browser = server[0], desktop
+    for chart in browser.execute_script(CHARTS):
         assert chart["width"] > 150
         assert chart["drawn"] > 150
         assert chart["height"] > 60
@@ -341,11 +358,10 @@ def test_the_dashboard_draws_every_chart_and_asks_nobody_but_its_own_server(serv
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_filter_redraws_the_charts_and_the_words(server, browser):
+def test_a_filter_redraws_the_charts_and_the_words(desktop):
     from selenium.webdriver.support.ui import Select
 
-    browser.get(server[0])
-    wait_for(browser, CHARTS, all_drawn)
+    browser = desktop
     before = browser.execute_script(CHARTS)[0]["words"]
     choices = Select(browser.find_element("css selector", ".widget-dropdown select"))
     choices.select_by_index(1)
@@ -358,24 +374,19 @@ def test_a_filter_redraws_the_charts_and_the_words(server, browser):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_the_page_fits_a_phone(server, browser):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 375, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    )
-    browser.get(server[0])
-    found = wait_for(browser, CHARTS, all_drawn)
+def test_the_page_fits_a_phone(phone):
+    found = phone.execute_script(CHARTS)
+    assert len(found) == 3
     assert all(150 < c["drawn"] <= 375 for c in found)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= 376
+    assert phone.execute_script("return document.documentElement.scrollWidth") <= 376
 
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_closed_page_leaves_no_kernel(server, browser):
-    address, process = server
-    browser.get(address)
-    wait_for(browser, CHARTS, all_drawn)
+def test_a_closed_page_leaves_no_kernel(server, phone):
+    process = server[1]
     assert settled(process.pid, 2, seconds=30) == 2  # the page's, and one made ready for the next reader
-    browser.get("about:blank")
+    phone.get("about:blank")
     assert settled(process.pid, 1, seconds=5) == 1
 
 
