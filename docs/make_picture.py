@@ -1,6 +1,6 @@
-"""Draw the pictures in the README from the bundled sample: the weekly report, and the top of the SLO report.
+"""Draw the pictures in the README from the bundled samples: the weekly report, and the tops of two notebooks' pages.
 
-The SLO report is a page, so its picture needs Chromium.
+Pages need Chromium.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from feedback_lib import open_report, pages, runner
 from feedback_lib.pipeline import sample_store
 
 HERE = Path(__file__).parent
-SIZE = "920,1320"  # verdict, table and the first figure
+TOPS = {"slo_report": "920,1320", "workflow_review": "920,730"}  # verdict, and as far as the first figure
 
 
-def slo_report(target: Path) -> None:
-    """Run the notebook, open its page in Chromium, and keep what a reader sees first."""
+def top(notebook: str, target: Path) -> None:
+    """Run a notebook, open its page in Chromium, and keep what a reader sees first."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
-        sys.exit("no Chromium: install it to draw slo-report.png")
+        sys.exit(f"no Chromium: install it to draw {target.name}")
     with tempfile.TemporaryDirectory() as home:
-        done = Path(home) / "slo_report.ipynb"
-        runner.run_notebook(HERE.parent / "notebooks" / "slo_report.ipynb", {}, done, timeout_s=300)
+        done = Path(home) / f"{notebook}.ipynb"
+        runner.run_notebook(HERE.parent / "notebooks" / f"{notebook}.ipynb", {}, done, timeout_s=300)
         page = pages.export_html(done, done.with_suffix(".html"))
         flags = ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars", f"user-data-dir={home}/profile")
-        options = [f"--{flag}" for flag in (*flags, f"window-size={SIZE}", f"screenshot={target}")]
+        options = [f"--{flag}" for flag in (*flags, f"window-size={TOPS[notebook]}", f"screenshot={target}")]
         subprocess.run([browser, *options, page.as_uri()], check=True, capture_output=True)
 
 
@@ -36,4 +36,5 @@ if __name__ == "__main__":
     report = open_report(sample_store().path).to_dict()
     for number, sheet in enumerate(pages.png(report, ppi=96), start=1):
         (HERE / f"report-{number}.png").write_bytes(sheet)
-    slo_report(HERE / "slo-report.png")
+    for name in TOPS:
+        top(name, HERE / f"{name.replace('_', '-')}.png")
