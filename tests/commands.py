@@ -16,6 +16,7 @@ PROGRAMS = {
     "feedback": cli.main,
     "smartspec_feedback_aggregator": cli.aggregator,
     "smartspec_production_monitor": cli.production_monitor,
+    "orchestrator-feedback": cli.orchestrator_feedback,
 }
 
 
