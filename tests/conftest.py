@@ -94,6 +94,15 @@ def cache(tmp_path_factory) -> Path:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _settings_of_nobody(tmp_path_factory):
+    """The settings, salt and history of whoever runs the tests are neither read nor made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEEDBACK_CONFIG", str(tmp_path_factory.mktemp("settings")))
+        patch.delenv("ORCHESTRATOR_SKIP_FEEDBACK", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of real inputs (FEEDBACK_REFERENCE_DATA, default ../shared/reference); without it the test skips."""
