@@ -375,10 +375,21 @@ def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
 def _knows_more(held: ToolEntry | ProcessEntry, entry: ToolEntry | ProcessEntry) -> bool:
     """Whether an entry of before saw more of its workflow: the log of another branch may be an older one.
 
-    The workflow tool's own entries have the time of their capture, and no phases.
+    It is later then, and has all that the log tells now. The workflow tool's own entries have not: they have the time of
+    their capture, and little else.
     """
-    empty = isinstance(held, ToolEntry) and not held.phases
-    return held.mode == "auto" and held.timestamp > entry.timestamp and not empty
+    if held.timestamp <= entry.timestamp:
+        return False
+    if isinstance(held, ToolEntry) and isinstance(entry, ToolEntry):
+        spent = all(held.phases.get(name, -1) >= seconds for name, seconds in entry.phases.items())
+        errors = set(entry.orchestrator_errors) <= set(held.orchestrator_errors)
+        return bool(held.phases) and spent and errors and held.duration_seconds >= entry.duration_seconds
+    if isinstance(held, ProcessEntry) and isinstance(entry, ProcessEntry):
+        errors = set(entry.project_errors) <= set(held.project_errors)
+        items = set(entry.custom_workflow_items) <= set(held.custom_workflow_items)
+        silent = held.parallel_agents_used is None and entry.parallel_agents_used is not None
+        return errors and items and not silent and entry.learnings in held.learnings and entry.task in held.task
+    return False
 
 
 def _kept(before: Any, now: Any) -> Any:

@@ -186,7 +186,8 @@ def process_entry(mapping: Mapping[str, Any], where: str) -> ProcessEntry:
     """A process entry of JSON values; what the workflow tool itself wrote, in either of its forms, is read, too.
 
     Its ``errors_summary`` are project errors, ``multi_agents_used`` is its older word for parallel agents, ``notes``
-    stand with the learnings. An entry whose workflow it did not know is a workflow of its own, ``unknown@<time>``.
+    stand with the learnings. An entry whose workflow it did not know is a workflow of its own, ``unknown@<time>``. What
+    it says of parallel agents by itself is nothing: it looked for the word anywhere in the log.
 
     Raises:
         PayloadError: a field is not what it should be; ``.where`` and ``.reason``.
@@ -196,12 +197,13 @@ def process_entry(mapping: Mapping[str, Any], where: str) -> ProcessEntry:
     workflow_id = read.text("workflow_id")
     learnings = [text for text in (read.text("learnings"), read.text("notes")) if text.strip()]
     parallel = next((f for f in ("parallel_agents_used", "multi_agents_used") if f in mapping), "")
+    guessed = "errors_summary" in mapping and read.mode() == "auto"
     return ProcessEntry(
         timestamp=stamp(at),
         workflow_id=workflow_id if workflow_id not in ("", UNKNOWN) else unknown(at),
         repo=read.text("repo") or UNKNOWN,
         task=read.text("task"),
-        parallel_agents_used=read.flag(parallel),
+        parallel_agents_used=None if guessed else read.flag(parallel),
         project_errors=read.texts("project_errors" if "project_errors" in mapping else "errors_summary"),
         learnings="\n".join(learnings),
         what_went_well=read.text("what_went_well"),
@@ -383,7 +385,8 @@ class _Legacy:
         errors = [privacy.redact(e)[:ERROR_CHARACTERS] for e in process.project_errors]
         of_tool = [e for e in errors if _OF_TOOL.match(e)]
         reasons = _Reader(mapping, where).texts("items_skipped_reasons")
-        skipped = [anonymous.item(self.salt, r.partition(":")[0].strip()) for r in reasons]
+        items = tuple(dict.fromkeys(item for r in reasons if (item := r.partition(":")[0].strip())))
+        skipped = {item: anonymous.item(self.salt, item) for item in items}
         phases: dict[str, int] = {}
         for name, seconds in _Reader(mapping, where).phases("phases").items():
             phases[anonymous.phase(name)] = phases.get(anonymous.phase(name), 0) + seconds
@@ -393,12 +396,15 @@ class _Legacy:
         tool = dataclasses.replace(
             tool,
             phases=phases,
-            items_skipped=tuple(sorted(set(skipped))),
+            items_skipped=tuple(sorted(skipped.values())),
             orchestrator_errors=tuple(dict.fromkeys(tool_error(e, self.names) for e in of_tool)),
         )
         repo = privacy.redact(process.repo) if "://" in process.repo else process.repo  # the remote, maybe with a token
         return tool, dataclasses.replace(
-            process, project_errors=tuple(e for e in errors if e not in of_tool), repo=repo
+            process,
+            project_errors=tuple(e for e in errors if e not in of_tool),
+            repo=repo,
+            custom_workflow_items=tuple(item for item in items if skipped[item] != item),  # so that reviews name them
         )
 
 

@@ -164,6 +164,36 @@ def test_an_older_log_of_the_same_workflow_takes_nothing_back(tmp_path):
     assert capture(tmp_path, answers=Answers(challenges="a")).written == (0, 1)
 
 
+@pytest.mark.parametrize("name", [entries.PROCESS_FILE, entries.LEGACY_FILE])
+def test_what_the_workflow_tool_captured_itself_hides_nothing_that_the_log_tells(tmp_path, name):
+    """Its automatic entries have the time of their capture, no errors and no learnings."""
+    theirs = {
+        "timestamp": "2026-01-11T12:00:00.123456+00:00", "mode": "auto", "workflow_id": "wf_1", "task": "Sell Acme",
+        "repo": "unknown", "parallel_agents_used": True, "reviews_performed": True, "errors_count": 0,
+        "errors_summary": [], "items_skipped_count": 0, "items_skipped_reasons": [], "learnings": "",
+        "duration_seconds": 122761, "phases": {"PLAN": 3},
+    }  # fmt: skip
+    (tmp_path / name).write_text(json.dumps(theirs) + "\n")
+    logged(tmp_path, *whole())
+    capture(tmp_path)
+    read = Files(tmp_path).read(settings.salt())
+    (tool,), (process,) = read.tool, read.process
+    assert (tool.duration_seconds, tool.phases) == (30, {"PLAN": 10, "CUSTOM": 10})
+    assert (len(process.project_errors), process.learnings, process.parallel_agents_used) == (1, "Mock less.", None)
+    assert process.timestamp == tool.timestamp == "2026-01-11T10:00:30Z"
+    assert capture(tmp_path).written == (0, 0)
+
+
+def test_an_older_log_takes_nothing_back_from_an_entry_with_answers_either(tmp_path):
+    logged(tmp_path, *whole())
+    capture(tmp_path, answers=Answers(tool_suggestions="shorter", challenges="a"))
+    first = Files(tmp_path).read(settings.salt())
+    (tmp_path / ".workflow_log.jsonl").unlink()
+    logged(tmp_path, *whole()[:6])
+    assert capture(tmp_path).written == (0, 0)
+    assert Files(tmp_path).read(settings.salt()) == first
+
+
 def test_one_that_was_sent_is_not_new(tmp_path):
     logged(tmp_path, *whole())
     (entry,) = capture(tmp_path).tool

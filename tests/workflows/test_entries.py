@@ -91,8 +91,11 @@ def test_entries_of_the_tool_itself_are_read():
 
 
 def test_process_entries_of_both_older_forms_are_read():
-    one = process(errors_summary=["boom"], parallel_agents_used=True, items_skipped_reasons=["a: b"])
+    one = process(
+        errors_summary=["boom"], parallel_agents_used=True, items_skipped_reasons=["a: b"], mode="interactive"
+    )
     assert (one.project_errors, one.parallel_agents_used) == (("boom",), True)
+    assert process(errors_summary=[], parallel_agents_used=True, mode="auto").parallel_agents_used is None
     two = process(multi_agents_used=False, notes="Nice", reviews_performed=True)
     assert (two.parallel_agents_used, two.learnings, two.repo) == (False, "Nice", "unknown")
 
@@ -351,7 +354,8 @@ def test_the_single_file_is_split_in_two(tmp_path):
     assert first.workflow_id == "unknown@2026-01-11T10:30:00.000001+00:00"
     assert first.project_errors == ("boom in billing", "orchestrator of acme broke", "ask [email]")
     assert first.repo == "https://[token]@git.example.org/acme/api"
-    assert (first.parallel_agents_used, first.learnings) == (True, "Mock less.")
+    assert (first.parallel_agents_used, first.learnings) == (None, "Mock less.")  # it only looked for the word
+    assert first.custom_workflow_items == ("terraform_plan",)
     assert (second.workflow_id, second.task, second.learnings) == ("wf_2", "Add login", "Nice")
     assert (second.what_went_well, second.challenges, second.improvements) == ("Tests first", "Slow builds", "Cache")
     assert second.parallel_agents_used is False
