@@ -375,8 +375,8 @@ def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
 def _knows_more(held: ToolEntry | ProcessEntry, entry: ToolEntry | ProcessEntry) -> bool:
     """Whether an entry of before saw more of its workflow: the log of another branch may be an older one.
 
-    It is later then, and has all that the log tells now. The workflow tool's own entries have not: they have the time of
-    their capture, and little else.
+    It is later then, and has all that the log tells now. The workflow tool's own entries have the time of their
+    capture, and little else.
     """
     if held.timestamp <= entry.timestamp:
         return False
