@@ -21,7 +21,7 @@ if __name__ == "__main__":
     own = watch.run(
         "spec-api-001",
         root,
-        interval_s=0.05,
+        interval_s=0.15,
         port=0,
         stop=stop,
         clock=lambda: T0 + dt.timedelta(seconds=(time.time() - began) * speed),

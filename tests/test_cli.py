@@ -18,7 +18,7 @@ def folder(tmp_path):
 def ran(tmp_path_factory):
     """A folder in which the small export has been aggregated once, and what that printed."""
     home = export(tmp_path_factory.mktemp("ran"))
-    return home, started("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=home)
+    return home, called("aggregate", "--run-once", "-f", "run.yaml", "--json", cwd=home)
 
 
 def export(tmp_path):

@@ -51,7 +51,7 @@ def test_slo_init_writes_what_loads_and_never_overwrites(root, spec, tmp_path):
 
 
 def test_run_once_shows_health_and_fails_on_a_breach_only_when_asked(root):
-    calm = started("monitor", "--spec-id", SPEC, "--root", root, "--as-of", NOW, "--run-once", "--fail-on-breach")
+    calm = called("monitor", "--spec-id", SPEC, "--root", root, "--as-of", NOW, "--run-once", "--fail-on-breach")
     assert calm.returncode == 0, calm.stderr
     assert f"({SPEC}) is healthy at {NOW}" in calm.stdout
     assert "not measured: line" in calm.stderr

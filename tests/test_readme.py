@@ -38,7 +38,7 @@ def checkout(tmp_path_factory):
     )
     shutil.copytree(ROOT / "feedback_lib" / "data", home / "feedback_lib" / "data", dirs_exist_ok=True)
     (home / ".venv").symlink_to(Path(sys.prefix))
-    subprocess.run([home / ".venv/bin/feedback", "sample"], cwd=home, check=True, capture_output=True)
+    assert called("sample", cwd=home).returncode == 0
     mine = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert mine
     (home / "params" / "mine.yaml").write_text(mine.group(1), "utf-8")

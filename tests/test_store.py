@@ -309,7 +309,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_shows_no_half_batch(s
     acknowledged = -1
     with contextlib.ExitStack() as stack:
         upcoming = stack.enter_context(worker(*arguments))
-        for kill in range(12):
+        for kill in range(9):
             writer, upcoming = upcoming, stack.enter_context(worker(*arguments))  # the next one starts meanwhile
             assert line(writer) == "ready"
             writer.stdin.write(f"{acknowledged + 1}\n")
@@ -327,13 +327,13 @@ def test_a_killed_writer_loses_nothing_it_acknowledged_and_shows_no_half_batch(s
             assert set(marks) == {f"mark-{n}" for n in range(last + 1)}
             assert bodies == ([(str(last), template.height)] if last >= 0 else [])
             acknowledged = last
-    assert acknowledged >= 7  # eight writers were let finish one batch at least, the first of them number 0
+    assert acknowledged >= 5  # six writers were let finish one batch at least, the first of them number 0
 
 
 def test_three_writers_at_once_end_as_one_after_the_other(store, tmp_path):
     """Also the first write: all three find no table."""
     rng = random.Random(11)
-    keys, writers, each = [f"k{n:02}" for n in range(40)], 3, 6
+    keys, writers, each = [f"k{n:02}" for n in range(40)], 3, 4
     expected, batches = {}, []
     for number in rng.sample(range(writers * each), writers * each):
         rows = []
