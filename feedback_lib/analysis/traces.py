@@ -251,17 +251,29 @@ def _masked(kind: str, message: str, joint: str = ": ") -> str:
     kind = kind.removeprefix("__main__.")
     template = kind + (joint if message else "") + message[:MAX_MESSAGE]
     status = _KEPT.match(template)
-    kept, template = (status[0], template[status.end() :]) if status else ("", template)
-    if not status:
-        kept, template = kind, template[len(kind) :]
-    for pattern, mask in _MASKS:
-        template = pattern.sub(mask, template)
-    whole = " ".join((kept + template).split())
+    at = status.end() if status else len(kind)
+    if named := _MISSING.search(template, at):  # its digits are part of its name: cv2 is not psycopg2
+        masked = _without(template[at : named.start(1)]) + named[1] + _without(template[named.end(1) :])
+    else:
+        masked = _without(template[at:])
+    whole = " ".join((template[:at] + masked).split())
     if whole.count(")") > whole.count("("):
         whole = whole.replace(")", "", 1) if whole.index(")") < len(whole) - 1 else whole[:-1]
     return whole[:300].rstrip(" .:;,")
 
 
+def _without(text: str) -> str:
+    """A text with its variable parts masked."""
+    for pattern, mask in _MASKS:
+        text = pattern.sub(mask, text)
+    return text
+
+
+_MISSING = re.compile(
+    r"""\b(?:no\ module\ named|cannot\ find\ (?:module|package)|cannot\ import\ name|has\ no\ attribute)
+    \ (['"`]?@?[A-Za-z_][\w.-]{0,60}(?:/[\w.-]{1,60})?['"`]?)(?=[\s;,:.)]|$)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _NPM = re.compile(r"\bnpm (?:error|ERR!)(?: (?P<rest>.*))?$")
 _NPM_CODE = re.compile(r"code (\S+)$")
 _NPM_FACT = re.compile(

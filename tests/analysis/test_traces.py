@@ -511,6 +511,22 @@ def test_every_shell_says_that_a_command_is_missing_in_its_own_words(line):
 @pytest.mark.parametrize(
     ("line", "template"),
     [
+        ("ModuleNotFoundError: No module named 'cv2'", "ModuleNotFoundError: No module named 'cv2'"),
+        ("ImportError: No module named boto3", "ImportError: No module named boto3"),
+        ("ImportError: cannot import name 'md5' from 'x8'", "ImportError: cannot import name 'md5' from <id>"),
+        ("AttributeError: 'C' has no attribute 'f128'", "AttributeError: 'C' has no attribute 'f128'"),
+        ("Error: Cannot find module '@acme/k8s' in /srv/app/x/1", "Error: Cannot find module '@acme/k8s' in <path>"),
+        ("Error: Cannot find module '/srv/app2/main3.js'", "Error: Cannot find module '<path>'"),
+    ],
+)
+def test_digits_of_what_is_missing_are_part_of_its_name(line, template):
+    """Otherwise one missing package would be the same error as another."""
+    assert text.error_template(line) == template
+
+
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
         ("Command failed (exit code 254, expected 0)", "exit code 254, expected <n>"),
         ("2026-01-01 10:00:00,1 ERROR [main] Api - no route to 10.0.0.1:80", "ERROR [main] Api - no route to <n>"),
         ("Verification failed: exit code 254\nValueError: bad 3", "ValueError: bad <n>"),
