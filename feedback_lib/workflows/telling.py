@@ -6,6 +6,7 @@ The rules would rather refuse a harmless sentence than let one out that tells so
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import getpass
 import html
@@ -53,6 +54,7 @@ _MARKED = re.compile(r"[<\[](?:path|id|n|time|url|query|email|phone|ip|mac|card|
 _ESCAPES = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u\{?([0-9a-fA-F]{4,6})\}?|U([0-9a-fA-F]{8}))")
 _SPELT_DOT = re.compile(
     r"(?<=\w)\s{0,2}[\[({]\s{0,2}(?:\.|dot)\s{0,2}[\])}]\s{0,2}(?=\w)|"
+    r"(?<=\w)\s{1,3}\.\s{0,3}(?=(?:com|net|org|io)\b)|(?<=\w),(?=(?:com|net|org)\b)|"
     r"(?<=\w)\s{1,3}dot\s{1,3}(?=(?:com|org|net|io|dev|app|ai|co|de|eu|uk|edu|gov|info|example|internal|local|corp)\b)",
     re.IGNORECASE,
 )
@@ -65,13 +67,14 @@ _ADDRESSES = re.compile(
 )
 _PATHS = re.compile(
     r"(?<![\w./])(?:~[\w.-]{0,60}|\.{1,2})?/[\w.@~-]|(?<![A-Za-z])[A-Za-z]:\s?[\\/]|\\\\\w|\w\\\w|(?<![\w.])\.{1,2}\\\w|"
-    r"(?<!\w)file:|%[A-Za-z_]{3,40}%|\$\{?[A-Za-z_]|[\w.-]/[\w-]{1,80}\.\w{1,8}\b|(?<!\w)~[/\\]",
+    r"(?<!\w)file:|%[A-Za-z_]{3,40}%|\$\{?[A-Za-z_]|[\w.-]/[\w-]{1,80}\.\w{1,8}\b|(?<!\w)~[/\\a-z]|\w/[\w.-]{1,80}:\w",
     re.IGNORECASE,
 )
 _SEGMENTS = re.compile(r"(?<![\w./-])[\w.-]{1,80}(?:/[\w.-]{1,80}){1,40}")
 _ALTERNATIVES = _words("yes no skip skipped and or true false none n a w o input output auto interactive")
 _HOSTS = re.compile(
-    r"[A-Za-z][\w+.-]{0,30}://|(?<![\w:/])//\w|(?<!\w)www\.|(?<!\w)localhost:|(?<!\w)xn--|"
+    r"[A-Za-z][\w+.-]{0,30}://|(?<![\w:/])//\w|(?<!\w)www\.|(?<!\w)localhost:|(?<!\w)xn--|(?<!\w)[jo]dbc:|"
+    r"(?<!\w)(?!(?:pre|post|non|in|re)-)[a-z][\w-]{0,60}-(?:prod|production|staging|stg|preprod|uat|qa)(?![a-z])|"
     r"(?<![\d.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\d.]{0,3}\d)|"
     r"(?<![\w-])(?=[\w-]{0,60}[A-Za-z])[\w-]{1,60}:(?:[0-9]{4,5}|22|25|53|80|443)(?!\w)",
     re.IGNORECASE,
@@ -88,9 +91,28 @@ _EXCEPTION = re.compile(r"[A-Z][A-Za-z]{1,60}(?:Error|Exception|Warning|Expired|
 _TOKENS = re.compile(
     r"(?<![A-Za-z0-9])(?:(?=[A-Za-z]{0,60}[0-9])(?=[0-9]{0,60}[A-Za-z])[A-Za-z0-9]{16,2000}|[A-Za-z0-9]{40,2000}|"
     r"(?=[a-f]{0,60}[0-9])[0-9a-f]{12,2000}|[0-9]{9,2000}|[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|"
-    r"(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9]{4,8}(?:-[A-Za-z0-9]{4,8}){2,20})"
-    r"(?![A-Za-z0-9])"
+    r"(?=[A-Za-z-]{0,60}[0-9])[A-Za-z0-9]{4,8}(?:-[A-Za-z0-9]{4,8}){2,20}|"
+    r"(?=[a-f]{1,6}[0-9]|[0-9]{1,11}[a-f])[0-9a-f]{7,11}|(?:[0-9a-fA-F]{2}[ :,-]){5,100}[0-9a-fA-F]{2})"
+    r"(?![A-Za-z0-9])|"
+    r"\b(?i:commit|sha|revision)\s{1,3}[0-9a-f]{6,40}\b|"
+    r"(?<=[A-Za-z0-9]-)(?=[a-z]{0,9}[0-9])(?=[0-9]{0,9}[a-z]{1,9}[0-9]|[0-9]{1,9}[a-z]{1,9}[0-9])[a-z0-9]{5,10}(?![A-Za-z0-9])|"
+    r"(?<![\w+])(?:\+|00)[0-9][0-9 ()/.-]{6,20}[0-9]"
 )
+# Of a project's own keeping: its tickets, its pull requests, and machines that are numbered.
+_NUMBERED = re.compile(
+    r"(?<![A-Za-z0-9-])([A-Z][A-Z0-9]{1,9})-[0-9]{1,7}(?![A-Za-z0-9])|"
+    r"(?<![A-Za-z0-9-])([A-Za-z]{2,20})-?[0-9]{2,7}(?![A-Za-z0-9.])|"
+    r"(?<![A-Za-z0-9])([a-z]{2,20}(?:-[a-z]{2,20}){1,5})-?[0-9]{2,7}(?![A-Za-z0-9.])"
+)
+_SERIES = _words(
+    "aes base catch cwe cve claude cp e2e ecma ed es exit f5 float gpt h http int iso ipv log node opus p pep phase py "
+    "python ref rfc rsa sha sonnet step top uint utf wf win x"
+)
+_REFERENCE = re.compile(
+    r"(?<![\w&])#[0-9]{2,8}\b|\b(?:PR|MR|GH|issue|ticket|bug|(?:pull|merge) request)\s?[#!]?[0-9]{2,8}\b", re.IGNORECASE
+)
+_CLOCK = re.compile(r"(?<![\d:.])(?:[01][0-9]|2[0-3]):[0-5][0-9](?![0-9])|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]")
+_IDENTIFIER = re.compile(r"(?<!\w)[^\W\d]\w{2,2000}")
 _CODE = re.compile(
     "|".join(
         (
@@ -206,6 +228,9 @@ def _problem(text: str, known: Collection[str]) -> str | None:
         ("holds a token or an id", _TOKENS.search),
         ("holds text in another encoding", lambda words: any(map(_is_packed, _PACKED.findall(words)))),
         ("holds a name of this repository, user or machine", lambda words: _is_known(words, known)),
+        ("holds the number of a ticket, a change or a machine", _is_numbered),
+        ("holds a time of day", _CLOCK.search),
+        ("holds a name from code", lambda words: any(map(_is_own, _IDENTIFIER.findall(words)))),
     )
     return next((reason for reason, finds in rules if finds(plain)), None)
 
@@ -232,6 +257,33 @@ def _is_name(text: str) -> bool:
     if text.lower() in _PUBLIC_FILES or len(last) < 2 or any(c.isdigit() for c in last):
         return False
     return not (parts[0] in _PUBLIC_PACKAGES and len(parts) <= 3 and _EXCEPTION.fullmatch(last))
+
+
+def _is_numbered(text: str) -> bool:
+    """Whether a project's ticket, change or machine is named; not the standards and models that everybody numbers."""
+    names = ((found[1] or found[2] or found[3]).casefold() for found in _NUMBERED.finditer(text))
+    return bool(_REFERENCE.search(text)) or any(name not in _SERIES and name not in _USUAL for name in names)
+
+
+def _is_own(text: str) -> bool:
+    """Whether a word in the form of an identifier is somebody's own; one made of ordinary words alone tells nothing."""
+    joined = "_" in text.strip("_")
+    if not joined and (text.casefold() in _BRANDS or not re.search(r"[a-z][A-Z]|[A-Z]{2}[a-z]{2}", text)):
+        return False
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\WA-Z_]+|[^\W_]", text)
+    plain = (part.casefold().strip("0123456789") for part in parts)
+    return not (text.lower() in _public() or all(len(part) < 3 or part in _ordinary() for part in plain))
+
+
+@functools.cache
+def _public() -> frozenset[str]:
+    return frozenset(name.lower() for name in (*default_items(), *default_phases()))
+
+
+@functools.cache
+def _ordinary() -> frozenset[str]:
+    """Words that identifiers everywhere are made of, and those of the tool's own items."""
+    return _USUAL | _TECHNICAL | {part for name in _public() for part in name.split("_")}
 
 
 def _is_packed(text: str) -> bool:
@@ -294,6 +346,49 @@ _USUAL = _words(
     workspaces yes you your
     """
 )
+# More of them for errors, the tool's own among them, and for fields: those of a name of one's own are none.
+_TECHNICAL = _words(
+    """
+    abandoned access active actor address adherence aborted advance already approval approver argument arithmetic
+    array assertion async asyncio attack attribute audit auth authentication authorization available awaited bad
+    binding blocked blocking boolean branch breaker broken budget buffer busy bytes call callback called cancel
+    cancelled capability captured cell certificate character child chunked circuit circular class classify claude
+    cleanup clone close closed cmd codec column comment commit compile completed concurrency condition config
+    configuration conflict confusing connect connection connector constraint content context cookie count cpu create
+    created current custom cycle dead deadlock decode decoder decoding decompression definition delete dependency
+    deprecated deprecation descriptor dict did dir directory dirty disabled disconnect disk dns division duplicate
+    duration element empty enabled encode encoder encoding end engine enter entries entry enum environment eof
+    exception exceeded execution executor exhausted exist exists exit expected expired export extension external
+    failed failure fatal fault fetch field floating fmt footer forbidden format found frozen function future gate
+    gateway generate generator get guidance handler handshake hash header hub human id identifier ids illegal
+    implemented import improvements incomplete indentation indexed insecure install integer integration integrity
+    interceptor internal interpreter interrupt interrupted invalid invocation io ip is issue iteration iterator key
+    keyboard keys keyword kill language launch learnings length lex limit line link llm load locale location lock
+    locked loop lookup loss manual map mapping match max memory merge message meta metadata method min missing mkdir
+    modified mount negative nested network node none non notes notification number numeric object offline offset
+    opcode operation operational option overflow override pair panic parallel param parameter parent parse parser
+    parsing part patch pause pct pending percent performance performed permission phases pickle pickling pid pip pipe
+    poll pool port post pre precondition preview print procedure programming progress projects property protocol
+    provider put query queue quota race raise random range rate read reader ready record recursion redirect reduce
+    ref reference refused register regex rejected relation reload removed rename render replay reset resolution
+    resource response result resume retry retryable return reviewer reviews route row rule running runtime sandbox
+    scan scanner schema schedule screen search seconds segment select send sent serialization serialize signal
+    signature size sleep socket sort split squad ssl stack stale started state status stop storage stream string
+    subprocess success suggest summary switch symbol sync synced syntax tab table tamper tampered target template
+    thread threshold time timed timeout timestamp tls tmux too tracking transaction transfer transform translate
+    traversal tree trigger truncated tuple types unauthorized unavailable unbound undefined unexpected unicode unique
+    unit unprocessable unreachable unsupported updated upload used upstream uri url validate validation validator value
+    variable verification version visual visualization wait warn warning warnings went webhook well worked worker
+    working worktree write writer wrong xml yaml zero zip zipfile
+    """
+)
+_BRANDS = _words(
+    "github gitlab javascript typescript openai chatgpt deepseek openrouter circleci jupyterlab pypi pytest vscode "
+    "macos ios iphone ipad langchain litellm graphql postgresql mysql sqlite nosql mongodb devops mlops coderabbit "
+    "jetbrains intellij pycharm webstorm websocket websockets wifi fastapi numpy pytorch tensorflow dataframe todo "
+    "powershell wordpress youtube linkedin latex openapi oauth webassembly readthedocs sourcegraph huggingface "
+    "dropdown codex anthropic xai bitbucket"
+)
 _PROVIDERS = _words(
     "github.com gitlab.com bitbucket.org codeberg.org gmail.com googlemail.com outlook.com hotmail.com yahoo.com "
     "icloud.com protonmail.com proton.me users.noreply.github.com localhost example.com example.org"
@@ -318,11 +413,12 @@ def telling(name: str) -> bool:
 def own_names(folder: Path) -> frozenset[str]:
     """Names that would tell where feedback from a folder comes from.
 
-    Those of the repository and its owner in its remotes, of the person in git's settings, of the user, the home folder
-    and this machine, as far as they tell something, see `telling`.
+    Those of the repository and its owner in its remotes, of the packages in it, of the person in git's settings, of the
+    user, the home folder and this machine, as far as they tell something, see `telling`.
     """
     folder = Path(folder).resolve()
-    found = {next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder).name}
+    root = next((one for one in (folder, *folder.parents) if (one / ".git").exists()), folder)
+    found = {root.name, *_of_packages(root), *(_of_packages(folder) if folder != root else ())}
     for key, value in _git_settings(folder):
         if key.endswith(".url"):
             found.update(_of_remote(value))
@@ -349,6 +445,29 @@ def _of_this_machine() -> Iterator[str]:
         yield Path.home().name
     except (OSError, KeyError, RuntimeError, ImportError):
         return  # a user without a name, as in some containers
+
+
+_NAMED = (  # files in which a project gives itself a name
+    ("pyproject.toml", re.compile(r"""^\s*name\s*=\s*["']([^"'\n]{1,200})["']""", re.MULTILINE)),
+    ("Cargo.toml", re.compile(r"""^\s*name\s*=\s*["']([^"'\n]{1,200})["']""", re.MULTILINE)),
+    ("setup.cfg", re.compile(r"^name\s*=\s*(\S{1,200})", re.MULTILINE)),
+    ("package.json", re.compile(r'"name"\s*:\s*"([^"\n]{1,200})"')),
+    ("go.mod", re.compile(r"^module\s+(\S{1,200})", re.MULTILINE)),
+)
+_NAMED_BYTES = 64 * 1024
+
+
+def _of_packages(folder: Path) -> Iterator[str]:
+    """What a project calls itself, and its packages: their names stand in its traces and in what is said of it."""
+    for name, pattern in _NAMED:
+        with contextlib.suppress(OSError):
+            handle = os.open(folder / name, os.O_RDONLY | os.O_NONBLOCK)
+            with os.fdopen(handle, "rb") as file:
+                if found := pattern.search(file.read(_NAMED_BYTES).decode("utf-8", "replace")):
+                    yield from (part for part in found[1].lstrip("@").split("/") if part.lower() not in _PROVIDERS)
+    for place in (folder, folder / "src"):
+        with contextlib.suppress(OSError):
+            yield from (one.parent.name for one in place.glob("*/__init__.py"))
 
 
 def _of_remote(address: str) -> Iterator[str]:

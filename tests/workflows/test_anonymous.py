@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import os
 import subprocess
 import time
 
@@ -257,7 +258,7 @@ HARMLESS = [
     "日本語のテキスト",
     "Step 3: write tests; step 4: run them\nand then stop",
     "Please import the roadmap first, and select the item from the list",
-    "ratio 3:1, at 10:30",
+    "ratio 3:1, it took 1:30 h",
     "review item(s) unclear",
     "Make the LEARN phase (PLAN, too) shorter; the user (me) was lost",
     "What if (as in my case) there is no UI? Then stop if (and only if) tests pass",
@@ -267,6 +268,13 @@ HARMLESS = [
     "Should say: 'Skipped (no UI)'. 5 > 3 and 2 < 4, $5 per run, 100%",
     "visual_regression_test/user_approval overlap",
     "Look at workflow.yaml; it fails at v2.6.0, at 2.5 s",
+    "LockTimeoutError: <path>",
+    "AttributeError: <id> object has no attribute <id>",
+    "JavaScript and TypeScript on GitHub, PRs by ChatGPT, many LLMs and APIs",
+    "feedback_sync and items_skipped_pct should be in the summary; parallel_agents_used, too",
+    "UTF-8, SHA-256, ISO-8601, WF-012, CVE-2024, python-312, sha256, step-10, the top-10, phase-0, item #1",
+    "post-production and non-prod checks; a dry-run of the pre-prod step",
+    "about 5 minutes, ~5 of 10",
 ]
 
 
@@ -321,6 +329,8 @@ TELLING = {
         "src/main.py",
         "billing_service/models",
         "C: \\x",
+        "~jane",
+        "acme/billing:1.2.3",
         "../x",
         "\u2215etc\u2215passwd",
         "[path]/billing/main",
@@ -342,6 +352,12 @@ TELLING = {
         "acme dot com",
         "hxxps://acme[.]example",
         "s3://bucket",
+        "jdbc:oracle:thin:acme",
+        "jenkins-prod",
+        "acme . com",
+        "acme .com",
+        "acme,com",
+        "the pod billing-api-7d9f8b6c5-x2x9z",
     ],
     "tokens": [
         "ghp_" + "a" * 36,
@@ -352,6 +368,35 @@ TELLING = {
         "550e8400-e29b-41d4-a716-446655440000",
         "customer 123456789",
         "my key is abcd-efgh-1234-5678",
+        "6a 61 6e 65 40 61 63 6d 65",
+        "3f2b8c1e",
+        "commit deadbeef",
+        "0049 30 1234567",
+    ],
+    "numbers of a project": [
+        "ACME-123",
+        "on branch ACME-123-login",
+        "acme-1234",
+        "db01",
+        "jenkins-build-03",
+        "#4512",
+        "PR 4512",
+        "Issue #57",
+    ],
+    "the minute of a commit": [
+        "2026-01-11T10:30:05Z",
+        "on 2026-01-11 10:30:05",
+        "at 14:32",
+    ],
+    "names in code": [
+        "acme_billing",
+        "the module _acme_billing",
+        "ACME_BILLING_URL",
+        "InvoiceReconciler",
+        "HTTPInvoice2Handler",
+        "invoiceReconciler",
+        "AcmeBillingError: <id>",
+        "invoice_" + "x" * 300,
     ],
     "code": [
         "```\nx\n```",
@@ -449,6 +494,11 @@ def test_half_a_character_is_refused():
         "=",
         "\u2024",
         "[path]",
+        "aA",
+        "a-",
+        "00 ",
+        "ab1-",
+        " . ",
     ],
 )
 def test_no_text_keeps_the_rules_busy(evil):
@@ -477,7 +527,7 @@ def test_no_text_keeps_the_rules_busy(evil):
 )
 def test_names_of_here_are_found_in_any_case_and_inside_of_identifiers(text, name):
     assert anonymous.text_problem(text, {name}) == "holds a name of this repository, user or machine"
-    assert anonymous.text_problem(text, {"other"}) is None
+    assert anonymous.text_problem(text, {"other"}) != "holds a name of this repository, user or machine"
     with pytest.raises(PrivacyError) as told:
         anonymous.payload([entry(), entry(tool_suggestions=text)], SALT, {name})
     assert told.value.field == "entries[1].tool_suggestions"
@@ -531,6 +581,32 @@ def test_own_names_are_those_of_repository_person_user_home_and_machine(alone):
     assert not {"github.com", "secret-word", "test", "app"} & names
     for text in ("billing_core broke", "OctoJane", "ask Doe", "the Corp one"):
         assert anonymous.text_problem(text, names)
+
+
+def test_packages_of_a_project_are_names_of_its_own(alone):
+    for name, text in {
+        "pyproject.toml": '[project]\nname = "invoicing-py"\n',
+        "package.json": '{"name": "@shopfront/cart-ui", "version": "1.0.0"}',
+        "go.mod": "module github.com/octojane/ledger\n",
+        "Cargo.toml": "[package]\nname = 'till'\n",
+        "setup.cfg": "[metadata]\nname = invoicing-old\n",
+    }.items():
+        (alone / name).write_text(text)
+    for package in ("payroll", "src/vouchers", "tests"):
+        (alone / package).mkdir(parents=True)
+        (alone / package / "__init__.py").touch()
+    names = anonymous.own_names(alone)
+    assert {"invoicing-py", "shopfront", "cart-ui", "octojane", "ledger", "till", "invoicing-old"} <= names
+    assert {"payroll", "vouchers"} <= names
+    assert not {"github.com", "tests"} & names
+    assert anonymous.text_problem("the vouchers are slow", names)
+
+
+def test_a_project_file_that_is_none_keeps_nobody_waiting(alone):
+    os.mkfifo(alone / "pyproject.toml")
+    (alone / "package.json").mkdir()
+    (alone / "go.mod").write_bytes(b"\xff" * 100_000)
+    assert "storefront-xy" in anonymous.own_names(alone)
 
 
 def test_without_git_and_without_a_remote_there_are_still_names(alone, monkeypatch):
