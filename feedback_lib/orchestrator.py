@@ -720,8 +720,17 @@ _BEFORE = re.compile(
 )
 _SILENT = frozenset(("cd", "export", "source", ".", "set", "pushd", "true", ":", "echo"))
 _SHELL = re.compile(r"^(?:(?:/\S*/)?(?:ba|z|da)?sh: (?:line \d+: )?)")
+# modules of the tool's package, which is called src, as that of many a project; names that any project has are not here
+_MODULES = """
+__main__ adherence_validator agent_sdk approval_gate approval_queue artifact_gates checkpoint claude_integration cli
+coordinator critique enforcement engine escalation feedback_capture gates git_conflict_resolver healing learning_engine
+learnings_pipeline mode_detection model_registry nl_commands orchestrator path_resolver prd session_logger
+session_manager state_version sync_manager task_provider transcript_logger user_config v4 visual_verification
+worktree_manager
+"""
 _INSTALLED = re.compile(
-    rf"/(?:site|dist)-packages/(?:src|(?:workflow_)?orchestrator)/|/(?:pipx/venvs|uv/tools)/{TOOL}/(?!.*/(?:site|dist)-packages/)"
+    rf"/(?:site|dist)-packages/(?:src/(?:{'|'.join(_MODULES.split())})(?:\.py|/)|(?:workflow_)?orchestrator/)"
+    rf"|/(?:pipx/venvs|uv/tools)/{TOOL}/(?!.*/(?:site|dist)-packages/(?!src/))"
 )
 _LIBRARY = re.compile(r"/(?:site|dist)-packages/|/lib/python3[^/]*/|^<|/importlib/")
 _SELF = frozenset(("orchestrator", TOOL, "workflow_orchestrator"))
@@ -750,7 +759,15 @@ def _calls_tool(command: str) -> bool:
     parts = [part.strip().strip("()").strip() for part in _STEPPED.split(command)]
     words = [_BEFORE.sub("", part).split() for part in parts if part]
     heads = [one for one in words if one and one[0] not in _SILENT]
-    return bool(heads) and all(PurePath(one[0].strip("\"'")).name == "orchestrator" for one in heads)
+    return bool(heads) and all(_is_tool(one[0].strip("\"'")) for one in heads)
+
+
+def _is_tool(program: str) -> bool:
+    """Whether a command is the tool's; a script of the project may have its name."""
+    path = PurePath(program)
+    if path.name != "orchestrator" or "/" not in program:
+        return path.name == "orchestrator"
+    return path.parent.name == "bin" and (path.is_absolute() or path.parent.parent.name in (".venv", "venv", "env"))
 
 
 def _told_by_tool(text: str) -> bool:
