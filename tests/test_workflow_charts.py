@@ -90,7 +90,7 @@ def test_bars_of_shares_start_at_zero_and_grow_with_the_share():
 
 def test_a_longer_phase_is_coloured_and_one_that_may_be_chance_is_not(view):
     said = charts.phase_durations_words(view.phases)
-    assert re.search(r"PLAN: median 26min, ×2\.19 \(1\.46–3\.64\) longer", said)
+    assert re.search(r"PLAN: median 26min, ×2\.19 \(1\.21–3\.93\) longer", said)
     assert said.count("may be chance") == 4
     text = charts.svg(charts.phase_durations(view.workflows, view.spent, view.phases), alt=said)
     assert text.count(charts.FRICTION) >= 4  # two lines, two texts

@@ -362,15 +362,16 @@ def _phases(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
         for name, seconds in phases.items() if isinstance(phases, Mapping) else ():
             if _seconds(seconds):
                 spent.setdefault(str(name), {})[workflow] = seconds
+    dated = {n: [s for w, s in told.items() if when(tools[w].get("timestamp"))] for n, told in spent.items()}
+    changes = growths(dated, options.drift_level)
     for name, by_workflow in spent.items():
-        dated = [s for w, s in by_workflow.items() if when(tools[w].get("timestamp"))][-NEWEST:]
-        half = len(dated) - len(dated) // 2
-        ratio, low, high = drift(dated[:half], dated[half:], options.drift_level)
+        change = changes[name]
+        earlier, later, ratio, low, high = change.earlier, change.later, change.ratio, change.low, change.high
         grew = low is not None and low > 1
         title, advice = f"Phase {shortened(name)}", ""
         drifts = grew or (high is not None and high < 1)
         if drifts and ratio is not None and low is not None and high is not None:
-            level = f"{percent(options.drift_level)} interval {_times(low)}–{_times(high)}"
+            level = f"{percent(change.level)} interval {_times(low)}–{_times(high)}"
             title = f"{title} takes {_times(ratio)} times as long as before ({level})"
             advice = f"Look at what made {shortened(name)} longer" if grew else ""
         median = statistics.median(by_workflow.values())
@@ -388,10 +389,43 @@ def _phases(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
                 "counted": f"median {duration(median)} in {_workflows(len(by_workflow))}",
                 "median_s": median,
             }
-            | {"earlier_median_s": statistics.median(dated[:half]) if dated else None, "earlier": half}
-            | {"later_median_s": statistics.median(dated[half:]) if dated[half:] else None}
-            | {"later": len(dated) - half, "ratio": ratio, "low": low, "high": high, "level": options.drift_level},
+            | {"earlier_median_s": statistics.median(earlier) if earlier else None, "earlier": len(earlier)}
+            | {"later_median_s": statistics.median(later) if later else None, "later": len(later)}
+            | {"ratio": ratio, "low": low, "high": high, "level": change.level},
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Growth:
+    """How something's later times compare with its earlier ones; ``level`` is that of its own interval."""
+
+    earlier: Sequence[float]
+    later: Sequence[float]
+    ratio: float | None
+    low: float | None
+    high: float | None
+    level: float
+
+
+def growths(spent: Mapping[str, Sequence[float]], level: float = 0.95) -> dict[str, Growth]:
+    """The later half of the times of each of several things against its earlier half, as `drift` gives it.
+
+    Args:
+        spent: seconds by name, in the order of time; the newest `NEWEST` count.
+        level: Coverage of all intervals together (Bonferroni): where three things have enough values, each interval
+            is at 1 - (1 - level) / 3.
+
+    >>> growths({"PLAN": [1] * 5 + [2] * 5, "LEARN": [1] * 10, "VERIFY": [1]})["PLAN"].level
+    0.975
+    """
+    halves = {}
+    for name, seconds in spent.items():
+        newest = seconds[-NEWEST:]
+        half = len(newest) - len(newest) // 2
+        halves[name] = newest[:half], newest[half:]
+    tested = sum(1 for one, two in halves.values() if _cut(len(one), len(two), level) > 0)
+    each = float(1 - (1 - _exact(level)) / max(1, tested))
+    return {name: Growth(one, two, *drift(one, two, each), each) for name, (one, two) in halves.items()}
 
 
 def drift(

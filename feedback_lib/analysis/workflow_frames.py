@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from feedback_lib.analysis.patterns import drift, error_key, headline
+from feedback_lib.analysis.patterns import error_key, growths, headline
 from feedback_lib.analysis.triage import wilson
 from feedback_lib.orchestrator import Workflow
 
@@ -126,18 +126,19 @@ def phases(spent: pl.DataFrame, order: Sequence[str] = (), level: float = LEVEL)
 
     Returns:
         phase · workflows · median_s · earlier, later: workflows in each half, of an odd number the earlier has one
-        more · earlier_median_s · later_median_s · ratio, low, high as `patterns.drift`: null with too few workflows.
+        more · earlier_median_s · later_median_s · ratio, low, high as `patterns.growths`: null with too few workflows.
     """
     known = spent["phase"].unique(maintain_order=True).to_list()
+    by_phase = {phase: spent.filter(pl.col("phase") == phase).sort("nth")["seconds"].to_list() for phase in known}
+    changes = growths(by_phase, level)
     rows = []
     for phase in [*(p for p in order if p in known), *(p for p in known if p not in order)]:
-        values = spent.filter(pl.col("phase") == phase).sort("nth")["seconds"].to_list()
-        half = len(values) - len(values) // 2
-        early, late = values[:half], values[half:]
-        ratio, low, high = drift(early, late, level)
+        values, change = by_phase[phase], changes[phase]
+        early, late = change.earlier, change.later
         row = {"phase": phase, "workflows": len(values), "median_s": statistics.median(values)}
         row |= {"earlier": len(early), "later": len(late), "earlier_median_s": statistics.median(early)}
-        row |= {"later_median_s": statistics.median(late) if late else None, "ratio": ratio, "low": low, "high": high}
+        row |= {"later_median_s": statistics.median(late) if late else None, "ratio": change.ratio}
+        row |= {"low": change.low, "high": change.high}
         rows.append(row)
     return pl.DataFrame(rows, schema=_PHASES)
 

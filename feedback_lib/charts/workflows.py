@@ -187,7 +187,7 @@ def phase_durations_words(phases: pl.DataFrame) -> str:
         f"{shortened(r['phase'])}: median {duration(r['median_s'])}, {_drifted(r)[1]}"
         for r in phases.iter_rows(named=True)
     ]
-    return f"Later half against earlier half, 95 % interval. {'; '.join(said)}."
+    return f"Later half against earlier half, 95 % for all phases together. {'; '.join(said)}."
 
 
 def error_timeline(

@@ -39,6 +39,7 @@ class WorkflowLog:
     personal_fields: ClassVar[tuple[str, ...]] = ()
     plain_fields: ClassVar[tuple[str, ...]] = (
         "workflow", "about", "key", "phase", "item", "by", "status", "at", "last_at", "version",
+        "seconds",
     )  # fmt: skip
 
     @property
@@ -51,8 +52,8 @@ class WorkflowLog:
     ) -> Iterator[Item | Rejected]:
         """Yield what happened in workflows whose last event lies in ``[since, until)``, by that event.
 
-        That is each item skipped at last, each thing that went wrong, and each workflow with what was said of it;
-        also a workflow that only its feedback still tells of.
+        That is each item skipped at last, each thing that went wrong, each phase that ended with how long it took, and
+        each workflow with what was said of it; also a workflow that only its feedback still tells of.
 
         Raises:
             SourceError: there is no such folder.
@@ -91,7 +92,7 @@ class WorkflowLog:
             ValueError: the payload says not what happened, or not when.
         """
         about = payload.get("about")
-        if about not in _NEEDED or not all(payload.get(key) for key in (*_ALWAYS, *_NEEDED[about])):
+        if about not in _NEEDED or any(payload.get(key) in (None, "") for key in (*_ALWAYS, *_NEEDED[about])):
             raise ValueError("says not what happened in which workflow, or not when")
         labels: tuple[str | None, ...]
         if about == "skip":
@@ -100,6 +101,12 @@ class WorkflowLog:
         elif about == "error":
             title = str(payload["text"])
             labels = ("error", payload["by"], payload["phase"], payload.get("item"))
+        elif about == "phase":
+            seconds = payload["seconds"]
+            if isinstance(seconds, bool) or not isinstance(seconds, int) or seconds < 0:
+                raise ValueError(f"says that a phase took {seconds!r} seconds")
+            title = f"{payload['phase']} took {f'{seconds / 60:,.0f} min' if seconds >= 60 else f'{seconds} s'}"
+            labels = ("phase", payload["phase"], str(seconds))
         else:
             title = str(payload.get("text") or f"Workflow {payload['workflow']}")
             labels = ("workflow", payload.get("status"))
@@ -120,7 +127,9 @@ class WorkflowLog:
 
 
 _ALWAYS = ("key", "workflow", "at", "last_at")
-_NEEDED: dict[Any, tuple[str, ...]] = {"skip": ("phase", "item"), "error": ("phase", "by", "text"), "workflow": ()}
+_NEEDED: dict[Any, tuple[str, ...]] = {
+    "skip": ("phase", "item"), "error": ("phase", "by", "text"), "phase": ("phase", "seconds"), "workflow": (),
+}  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -149,6 +158,9 @@ def _payloads(workflow: Workflow, said: _Said | None) -> Iterator[dict[str, Any]
             workflow, "error", failure.at, version, digest, failure.text, failure.message,
             phase=phase, item=failure.item, by=by,
         )  # fmt: skip
+    for phase, seconds in workflow.phases.items():
+        name = privacy.redact_id(phase)
+        yield _payload(workflow, "phase", workflow.started_at, version, name, "", phase=phase) | {"seconds": seconds}
     words = said.words if said else {"learnings": "\n".join(workflow.learnings)}
     yield _payload(workflow, "workflow", workflow.started_at, version, "", _body(words), workflow.task)
 

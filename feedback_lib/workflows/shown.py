@@ -165,10 +165,10 @@ def _errors(shown: Shown) -> str:
 def _trust(shown: Shown) -> str:
     told = (
         "A share counts workflows: skipped or not, however often, out of all that were found. A phase's later half of "
-        "workflows is compared with its earlier half; the interval (95 %) is that of the ratio of durations and "
-        f"supposes no distribution. Versions are those of captured entries: {shown.captured} of them here. Shares of "
-        "workflows have Wilson's interval, medians that of the sign test, which needs six workflows. Intervals that "
-        "overlap prove no difference."
+        "workflows is compared with its earlier half; the interval is that of the ratio of durations, supposes no "
+        "distribution, and holds at 95 % for all phases together. Versions are those of captured entries: "
+        f"{shown.captured} of them here. Shares of workflows have Wilson's interval, medians that of the sign test, "
+        "which needs six workflows. Intervals that overlap prove no difference."
     )
     files = ", ".join(shown.found.files[:UNREAD]) or "none"
     said = f'<p>{told}</p><p class="dim">Files read: {markup.escape(files)}.</p>'

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from feedback_lib.analysis import patterns
-from feedback_lib.analysis.patterns import Thresholds, drift, find, groups, percent, reaches, statements
+from feedback_lib.analysis.patterns import Thresholds, drift, find, groups, growths, percent, reaches, statements
 
 TRACE = """Traceback (most recent call last):
   File "{path}", line {line}, in load
@@ -320,6 +320,28 @@ def test_an_entry_without_a_readable_time_is_in_the_median_and_in_no_half():
 def test_zero_seconds_are_half_a_second():
     assert drift([0, 0, 0, 0], [0, 0, 0, 0]) == (1, 1, 1)
     assert drift([0, 0, 0, 0], [1, 1, 1, 1]) == (2, 2, 2)
+
+
+def test_intervals_of_several_phases_hold_together():
+    """The level of each is lower by how many can be tested; a phase with too few values lowers none."""
+    some, few = list(range(10, 30)), [1, 2, 3]
+    alone = growths({"A": some, "few": few})
+    assert (alone["A"].level, alone["few"].low) == (0.95, None)
+    assert (alone["A"].low, alone["A"].high) == drift(some[:10], some[10:])[1:]
+    five = growths(dict.fromkeys("ABCDE", some))
+    assert {g.level for g in five.values()} == {0.99}
+    assert (five["A"].ratio, five["A"].low, five["A"].high) == drift(some[:10], some[10:], 0.99)
+    assert (growths({"A": [3, 1, 2]})["A"].earlier, growths({"A": []})["A"].ratio) == ([3, 1], None)
+
+
+def test_of_five_phases_that_did_not_change_one_warns_rarely():
+    """With an interval at 95 % each, one in eight reviews would warn of growth; together it is one in forty at most."""
+    dice = np.random.default_rng(7)
+    runs, alarms = 400, 0
+    for _ in range(runs):
+        told = growths({name: dice.lognormal(5, 0.5, 20).tolist() for name in "ABCDE"})
+        alarms += any(g.low > 1 for g in told.values())
+    assert alarms / runs <= 0.05  # 0.025 and what chance adds
 
 
 def test_drift_of_nothing_is_unknown():

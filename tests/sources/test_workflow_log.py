@@ -93,6 +93,29 @@ def test_each_thing_that_happened_is_a_signal_in_the_agreed_form(folder):
         assert signal.updated_at == dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
 
 
+def test_a_phase_that_ended_is_a_signal_with_its_seconds(folder):
+    def phase(kind, time, name):
+        return event(f"phase_{kind}", time, None, name)
+
+    times = ("started", "09:00:00", "PLAN"), ("completed", "09:26:00", "PLAN"), ("started", "09:26:00", "EXECUTE")
+    put(folder, LOG, *(phase(*t) for t in times))
+    signals, _ = read(folder)
+    assert {key for key in signals if "/phase/" in key} == {"wf_1/phase/PLAN"}  # the other one goes on
+    told = signals["wf_1/phase/PLAN"]
+    assert (told.title, told.labels, told.body) == ("PLAN took 26 min", ("phase", "PLAN", "1560"), "")
+    assert told.created_at == dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC)
+    put(folder, LOG, *(phase(*t) for t in times), phase("completed", "09:26:00", "EXECUTE"))
+    assert read(folder)[0]["wf_1/phase/EXECUTE"].labels == ("phase", "EXECUTE", "0")
+
+
+@pytest.mark.parametrize("seconds", [None, "60", -1, 1.5, True, ""])
+def test_a_phase_without_whole_seconds_is_refused(folder, seconds):
+    at = "2026-03-02T09:00:00+00:00"
+    payload = {"key": "wf_1/phase/PLAN", "workflow": "wf_1", "about": "phase", "at": at, "last_at": at}
+    with pytest.raises(ValueError, match="says"):
+        source(folder).parse(payload | {"phase": "PLAN", "seconds": seconds})
+
+
 def test_the_same_error_twice_is_two_signals_and_a_line_twice_is_one(folder):
     again = {**RUN[2], "timestamp": "2026-03-02T09:11:00Z"}
     put(folder, LOG, RUN[2], again, RUN[2])
