@@ -552,11 +552,13 @@ def _silent(friction: Mapping[str, Any]) -> dict[str, Any]:
     before = "" if said or not friction["people_before"] else f", {people(friction['people_before'])} before"
     weeks = [float(n) if of else None for n, of in zip(friction["by_week"], friction["of_by_week"], strict=True)]
     words = f"{friction['name']}: hit by {hit} workflows this week, the weeks before beside it"
+    growth = friction.get("growth")
+    words = f"{friction['name']}: the later {hit} workflows by week" if growth else words
     return {
         "name": friction["name"],
-        "what": "skipped" if friction["kind"] == "skip" else "error",
-        "phase": friction["phase"] or "",
-        "said": f"{people(said) if said else 'nobody'}{before}",
+        "what": {"skip": "skipped", "phase": "longer"}.get(friction["kind"], "error"),
+        "phase": growth or friction["phase"] or "",
+        "said": "–" if growth else f"{people(said) if said else 'nobody'}{before}",
         "hit": f"{hit} of {friction['of']:,}",
         "spark": charts.sparkline(weeks, alt=words, label=hit),
         "evidence": _evidence([*friction["said"], *friction["evidence"]]),

@@ -19,7 +19,7 @@ VOICES: tuple[SignalType, ...] = tuple(t for t in typing.get_args(SignalType) if
 Category = Literal["bug_report", "feature_request", "usability", "documentation", "question", "praise"]
 DxLabel = Literal["DX Friction", "Missing Capability", "Documentation Gap", "DX Delight", "Strategic Insight"]
 FindingKind = Literal["new", "growing", "falling", "recurring", "spike", "regression", "silent", "steady"]
-FrictionKind = Literal["skip", "error"]
+FrictionKind = Literal["skip", "error", "phase"]
 SubjectType = Literal["topic", "category", "product_area", "error"]
 SuggestionType = Literal[
     "performance investigation", "bug fix", "feature spec", "documentation", "refactor", "process change"
@@ -298,12 +298,13 @@ class FrictionRow:
     """What workflows ran into in the week that starts on ``week``, with who says the same.
 
     ``workflows`` are those it hit, ``of`` all that were seen; ``*_by_week`` the same of the weeks before, too, oldest
-    first. ``people_before`` said it in those weeks and not in this one.
+    first. ``people_before`` said it in those weeks and not in this one. Of a phase that takes longer, ``workflows`` are
+    those of the later half and ``of`` both halves, of all weeks together; only phases have the last five numbers.
     """
 
     friction_id: str
     kind: FrictionKind
-    key: str  # the item, or the error's fingerprint
+    key: str  # the item, the error's fingerprint, or the phase
     name: str
     phase: str | None
     reason: str  # given most often this week; empty for errors
@@ -318,7 +319,12 @@ class FrictionRow:
     similarity: float | None  # of the two
     telling: bool  # it passes the thresholds for patterns of workflows
     said: tuple[str, ...]  # uids of people's signals, this week's first
-    evidence: tuple[str, ...]  # uids of this week's signals of workflows
+    evidence: tuple[str, ...]  # uids of this week's signals of workflows; of a phase those of all weeks
+    earlier_s: float | None = None  # median seconds of the earlier half
+    later_s: float | None = None
+    ratio: float | None = None  # times as long, with its interval
+    low: float | None = None
+    high: float | None = None
     updated_at: dt.datetime
     run_id: str
 

@@ -12,7 +12,8 @@ Definitions, the same for every report:
 - a delight is a topic most of whose labelled signals praise; every other topic is a friction.
 - a row of frictions or delights has at least three people this week, unless it is new or rose.
 - silent friction is a step skipped or an error met by distinct workflows, each once; it is shown when it passes the
-  thresholds for patterns of workflows, or when somebody says the same.
+  thresholds for patterns of workflows, or when somebody says the same. So is a phase that takes longer in the later
+  half of its workflows, when the interval of the ratio lies above 1.
 - the usual value is the median of the four weeks before that have data.
 
 A source that could not be read is left out of every week alike, so its numbers are withheld and never look like a
@@ -719,9 +720,13 @@ def _recurring(told: trends.Trends) -> list[Row]:
 
 
 def _silent(friction: Sequence[FrictionRow]) -> list[Row]:
-    """What workflows ran into that is telling or that people speak of, most workflows first."""
-    rows = [f for f in friction if f.telling or f.people or f.people_before]
-    return [{c: v for c, v in dataclasses.asdict(f).items() if c not in ("updated_at", "run_id")} for f in rows]
+    """What workflows ran into that is telling or that people speak of, most workflows first; in words what grew."""
+    rows = [
+        {c: v for c, v in dataclasses.asdict(f).items() if c not in ("updated_at", "run_id")}
+        for f in friction
+        if f.telling or f.people or f.people_before
+    ]
+    return [row | ({"growth": suggest.growth_words(row)} if row["kind"] == "phase" else {}) for row in rows]
 
 
 def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row], weights: suggest.Weights) -> list[Row]:

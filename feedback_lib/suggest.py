@@ -5,9 +5,10 @@ Priority is a weighted mean of three parts, each 0 to 1 and each shown (weights 
 - severity: how bad. The mean over this week's evidence: of what a person reports, the severity written on the signal,
   else the inferred one; of what a machine reports, the mean of the two, or the one there is (a traceback sounds bad
   whatever it is about). 0.5 where nothing is known. Written words stand for the numbers of `SEVERITIES`.
-- impact: how many. The square root of the share of all people heard, or of all customer value heard where sources
-  give one, whichever is larger. The root keeps small topics apart: 1 % is 0.1, 4 % is 0.2, 25 % is 0.5. Machines are
-  no people: what only they report has impact 0.
+- impact: how many. The square root of the share of all people heard, of all customer value heard where sources give
+  one, or of all workflows seen that ran into it, whichever is largest; of workflows the lower end of the share's 95 %
+  interval (Wilson's), since a week has few: 41 of 45 is 0.79, 1 of 1 is 0.21. The root keeps small topics apart: 1 %
+  is 0.1, 4 % is 0.2, 25 % is 0.5. Other machines are no people: what only they report has impact 0.
 - frequency: how often. Half is the share of the last weeks in which it was said; half is growth: 1 for what is new,
   the lower end of the rate ratio's interval on a log scale for what grows (×4 is 1), else 0; or the volume of what
   machines reported this week, where that is more: 10 times is a third, 100 two thirds, 1,000 is 1. Workflows that
@@ -29,6 +30,7 @@ import polars as pl
 
 from feedback_lib import privacy, records
 from feedback_lib.analysis import trends
+from feedback_lib.analysis.triage import wilson
 from feedback_lib.records import FindingRow, FrictionRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"
@@ -119,6 +121,11 @@ class _Problem:
         return self.friction[0].workflows if self.friction else 0
 
     @property
+    def hit_share(self) -> float:
+        """The share of workflows that ran into it, at least: the lower end of its interval; 0 where none did."""
+        return max((low for f in self.friction for low, _ in [wilson(f.workflows, f.of) or (0.0, 1.0)]), default=0.0)
+
+    @property
     def silent(self) -> bool:
         """Whether it is told because of what workflows ran into alone."""
         return not self.findings and any(f.telling for f in self.friction)
@@ -127,6 +134,11 @@ class _Problem:
     def skipped(self) -> bool:
         """Whether it is first of all a step that is skipped: by more workflows than people speak of it."""
         return self.hit > self.people and self.friction[0].kind == "skip"
+
+    @property
+    def grown(self) -> bool:
+        """Whether it is a phase that takes longer."""
+        return self.subject_type == "phase"
 
     @property
     def weeks_seen(self) -> int:
@@ -371,6 +383,28 @@ def rise_words(before: float, people: int) -> str:
     return f"from {'about ' if usual else ''}{usual:,} to {people_words(people)}"
 
 
+def growth_words(friction: Mapping[str, Any]) -> str:
+    """How much longer a phase takes; keys as of `FrictionRow`.
+
+    >>> growth_words({"earlier_s": 900, "later_s": 1920, "ratio": 2.23, "low": 1.52, "high": 3.6})
+    '15 min → 32 min, ×2.2 (1.5–3.6)'
+    """
+    ratio, low, high = (f"{v:.2g}" if v < 100 else f"{v:,.0f}" for v in (friction[c] for c in ("ratio", "low", "high")))
+    return f"{lasted(friction['earlier_s'])} → {lasted(friction['later_s'])}, ×{ratio} ({low}–{high})"
+
+
+def lasted(seconds: float | None) -> str:
+    """A duration in words.
+
+    >>> lasted(45), lasted(900), lasted(9000)
+    ('45 s', '15 min', '2.5 h')
+    """
+    seconds = seconds or 0.0
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3_570 else f"{seconds / 3_600:,.1f} h"
+
+
 def _micros(day: dt.date) -> int:
     return (day - dt.date(1970, 1, 1)).days * 86_400_000_000
 
@@ -452,7 +486,7 @@ def _problems(
     )
     chosen = [p for p in found if p.findings] + standing[:steady]
     silent = [p for p in found if p.silent and not any(p is other for other in chosen)]
-    return chosen + sorted(silent, key=lambda p: (-p.hit, p.subject))[:steady]
+    return chosen + sorted(silent, key=lambda p: (-p.hit_share, p.subject))[:steady]
 
 
 def _with_friction(
@@ -576,7 +610,7 @@ def _impact(problem: _Problem, heard: pl.DataFrame) -> float:
     worth = heard.group_by("person").agg(pl.col("customer_value").max()).drop_nulls()
     total = float(worth["customer_value"].sum())
     theirs = float(worth.filter(pl.col("person").is_in(mine.implode()))["customer_value"].sum())
-    return math.sqrt(min(1.0, max(share, theirs / total if total > 0 else 0.0)))
+    return math.sqrt(min(1.0, max(share, theirs / total if total > 0 else 0.0, problem.hit_share)))
 
 
 def _frequency(problem: _Problem, weeks: int) -> float:
@@ -658,6 +692,10 @@ _SKIPPED = (
     "{who} should first read the reasons in the {signals}; then drop the step, ask for it only where it applies, or "
     "say what it is for."
 )
+_GROWN = (
+    "{who} should first compare the first and the last of the {signals}; then shorten what was added to the phase, or "
+    "say what it is for."
+)
 _SPIKE = (
     "{who} should first find out what happened on {day}, starting from the {signals}; then say whether it can happen "
     "again."
@@ -683,7 +721,7 @@ def _suggestion(
 ) -> Draft:
     made = suggestion_type(problem.subject_type, problem.name, problem.signals)
     silent = problem.kind == "silent"
-    made = "process change" if silent or problem.skipped else made
+    made = "process change" if silent or problem.skipped or problem.grown else made
     parts = severity(problem.signals), _impact(problem, heard), _frequency(problem, weeks)
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
@@ -699,8 +737,9 @@ def _suggestion(
     moved = problem.kind in MOVING
     spike = problem.day is not None and made != "performance investigation"
     pattern = _SILENT if silent else _SPIKE if spike else _SKIPPED if problem.skipped else _ACTIONS[made]
+    pattern = _GROWN if problem.grown else pattern
     action = pattern.format(
-        who="Whoever looks after the workflow" if problem.subject_type == "skip" else _who(problem.signals),
+        who="Whoever looks after the workflow" if problem.subject_type in ("skip", "phase") else _who(problem.signals),
         signals="linked signal" if count == 1 else f"{count:,} linked signals",
         measure=f"compare latency before and after {since}"
         if since
@@ -747,10 +786,12 @@ def _met(friction: Sequence[FrictionRow]) -> str:
     if not friction:
         return ""
     first, *others = friction
+    also = "; ".join(f"{f.workflows:,} {_what(f)}" for f in others[:2])
+    if first.kind == "phase":
+        return f" Silent friction: hit by {first.workflows:,} of {first.of:,} workflows, which {_what(first)}."
     said = f"{first.people:,}" if first.people or not first.people_before else f"{first.people_before:,} before"
     said = said if said != "0" else "nobody"
     why = f", most often because “{privacy.excerpt(first.reason, 12)}”" if first.reason else ""
-    also = "; ".join(f"{f.workflows:,} {_what(f)}" for f in others[:2])
     return (
         f" Silent friction: said by {said}, hit by {first.workflows:,} of {first.of:,} workflows, which "
         f"{_what(first)}{why}{f'; {also}' if also else ''}."
@@ -758,6 +799,8 @@ def _met(friction: Sequence[FrictionRow]) -> str:
 
 
 def _what(friction: FrictionRow) -> str:
+    if friction.kind == "phase":
+        return f"took longer for “{friction.name}” than those before: {growth_words(dataclasses.asdict(friction))}"
     return f"{'skipped' if friction.kind == 'skip' else 'met'} “{privacy.excerpt(friction.name, 12)}”"
 
 
@@ -766,6 +809,8 @@ def _title(made: SuggestionType, problem: _Problem, week: dt.date, weeks: int) -
     pattern = _TITLES[made]
     if problem.subject_type == "skip":
         pattern = "Rethink the step “{name}”"
+    elif problem.grown:
+        pattern = "Find out why “{name}” takes longer"
     elif problem.kind == "silent":
         pattern = "Check why “{name}” fell silent"
     elif problem.day and made != "performance investigation":
@@ -788,6 +833,10 @@ def _said(problem: _Problem, week: dt.date, weeks: int) -> list[str]:
     if not problem.people:
         times = problem.now.height
         count = f"0 people, seen {'once' if times == 1 else f'{times:,} times'}"
+    if problem.grown:
+        (grown,) = problem.friction
+        longer = f"{lasted(grown.earlier_s)} → {lasted(grown.later_s)}"
+        return [f"{longer} in the later {grown.workflows:,} of {grown.of:,} workflows", longer]
     if problem.friction and not problem.findings:
         of = problem.friction[0].of
         hit = [f"hit by {problem.hit:,} of {of:,} workflows {when}", f"hit by {problem.hit:,} workflows {when}"]

@@ -506,8 +506,46 @@ def test_what_workflows_skip_and_nobody_says_is_a_suggestion_of_its_own(calm):
         "said by nobody, hit by 41 of 45 workflows, which skipped “visual test”, most often because “no UI”"
         in own.action
     )
-    assert (own.people, own.impact, own.type, own.evidence) == (0, 0.0, "process change", friction().evidence)
+    assert (own.people, own.type, own.evidence) == (0, "process change", friction().evidence)
+    assert own.impact == pytest.approx(math.sqrt(0.7927), abs=1e-3)  # at least so many of 45 in 95 of 100 cases
     assert own.frequency == pytest.approx((1 / 9 + math.log10(41) / 3) / 2)
+
+
+def grew(**given):
+    numbers = {"earlier_s": 900.0, "later_s": 1920.0, "ratio": 2.23, "low": 1.52, "high": 3.6}
+    row = {"kind": "phase", "key": "PLAN", "name": "PLAN", "phase": "PLAN", "reason": "", "workflows": 9, "of": 18}
+    return friction(**row | {"by_week": (0, 9), "of_by_week": (9, 9)} | numbers | given)
+
+
+def test_a_phase_that_takes_longer_is_a_suggestion_with_its_numbers(calm):
+    made = by_topic(drafts(calm, friction=[grew()]))["phase:PLAN"]
+    assert made.title == "Find out why “PLAN” takes longer: 15 min → 32 min in the later 9 of 18 workflows"
+    assert made.action == (
+        "Whoever looks after the workflow should first compare the first and the last of the 41 linked signals; then "
+        "shorten what was added to the phase, or say what it is for. Silent friction: hit by 9 of 18 workflows, which "
+        "took longer for “PLAN” than those before: 15 min → 32 min, ×2.2 (1.5–3.6)."
+    )
+    assert (made.people, made.type, made.evidence) == (0, "process change", friction().evidence)
+    assert made.impact == pytest.approx(math.sqrt(0.29), abs=0.01)
+
+
+def test_workflows_count_in_impact_by_the_lower_end_of_their_share(calm):
+    """What most of many workflows run into outweighs few people; one workflow of one proves little."""
+    impact = {}
+    for hit, of in ((41, 45), (1, 1), (9, 45)):
+        said = friction(topic_id=6, workflows=hit, of=of, people=5, said=spoken(calm, 6, 5))
+        impact[hit, of] = by_topic(drafts(calm, steady=9, friction=[said]))["topic:6"].impact
+    alone = by_topic(drafts(calm, steady=9))["topic:6"].impact
+    assert alone == pytest.approx(math.sqrt(6 / 48))
+    assert impact[41, 45] == pytest.approx(math.sqrt(0.7927), abs=1e-3)
+    assert impact[1, 1] == pytest.approx(math.sqrt(0.2065), abs=1e-3)
+    assert impact[9, 45] == alone  # people are the larger share, workflows are 0.109 at least
+
+
+def test_what_more_of_the_workflows_run_into_is_told_first(calm):
+    many = [grew(), *(friction(key=f"s{n}", workflows=3, of=3) for n in range(3))]
+    made = drafts(calm, friction=many)
+    assert [s.subject for s in made if s.subject[:4] in ("skip", "phas")] == ["skip:s0", "skip:s1", "skip:s2"]
 
 
 def test_what_is_not_telling_and_nobody_says_makes_none(calm):

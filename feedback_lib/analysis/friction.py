@@ -1,4 +1,4 @@
-"""Silent friction: what workflows run into (steps skipped, errors met), beside what people say about the same thing.
+"""Silent friction: what workflows run into (steps skipped, errors met, phases that grew), beside what people say.
 
 A step is skipped, or an error met, by distinct workflows; how often it happened in one of them does not matter. People
 say the same when their text shows the same error (by fingerprint), or when it means the same: cosine of its vector and
@@ -10,6 +10,10 @@ about 11 steps are found and none goes to another step; of 28 that sound alike a
 1,807 texts of another product, none is joined. Of 10 about 5 errors 7 are found, of 12 alike none. The mean of what
 is said of a step lies at 0.60 to 0.88, topics of the sample at 0.40 or less. A wrong join is worse than none, so with
 another encoder only fingerprints join.
+
+A phase takes longer when the later half of its workflows does, over all weeks that are looked at, and the interval of
+the ratio (`patterns.growths`, for all phases together) lies above 1. Nobody is joined to it: "planning is slow" may
+be said of the team, the tool or the week.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feedback_lib.analysis.findings import error_name
-from feedback_lib.analysis.patterns import Thresholds
+from feedback_lib.analysis.patterns import Thresholds, growths
 from feedback_lib.records import MACHINES, MONDAY_US, WEEK_US, FrictionKind, FrictionRow, micros, monday
 
 Vectors = NDArray[np.floating[Any]]
@@ -68,7 +73,7 @@ def find(
         run_id: Written into every row.
         as_of: Written into every row.
         meaning: How alike texts are; None joins by fingerprint alone.
-        options: From when on a friction is told though nobody says so.
+        options: From when on a friction is told though nobody says so, and at which level a phase grew.
         weeks: How many weeks before it are counted, too.
         exclude: Sources (kind, origin) left out of every week alike.
 
@@ -86,7 +91,7 @@ def find(
     voices = window.filter(~pl.col("type").is_in(MACHINES))
     voices = voices.with_columns(person=pl.coalesce("author", pl.concat_str(pl.lit("signal "), "uid")))
     of = _by_week(hits, weeks)
-    told = hits.filter(pl.col("what") != "workflow").sort("created_at_us", "uid")
+    told = hits.filter(pl.col("what").is_in(("skip", "error"))).sort("created_at_us", "uid")
     named = [_named(part, weeks) for part in told.partition_by("what", "key", maintain_order=True)]
     named = [n for n in named if n["by_week"][-1]]
     joined = _joined(named, voices, meaning)
@@ -98,7 +103,7 @@ def find(
         hit = name["by_week"][-1]
         rows.append(
             FrictionRow(
-                friction_id=hashlib.sha256(f"{name['kind']}\0{name['key']}\0{monday(week)}".encode()).hexdigest()[:32],
+                friction_id=_id(name["kind"], name["key"], monday(week)),
                 **name,
                 week=monday(week),
                 workflows=hit,
@@ -114,7 +119,14 @@ def find(
                 run_id=run_id,
             )
         )
+    for name in _grown(hits, weeks, options.drift_level):
+        own = _id("phase", name["key"], monday(week))
+        rows.append(FrictionRow(friction_id=own, **name, week=monday(week), updated_at=as_of, run_id=run_id))
     return sorted(rows, key=lambda r: (-r.workflows, r.kind, r.key))
+
+
+def _id(kind: FrictionKind, key: str, week: dt.date) -> str:
+    return hashlib.sha256(f"{kind}\0{key}\0{week}".encode()).hexdigest()[:32]
 
 
 def _telling(kind: FrictionKind, hit: int, of: int, options: Thresholds) -> bool:
@@ -125,12 +137,13 @@ def _telling(kind: FrictionKind, hit: int, of: int, options: Thresholds) -> bool
 
 
 def _hits(window: pl.DataFrame) -> pl.DataFrame:
-    """What workflows tell, one row per signal: workflow · what (skip, error, workflow) · key · phase, and its own.
+    """What workflows tell, one row per signal: workflow · what (skip, error, phase, workflow) · key · phase; its own.
 
     The key of a skip is its item; that of an error its fingerprint, else its line without numbers.
     """
     parts = pl.col("native_id").str.split("/")
-    own = window.filter(pl.col("type") == "workflow", pl.col("native_id").str.contains("^[^/]+/(skip|error|workflow)"))
+    told = pl.col("native_id").str.contains("^[^/]+/(skip|error|phase|workflow)")
+    own = window.filter(pl.col("type") == "workflow", told)
     own = own.with_columns(
         workflow=pl.concat_str("kind", "origin", parts.list.first(), separator="\0"),
         what=parts.list.get(1),
@@ -144,6 +157,52 @@ def _hits(window: pl.DataFrame) -> pl.DataFrame:
         .then(pl.col("labels").list.get(1, null_on_oob=True))
         .otherwise(pl.col("labels").list.get(2, null_on_oob=True)),
     ).filter((pl.col("key") != "") | (pl.col("what") == "workflow"))
+
+
+def _grown(hits: pl.DataFrame, weeks: int, level: float) -> Iterator[dict[str, Any]]:
+    """The phases that take longer in the later half of their workflows, of which at least one is of this week.
+
+    Each log is looked at alone: another mix of two projects is no growth.
+    """
+    spent = hits.filter(pl.col("what") == "phase").with_columns(
+        key=pl.col("labels").list.get(1, null_on_oob=True),
+        seconds=pl.col("labels").list.get(2, null_on_oob=True).cast(pl.Float64, strict=False),
+    )
+    spent = spent.filter(pl.col("seconds").is_finite(), pl.col("seconds") >= 0, pl.col("key") != "")
+    spent = spent.sort("created_at_us", "uid").unique(["workflow", "key"], keep="last", maintain_order=True)
+    for log in spent.partition_by("kind", "origin", maintain_order=True):
+        phases = {str(part["key"][0]): part for part in log.partition_by("key", maintain_order=True)}
+        changes = growths({key: part["seconds"].to_list() for key, part in phases.items()}, level)
+        for key, part in phases.items():
+            change = changes[key]
+            if change.low is None or change.low <= 1 or part["place"][-1] < 0:
+                continue
+            part = part.tail(len(change.earlier) + len(change.later))
+            later = part.tail(len(change.later))
+            alone = spent.select("kind", "origin").n_unique() == 1
+            yield {
+                "kind": "phase",
+                "key": key if alone else f"{key} in {log['origin'][0]}",
+                "name": key if alone else f"{key} in {log['origin'][0]}",
+                "phase": key,
+                "reason": "",
+                "workflows": later.height,
+                "of": part.height,
+                "by_week": _by_week(later, weeks),
+                "of_by_week": _by_week(part, weeks),
+                "people": 0,
+                "people_before": 0,
+                "topic_id": None,
+                "similarity": None,
+                "telling": True,
+                "said": (),
+                "evidence": tuple(part["uid"].reverse()),
+                "earlier_s": statistics.median(change.earlier),
+                "later_s": statistics.median(change.later),
+                "ratio": change.ratio,
+                "low": change.low,
+                "high": change.high,
+            }
 
 
 def _by_week(hits: pl.DataFrame, weeks: int) -> tuple[int, ...]:

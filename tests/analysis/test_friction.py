@@ -132,6 +132,70 @@ def test_rows_do_not_depend_on_the_order_of_signals():
     assert records.frame("friction", find(rows)).height == 3
 
 
+# Phases that take longer
+
+
+def took(minutes, phase="PLAN", **fields):
+    """A workflow every three days with these minutes; the last on the report week's Wednesday."""
+    for n, m in enumerate(minutes):
+        at = MONDAY + dt.timedelta(days=2 - 3 * (len(minutes) - 1 - n))
+        labels = ("phase", phase, str(int(60 * m)))
+        yield signal(f"w{n}/phase/{phase}", at, f"{phase} took {m} min", labels=labels, **fields)
+
+
+GREW = [14, 15, 16, 13, 17, 15, 30, 33, 32, 29, 35, 32]
+
+
+def test_a_phase_that_takes_longer_is_a_friction_with_its_numbers():
+    (found,) = find(list(took(GREW)))
+    assert (found.kind, found.key, found.name, found.phase) == ("phase", "PLAN", "PLAN", "PLAN")
+    assert (found.earlier_s, found.later_s) == (900, 1920)
+    assert found.ratio == pytest.approx(2.13, abs=0.01)
+    assert 1 < found.low < found.ratio < found.high
+    assert (found.workflows, found.of, found.people, found.said, found.telling) == (6, 12, 0, (), True)
+    assert (sum(found.by_week), sum(found.of_by_week)) == (6, 12)
+    assert found.evidence[0] == records.uid("workflow_log", "log", "w11/phase/PLAN")  # the newest first
+    assert records.frame("friction", [found]).height == 1
+
+
+@pytest.mark.parametrize("minutes", [GREW[::-1], [15] * 12, GREW[3:9], [15, 31, 14, 33, 16, 30, 15, 32], [], [3]])
+def test_a_phase_that_did_not_get_longer_is_none(minutes):
+    """Shorter, equal, too few, up and down."""
+    assert find([done("a"), *took(minutes)]) == []
+
+
+def test_growth_is_told_only_while_workflows_still_close_the_phase():
+    before = [r | {"created_at_us": r["created_at_us"] - records.WEEK_US} for r in took(GREW)]
+    assert find([done("a"), *before]) == []
+
+
+def test_a_phase_of_the_same_length_in_two_projects_did_not_grow():
+    """The later workflows are another project's; each project alone is as ever."""
+    rows = [*took(GREW[:6]), *took([30, 33, 32, 29, 35, 32], origin="slow")]
+    for row in rows[:6]:
+        row["created_at_us"] -= 3 * records.WEEK_US
+    assert find(rows) == []
+    both = find([*took(GREW), *took([30] * 12, origin="slow")])
+    assert [f.key for f in both] == ["PLAN in log"]
+
+
+def test_the_level_of_growth_is_that_of_the_params_for_all_phases_together():
+    rows = list(took([14, 15, 16, 17, 15, 18, 19, 20]))
+    assert find(rows, options=Thresholds(drift_level=0.8))
+    assert not find(rows, options=Thresholds(drift_level=0.99))
+    others = [r for name in "ABCD" for r in took([10, 12, 11, 10, 12, 11, 10, 12], phase=name)]
+    short = list(took([10, 11, 12, 13, 20, 21, 22, 23]))  # eight workflows prove a growth at 95 % alone, not of five
+    assert find(short)
+    assert not find(short + others)
+
+
+@pytest.mark.parametrize("labels", [("phase", "PLAN"), ("phase", "PLAN", "long"), ("phase", "PLAN", "nan"), ("phase",),
+                                    ("phase", "PLAN", "-5"), ("phase", "PLAN", "inf"), ("phase", "", "5")])  # fmt: skip
+def test_a_phase_without_seconds_counts_in_nothing_but_workflows(labels):
+    rows = [signal(f"w{n}/phase/PLAN", title="PLAN", labels=labels) for n in range(12)] + [skip("w1", "x")]
+    assert [(f.key, f.workflows, f.of) for f in find(rows)] == [("x", 1, 12)]
+
+
 # Who says the same
 
 
