@@ -419,14 +419,9 @@ def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: st
     """Run one notebook with parameters, refusing unknown or mistyped ones before any cell runs."""
     from pathlib import Path
 
-    from feedback_lib import config, pages, runner
+    from feedback_lib import pages, runner
 
-    values = {}
-    for text in given:
-        key, sep, value = text.partition("=")
-        if not sep:
-            raise ConfigError(f"--param {text!r}: write key=value.")
-        values[key] = config.parse_value("--param", key, value)
+    values = _given(given)
     target = Path(out or f"reports/{Path(notebook).stem}.ipynb")
     target.parent.mkdir(parents=True, exist_ok=True)
     done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=progress(obj))
@@ -434,24 +429,43 @@ def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: st
     click.echo(f"Notebook: {target} ({done.seconds:.1f} s)\nPage: {page}")
 
 
+def _given(texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters of a notebook as they stand on the command line."""
+    from feedback_lib import config
+
+    values = {}
+    for text in texts:
+        key, sep, value = text.partition("=")
+        if not sep:
+            raise ConfigError(f"--param {text!r}: write key=value.")
+        values[key] = config.parse_value("--param", key, value)
+    return values
+
+
 @feedback.command()
 @PARAMS
 @SET
 @click.option("--port", default=8866, show_default=True, help="The first port tried, on this machine only.")
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page when it is there.")
-@click.option("--notebook", default="feedback", show_default=True, help="Which notebook of notebooks/dashboards.")
-def dashboards(*, params: str, overrides: Sequence[str], port: int, browser: bool, notebook: str) -> None:
+@click.option("--notebook", default="feedback", show_default=True, help="Which notebook of notebooks/.")
+@click.option("--param", "-p", "given", multiple=True, metavar="KEY=VALUE", help="A parameter of the notebook (YAML).")
+def dashboards(
+    *, params: str, overrides: Sequence[str], port: int, browser: bool, notebook: str, given: Sequence[str]
+) -> None:
     """Show a dashboard of the newest run in the browser, on this machine only."""
-    from feedback_lib import config, dashboard_server
+    from feedback_lib import config, dashboard_server, runner
 
     cfg = config.load(params, overrides)
-    page = cfg.folder("notebook_folder") / "dashboards" / f"{notebook}.ipynb"
-    if not page.exists():
-        raise ConfigError(
-            f"no dashboard {page}; {nearest(notebook, sorted(p.stem for p in page.parent.glob('*.ipynb')))}"
-        )
+    folder = cfg.folder("notebook_folder")
+    pages = {page.stem: page for page in (*folder.glob("*.ipynb"), *folder.glob("dashboards/*.ipynb"))}
+    if notebook not in pages:
+        raise ConfigError(f"no dashboard {folder / f'{notebook}.ipynb'}; {nearest(notebook, sorted(pages))}")
+    page, values = pages[notebook], _given(given)
+    asked = runner.parameters(page)
+    values |= {"store": cfg.store} if "store" in asked and "store" not in values else {}
+    runner.check(page, values)
     click.echo(f"Dashboard: http://127.0.0.1:{port} (Ctrl-C stops it)", err=True)
-    dashboard_server.serve(page, {"store": cfg.store}, port=port, open_browser=browser)
+    dashboard_server.serve(page, values, port=port, open_browser=browser)
 
 
 @feedback.command()

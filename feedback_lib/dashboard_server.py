@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def serve(
 
     Args:
         notebook: the dashboard, with a cell tagged ``parameters``.
-        parameters: for that cell, such as ``store`` and ``run_id``.
+        parameters: for that cell, such as ``store`` and ``run_id``. Relative paths start at the working directory.
         port: the first one tried.
         open_browser: show the page when it is there.
 
@@ -58,8 +59,9 @@ def serve(
 def _with(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> str:
     """The notebook with a cell of these values after its parameters cell, as the runner does it."""
     place = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
-    values = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(values))  # type: ignore[no-untyped-call]
+    values = "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    here = f"import os\nos.chdir({os.getcwd()!r})"  # else relative paths would start at the copy's folder
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(here + values))  # type: ignore[no-untyped-call]
     return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
 
 
