@@ -136,8 +136,11 @@ def test_a_report_of_a_first_week_runs_through(name, first_week):
     assert "usually" not in pages.snapshot(known["report"])
 
 
+# tests/test_pipeline.py looks at the same pages of the weekly run, in the report's folder
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.thorough] * (n != "signal_report")) for n in REPORTS]
+)
 def test_a_report_runs_anywhere_and_its_page_is_small_and_stands_alone(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = tmp_path / f"{name}.ipynb"

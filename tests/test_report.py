@@ -145,7 +145,7 @@ def test_nothing_without_an_end_leaves_a_report(report):
     assert broken.quality["models"] == {"x": [None]}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.none() | st.integers(0, 400).map(float), min_size=13, max_size=13))
 @example([0.0, 0.0, 300.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 5.0])
 def test_a_number_is_json_whatever_the_weeks_before(spark):

@@ -28,7 +28,7 @@ from feedback_lib.records import Item
 from feedback_lib.sources.spec_reports import SpecReports
 
 HERE = Path(__file__).parent
-SPEED = 3000.0  # simulated seconds a second
+SPEED = 4000.0  # simulated seconds a second
 BURSTS = [range(1441 + 180 * n, 1501 + 180 * n) for n in range(2)]
 MINUTES = 1441 + 180 * 2
 

@@ -372,7 +372,8 @@ def test_a_store_of_the_version_before_goes_on_with_its_topics(world):
     world.store.upsert("runs", runs.with_columns(inputs=pl.Series([json.dumps(made) for made in inputs])))
     world.registry.unlink()
     quality = world.run(10).report.to_dict()["quality"]
-    assert {u: world.topic_of()[u] for u in given} == given
+    after = world.topic_of()
+    assert {u: after[u] for u in given} == given
     assert world.store.read("topics")["name"].to_list() == old["name"].to_list()
     assert (quality["revised"], quality["notes"]) == ([], [])
     assert world.registry.exists()

@@ -279,6 +279,7 @@ def test_days_without_a_measurement_are_unknown_and_falling_is_worse_for_availab
     assert found[2] == -50
 
 
+@pytest.mark.thorough  # tests/analysis/test_layout.py shows it of smaller maps
 def test_the_map_of_a_week_is_the_same_twice(new):
     again = whats_new.whats_new(pipeline.sample_store(), specs=pipeline.sample_folder())
     assert again.places.equals(new.places)
