@@ -179,8 +179,8 @@ def error_key(text: str) -> str:
     text = text.encode("utf-8", "replace").decode()  # half a character, which JSON can hold, has no bytes
     cause = _cause(text)
     if cause is None:
-        return _digest(text)
-    return fingerprint(cause) or _digest(_VARIABLE.sub("#", cause))
+        return text_key(text)
+    return fingerprint(cause) or text_key(_VARIABLE.sub("#", cause))
 
 
 def _cause(text: str) -> str | None:
@@ -195,7 +195,8 @@ def _cause(text: str) -> str | None:
     return "\n".join(said) or None
 
 
-def _digest(text: str) -> str:
+def text_key(text: str) -> str:
+    """What identifies a text but for case, punctuation and spacing."""
     return hashlib.sha256(normal(text).encode("utf-8", "replace")).hexdigest()[:16]
 
 
@@ -525,7 +526,7 @@ def _alike(
         words = "Common challenge" if kind == "challenge" else "Went well"
         yield Pattern(
             kind=kind,
-            key=_digest(text),
+            key=text_key(text),
             warns=kind == "challenge",
             title=f'{words}: "{shortened(text)}"',
             count=len(workflows),

@@ -13,13 +13,13 @@ import re
 import tempfile
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from feedback_lib import privacy
-from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, headline, percent, reaches
+from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, headline, percent, reaches, text_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
 
@@ -64,13 +64,17 @@ _SHOWN = frozenset((
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """One item: ``markdown`` is all of its lines; ``kind`` and ``key`` are the pattern's."""
+    """One item: ``markdown`` is all of its lines; ``kind`` and ``key`` are the pattern's.
+
+    ``also`` are the keys it would have if another of its texts were the first: the window moves on, the item stays.
+    """
 
     id: str
     title: str
     kind: PatternKind
     key: str
     markdown: str
+    also: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class Known:
     kind: PatternKind
     key: str
     where: str
+    also: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +169,12 @@ def drafts(patterns: Sequence[Pattern], folder: Path, *, day: dt.date, of: int, 
         if not pattern.warns or marker in seen:
             continue
         seen.add(marker)
-        if marker in markers:
-            at, where = markers[marker]
-            known.append(Known(id=at, title=pattern.title, kind=pattern.kind, key=pattern.key, where=where))
+        also = _also(pattern)
+        told = next((m for m in (marker, *(_marker(pattern.kind, key) for key in also)) if m in markers), None)
+        if told:
+            at, where = markers[told]
+            own = (pattern.kind, pattern.key)
+            known.append(Known(id=at, title=pattern.title, kind=own[0], key=own[1], where=where, also=also))
             continue
         last += 1
         items.append(_draft(f"WF-{last:03d}", pattern, marker, day, of, window))
@@ -200,8 +208,8 @@ def add(proposal: Proposal) -> Path:
         if not os.access(record if record.exists() else record.parent, os.W_OK):
             raise ConfigError(f"{record}: cannot be written. Change its permissions; nothing was added.")
         _replace(target, proposal.after)
-        missing = [k for k in proposal.known if (k.kind, k.key) not in noted]  # of a copy that lacks the record
-        _note(record, [*missing, *proposal.items], proposal.day)
+        # what is known already, too: this copy may lack the record, and other texts may have joined
+        _note(record, [*proposal.known, *proposal.items], noted, proposal.day)
     return proposal.path
 
 
@@ -234,7 +242,15 @@ def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, wind
         "",
         "---",
     ]
-    return Draft(id=name, title=title, kind=pattern.kind, key=pattern.key, markdown="\n".join(lines) + "\n")
+    markdown = "\n".join(lines) + "\n"
+    return Draft(id=name, title=title, kind=pattern.kind, key=pattern.key, markdown=markdown, also=_also(pattern))
+
+
+def _also(pattern: Pattern) -> tuple[str, ...]:
+    """The other keys of a pattern that is made of texts, of which the first one gives the key."""
+    texts = [row.get("text") for row in _listed(pattern.facts.get("said")) if isinstance(row, Mapping)]
+    keys = dict.fromkeys(text_key(text) for text in texts if isinstance(text, str))
+    return tuple(key for key in keys if key != pattern.key)
 
 
 def _concerned(pattern: Pattern) -> Sequence[str]:
@@ -511,8 +527,14 @@ def _records(path: Path) -> tuple[list[dict[str, str]], tuple[Rejected, ...]]:
     return read, tuple(rejected)
 
 
-def _note(path: Path, items: Sequence[Draft | Known], day: dt.date) -> None:
-    rows = [{"id": i.id, "kind": i.kind, "key": i.key, "title": i.title, "added_at": f"{day}"} for i in items]
+def _note(path: Path, items: Sequence[Draft | Known], noted: Collection[tuple[str, str]], day: dt.date) -> None:
+    """Add a row for each key of the items that has none yet."""
+    rows = [
+        {"id": i.id, "kind": i.kind, "key": key, "title": i.title, "added_at": f"{day}"}
+        for i in items
+        for key in (i.key, *i.also)
+        if (i.kind, key) not in noted
+    ]
     try:
         with path.open("ab+") as file:
             size = file.seek(0, os.SEEK_END)

@@ -472,3 +472,23 @@ def test_a_real_roadmap_grows_by_one_small_hunk(tmp_path):
     after = roadmap.add(made).read_bytes()
     assert after.startswith(before)
     assert [k.id for k in drafted(tmp_path).known] == ["WF-037"]
+
+
+def test_a_challenge_stays_known_when_the_text_it_began_with_leaves_the_window(tmp_path):
+    """The key of a pattern is that of its first text; another week begins with another one."""
+
+    def told(*texts):
+        rows = [
+            {"timestamp": f"2026-01-{10 + n}T10:00:00Z", "workflow_id": f"wf_{text[0]}", "challenges": text}
+            for n, text in enumerate(texts)
+        ]
+        found = patterns.find([], rows, similar=lambda texts: [0] * len(texts))
+        return drafted(tmp_path, *found, of=2)
+
+    roadmap.add(told("Mocks are hard", "Setting up mocks"))
+    second = told("Setting up mocks", "The mock setup")
+    assert (second.items, [k.id for k in second.known]) == ((), ["WF-001"])
+    other = told("Builds", "CI is slow")
+    assert [i.id for i in other.items] == ["WF-002"]
+    roadmap.add(other)
+    assert [k.id for k in told("CI is slow", "A slow CI").known] == ["WF-002"]
