@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +59,7 @@ def _with(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> str
     """The notebook with a cell of these values after its parameters cell, as the runner does it."""
     place = next(n for n, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", []))
     values = "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
-    here = f"import os\nos.chdir({os.getcwd()!r})"  # else relative paths would start at the copy's folder
+    here = f"import os\nos.chdir({str(Path.cwd())!r})"  # else relative paths would start at the copy's folder
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(here + values))  # type: ignore[no-untyped-call]
     return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
 
