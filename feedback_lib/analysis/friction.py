@@ -30,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feedback_lib.analysis.findings import error_name
-from feedback_lib.analysis.patterns import Thresholds, growths
+from feedback_lib.analysis.patterns import Thresholds, error_key, growths, reaches
 from feedback_lib.records import MACHINES, MONDAY_US, WEEK_US, FrictionKind, FrictionRow, micros, monday
 
 Vectors = NDArray[np.floating[Any]]
@@ -132,14 +132,15 @@ def _id(kind: FrictionKind, key: str, week: dt.date) -> str:
 def _telling(kind: FrictionKind, hit: int, of: int, options: Thresholds) -> bool:
     """Whether it is worth telling though nobody says so."""
     if kind == "skip":
-        return of >= options.skip_workflows and hit / of >= options.skip_share
+        return of >= options.skip_workflows and reaches(hit, of, options.skip_share)
     return hit >= options.error_workflows
 
 
 def _hits(window: pl.DataFrame) -> pl.DataFrame:
     """What workflows tell, one row per signal: workflow · what (skip, error, phase, workflow) · key · phase; its own.
 
-    The key of a skip is its item; that of an error its fingerprint, else its line without numbers.
+    The key of a skip is its item; that of an error is as in the review of workflows: its fingerprint where an error is
+    seen in what was printed, so that two commands that ended with the same code are two.
     """
     parts = pl.col("native_id").str.split("/")
     told = pl.col("native_id").str.contains("^[^/]+/(skip|error|phase|workflow)")
@@ -151,12 +152,17 @@ def _hits(window: pl.DataFrame) -> pl.DataFrame:
     )
     return own.with_columns(
         key=pl.when(pl.col("what") == "error")
-        .then(pl.coalesce("fingerprint", pl.col("title").str.replace_all(r"\d+", "0")))
+        .then(pl.Series(_error_keys(own), dtype=pl.String))
         .otherwise(pl.col("rest")),
         phase=pl.when(pl.col("what") == "skip")  # labels: skipped, phase, item; error, tool or project, phase, item
         .then(pl.col("labels").list.get(1, null_on_oob=True))
         .otherwise(pl.col("labels").list.get(2, null_on_oob=True)),
     ).filter((pl.col("key") != "") | (pl.col("what") == "workflow"))
+
+
+def _error_keys(own: pl.DataFrame) -> Iterator[str | None]:
+    for what, title, body in own.select("what", "title", "body").iter_rows():
+        yield error_key(body or title) if what == "error" and (body or title) else None
 
 
 def _grown(hits: pl.DataFrame, weeks: int, level: float) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from feedback_lib import config, encoders, records, sample
-from feedback_lib.analysis import friction, text
+from feedback_lib.analysis import friction, patterns, text
 from feedback_lib.analysis.patterns import Thresholds
 
 MONDAY = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
@@ -101,6 +101,26 @@ def test_an_error_without_fingerprint_is_known_by_its_line():
         ("step 3 went wrong", None, 2),
         ("it hangs", None, 1),
     }
+
+
+def test_two_commands_that_left_with_the_same_code_are_two_errors_as_in_the_review():
+    failed = "Verification failed: Command failed (exit code 1, expected 0)\n$ {}"
+    rows = [
+        error("a", failed.format("pytest")),
+        error("b", failed.format("mypy .")),
+        error("c", failed.format("mypy .")),
+    ]
+    rows.append(said("CI says: exit code 1", "p1"))
+    found = find(rows)
+    assert sorted((f.workflows, f.people, f.telling) for f in found) == [(1, 0, False), (2, 0, True)]
+    assert {f.key for f in found} == {patterns.error_key(failed.format(c)) for c in ("pytest", "mypy .")}
+    printed = failed + "\nValueError: bad port 80"
+    rows = [
+        error("a", printed.format("pytest")),
+        error("b", printed.format("mypy .")),
+        said("ValueError: bad port 9", "p1"),
+    ]
+    assert [(f.workflows, f.people) for f in find(rows)] == [(2, 1)]
 
 
 def test_the_weeks_before_are_counted_and_what_lies_outside_is_not():
