@@ -26,7 +26,7 @@ def entry(workflow="w1", **changes):
         "workflow_id_hash": digits(workflow),
         "orchestrator_version": "2.6.0",
         "repo_type": "python",
-        "duration_seconds": 1234,
+        "duration_seconds": 1200,
         "phases": {"PLAN": 300, "EXECUTE": 600},
         "phase0_guidance_used": True,
         "reviews_worked": True,

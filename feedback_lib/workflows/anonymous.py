@@ -33,7 +33,11 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(
     r"unknown|[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}"
 )
-_LONGEST_S = 10 * 366 * 86_400  # of a workflow
+STEPS_S = (
+    0, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1500, 1800, 2700, 3600, 5400, 7200, 10_800,
+    14_400, 21_600, 28_800, 43_200, 86_400, 172_800, 345_600, 604_800,
+)  # fmt: skip
+"""What is left of seconds when they leave. Exact ones of a day find the commits that were made then; see docs."""
 
 
 def hashed(salt: bytes, text: str) -> str:
@@ -47,7 +51,7 @@ def hashed(salt: bytes, text: str) -> str:
 
 def installation(salt: bytes) -> str:
     """The id of this installation, 32 hex digits; the salt cannot be found from it."""
-    return hashed(salt, "installation")
+    return hashed(_apart(salt, "installation"), "")
 
 
 def item(salt: bytes, item_id: str) -> str:
@@ -57,12 +61,26 @@ def item(salt: bytes, item_id: str) -> str:
     """
     if item_id in default_items() or _CUSTOM_ITEM.fullmatch(item_id):
         return item_id
-    return f"custom:{hashed(salt, f'item {item_id}')[:8]}"
+    return f"custom:{hashed(_apart(salt, 'item'), item_id)[:8]}"
+
+
+def _apart(salt: bytes, what: str) -> bytes:
+    """A key for one kind of ids, so that no workflow, whatever it is called, has the id of another kind of thing."""
+    return hashlib.blake2b(what.encode(), key=salt[:64]).digest()
 
 
 def phase(name: str) -> str:
     """A phase's name: itself if the tool ships it, else ``CUSTOM``."""
     return name if name in default_phases() else CUSTOM_PHASE
+
+
+def rounded(seconds: int) -> int:
+    """The step of `STEPS_S` that was reached; a week for all that is longer.
+
+    >>> [rounded(s) for s in (0, 59, 60, 3751, 10**9)]
+    [0, 45, 60, 3600, 604800]
+    """
+    return max(step for step in STEPS_S if step <= max(0, seconds))
 
 
 # What leaves
@@ -71,8 +89,8 @@ def phase(name: str) -> str:
 def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
     """The fields of an entry that may leave, as they leave.
 
-    The day instead of the minute, items and phases by `item` and `phase`, the version without its build. Words are not
-    changed; `entry_problem` refuses them.
+    The day instead of the minute, steps of `STEPS_S` instead of seconds, whole percents, items and phases by `item` and
+    `phase`, the version without its build. Words are not changed; `entry_problem` refuses them.
     """
     phases: dict[str, Any] = {}
     for name, seconds in entry.phases.items():
@@ -84,13 +102,13 @@ def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
         "workflow_id_hash": entry.workflow_id_hash,
         "orchestrator_version": entry.orchestrator_version.partition("+")[0].removeprefix("v"),
         "repo_type": entry.repo_type,
-        "duration_seconds": entry.duration_seconds,
-        "phases": phases,
+        "duration_seconds": rounded(entry.duration_seconds),
+        "phases": {public: rounded(seconds) for public, seconds in phases.items()},
         "phase0_guidance_used": entry.phase0_guidance_used,
         "reviews_worked": entry.reviews_worked,
         "orchestrator_errors": list(entry.orchestrator_errors),
         "items_skipped": [item(salt, one) for one in entry.items_skipped],
-        "items_skipped_pct": None if share is None else round(float(share), 4),
+        "items_skipped_pct": None if share is None else round(float(share), 2),
         "confusing_items": [item(salt, one) for one in entry.confusing_items],
         "tool_suggestions": entry.tool_suggestions,
         "mode": entry.mode,
@@ -201,7 +219,7 @@ def _not_among(*allowed: str) -> Callable[[Any, Collection[str]], str | None]:
 
 def _no_seconds(value: Any, known: Collection[str] = ()) -> str | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and 0 <= value <= _LONGEST_S else "is not a whole number of seconds, at most ten years"
+    return None if whole and value in STEPS_S else "is none of the steps that seconds are rounded to"
 
 
 def _no_phases(value: Any, known: Collection[str]) -> str | None:
@@ -222,7 +240,8 @@ def _no_answer(value: Any, known: Collection[str]) -> str | None:
 
 def _no_share(value: Any, known: Collection[str]) -> str | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return None if value is None or (number and math.isfinite(value) and 0 <= value <= 1) else "is not between 0 and 1"
+    right = number and math.isfinite(value) and 0 <= value <= 1 and value == round(value, 2)
+    return None if value is None or right else "is not between 0 and 1, in whole percents"
 
 
 def _no_items(value: Any, known: Collection[str]) -> str | None:

@@ -74,7 +74,7 @@ def test_items_and_phases_that_the_tool_does_not_ship_lose_their_names():
 
 def test_the_bytes_are_these_and_no_others():
     one = entry(
-        phases={"PLAN": 300, "ACME_ROLLOUT": 5, "ACME_CHECK": 7},
+        phases={"PLAN": 417, "ACME_ROLLOUT": 5, "ACME_CHECK": 7},
         items_skipped=("terraform_plan",),
         orchestrator_version="v2.6.0+g4f3a9c1",
         items_skipped_pct=1 / 3,
@@ -83,11 +83,30 @@ def test_the_bytes_are_these_and_no_others():
     assert anonymous.payload([one], SALT).decode() == (
         f'{{"schema":1,"installation":"{anonymous.installation(SALT)}","entries":[{{"timestamp":"2026-01-11",'
         '"workflow_id_hash":"abababababababababababababababab","orchestrator_version":"2.6.0","repo_type":"python",'
-        '"duration_seconds":1234,"phases":{"PLAN":300,"CUSTOM":12},"phase0_guidance_used":true,"reviews_worked":null,'
+        '"duration_seconds":1200,"phases":{"PLAN":300,"CUSTOM":10},"phase0_guidance_used":true,"reviews_worked":null,'
         '"orchestrator_errors":["orchestrator prd spawn: command not found"],'
-        f'"items_skipped":["{anonymous.item(SALT, "terraform_plan")}"],"items_skipped_pct":0.3333,'
+        f'"items_skipped":["{anonymous.item(SALT, "terraform_plan")}"],"items_skipped_pct":0.33,'
         '"confusing_items":[],"tool_suggestions":"Phase 0 was helpful","mode":"auto"}]}'
     )
+
+
+def test_of_seconds_only_a_step_leaves_that_finds_no_commits():
+    """Two commits of a day lie apart by any number of seconds; one of few steps fits those of nearly everybody."""
+    steps = {anonymous.rounded(seconds) for seconds in range(700_000)}
+    assert len(steps) == 30
+    assert all(anonymous.rounded(step) == step for step in steps)
+    assert all(0 <= seconds - anonymous.rounded(seconds) <= seconds / 2 for seconds in range(20, 604_800, 7))
+    near = entry(duration_seconds=1201, phases={"PLAN": 305, "REVIEW": 181}, items_skipped_pct=0.1499)
+    far = entry(duration_seconds=1499, phases={"PLAN": 410, "REVIEW": 230}, items_skipped_pct=0.1501)
+    assert anonymous.payload([near], SALT) == anonymous.payload([far], SALT)
+
+
+def test_ids_of_one_kind_are_never_those_of_another():
+    """A workflow may be called anything: its hash is neither the installation nor an item of the project's own."""
+    for name in ("installation", "item terraform_plan", "terraform_plan", "", "\0item", "item"):
+        assert anonymous.hashed(SALT, name) != anonymous.installation(SALT)
+        assert anonymous.hashed(SALT, name)[:8] != anonymous.item(SALT, "terraform_plan").removeprefix("custom:")
+    assert anonymous.item(SALT, "").removeprefix("custom:") != anonymous.installation(SALT)[:8]
 
 
 def test_neither_the_salt_nor_what_it_hides_is_in_the_bytes():
@@ -133,6 +152,8 @@ def test_every_field_of_an_entry_but_when_it_was_sent_leaves():
         ({"duration_seconds": True}, "duration_seconds"),
         ({"duration_seconds": -1}, "duration_seconds"),
         ({"duration_seconds": 4930123456789}, "duration_seconds"),
+        ({"duration_seconds": 1234}, "duration_seconds"),
+        ({"phases": {"PLAN": 301}}, "phases.PLAN"),
         ({"phases": {"PLAN": {"task": "Sell the company"}}}, "phases.PLAN"),
         ({"phases": {"PLAN": "300"}}, "phases.PLAN"),
         ({"phases": {"ACME": 3}}, "phases"),
@@ -153,6 +174,7 @@ def test_every_field_of_an_entry_but_when_it_was_sent_leaves():
         ({"items_skipped_pct": -0.01}, "items_skipped_pct"),
         ({"items_skipped_pct": "0.15"}, "items_skipped_pct"),
         ({"items_skipped_pct": True}, "items_skipped_pct"),
+        ({"items_skipped_pct": 0.1538}, "items_skipped_pct"),
         ({"confusing_items": ["Acme's own step"]}, "confusing_items[0]"),
         ({"tool_suggestions": ["x"]}, "tool_suggestions"),
         ({"tool_suggestions": None}, "tool_suggestions"),
@@ -187,7 +209,8 @@ def test_what_is_no_entry_at_all_is_refused(value):
     [
         {"duration_seconds": 0},
         {"phases": {}},
-        {"phases": {"CUSTOM": 3}},
+        {"duration_seconds": 604_800},
+        {"phases": {"CUSTOM": 30}},
         {"items_skipped_pct": 0},
         {"items_skipped_pct": 1},
         {"items_skipped_pct": None},

@@ -114,6 +114,8 @@ def test_good_entries_are_kept_and_bad_ones_named(running):
         ("repo_type", "github.com/jane/my-api"),
         ("duration_seconds", 1.5),
         ("duration_seconds", 10**30),
+        ("duration_seconds", 1234),
+        ("phases", {"PLAN": 301}),
         ("items_skipped_pct", 2),
         ("mode", "auto "),
         ("repo", "github.com/jane/my-api"),

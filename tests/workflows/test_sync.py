@@ -180,8 +180,7 @@ TAMPERED = [
     {"tool_suggestions": "jane\u200b"},
     {"orchestrator_errors": ["fine", "at /home/jane/acme/main.py"]},
     {"confusing_items": ["x"] * 201},
-    {"duration_seconds": 10**12},
-    {"phases": {"PLAN": 10**12}},
+    {"tool_suggestions": "acme_billing fails"},
 ]
 
 
@@ -393,7 +392,7 @@ def test_an_entry_that_is_written_anew_meanwhile_stays_to_be_sent(folder):
         receiver.answer = store
         assert syncing.status(folder).pending == 1
         syncing.sync(folder)
-        assert receiver.held[f"{1:032x}"]["duration_seconds"] == 9999
+        assert receiver.held[f"{1:032x}"]["duration_seconds"] == 7200
         assert syncing.status(folder).pending == 0
 
 
@@ -617,9 +616,9 @@ def test_lines_are_merged_by_workflow_and_what_is_not_ours_keeps_its_bytes(folde
     assert text.startswith(odd + "\n")
     rows = [json.loads(line)["entries"][0] for line in text[len(odd) + 1 :].splitlines()]
     assert [(int(row["workflow_id_hash"], 16), row["duration_seconds"]) for row in rows] == [
-        (1, 1234),
-        (2, 7),
-        (3, 1234),
+        (1, 1200),
+        (2, 0),
+        (3, 1200),
     ]
     assert held["files"]["readme"] == "mine"
 
