@@ -286,10 +286,11 @@ def _ids(read: Entries, salt: bytes) -> dict[str, str]:
     for t in read.tool:
         if t.workflow_id_hash not in ids:
             hashes[t.timestamp].append(t.workflow_id_hash)
+    at_of = {p.workflow_id: p.timestamp for p in read.process}
     names = collections.defaultdict(list)
     for digest, name in ids.items():
         if digest not in known:
-            names[next(p.timestamp for p in read.process if p.workflow_id == name)].append(name)
+            names[at_of[name]].append(name)
     for at, found in hashes.items():
         if len(found) == len(names[at]) == 1:
             ids[found[0]] = names[at][0]

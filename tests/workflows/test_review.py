@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import time
 from statistics import median
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_without_entries_it_says_where_it_looked_and_what_to_run(folder):
     assert (found.workflows, found.patterns) == ((), ())
     assert found.text().splitlines()[0] == "Feedback Review (all time, 0 workflows)"
     assert ".workflow_tool_feedback.jsonl and .workflow_process_feedback.jsonl" in found.text()
-    assert "run: feedback capture" in found.text()
+    assert f"run: feedback capture --dir {folder}" in found.text()
     assert "PATTERNS DETECTED" not in found.text()
 
 
@@ -113,6 +114,23 @@ def test_with_entries_outside_the_window_only_it_says_so(folder):
     assert (
         "none of 2 entries is in the window; the newest is of 2025-12-02T00:00:00Z" in reviewed(folder, days=7).text()
     )
+
+
+def test_a_workflow_of_which_only_a_hash_is_known_is_told_by_its_beginning(folder):
+    written(folder, tool("ab" * 16, reviews_worked=True))
+    found = reviewed(folder)
+    assert found.workflows == ("ab" * 16,)
+    assert f"in {'ab' * 6}…" in found.text()
+
+
+@pytest.mark.parametrize("width", [1, 20, 45, 200])
+def test_folded_text_keeps_every_word_and_the_width_where_words_allow_it(folder, width):
+    written(folder, *(process(f"wf_{n}", challenges="the cache is cold", learnings="warm it first") for n in range(9)))
+    text = reviewed(folder).text()
+    folded = review.folded(text, width)
+    assert folded.replace("━", "").split() == text.replace("━", "").split()
+    longest = max(map(len, text.split("\n")[2:] if width < 30 else folded.split("\n")))
+    assert longest <= width or width < 30
 
 
 def test_only_tool_or_only_process_looks_at_one_of_the_files(folder):
@@ -135,6 +153,13 @@ def test_a_hash_that_no_salt_leads_to_is_joined_by_the_moment_when_nobody_else_c
     lost, later = "a" * 32, NOW + dt.timedelta(hours=1)
     written(folder, tool(lost, reviews_worked=True), process("wf_1"), process("wf_2", later))
     assert reviewed(folder).workflows == ("wf_1", "wf_2")
+
+
+def test_very_many_process_entries_without_a_tool_entry_are_joined_at_once(folder):
+    read = entries.Entries(tool=(), process=tuple(process(f"wf_{n}") for n in range(20_000)), rejected=())
+    began = time.perf_counter()
+    assert len(review._ids(read, settings.salt())) == 20_000
+    assert time.perf_counter() - began < 2  # each with each would be 200 million comparisons
 
 
 def test_a_hash_that_two_workflows_of_one_moment_could_have_is_a_workflow_of_its_own(folder):
