@@ -25,12 +25,13 @@ if sys.dont_write_bytecode:
     sys.dont_write_bytecode, sys.pycache_prefix = False, os.environ["PYTHONPYCACHEPREFIX"]
 
 
-# The files that take more than ten seconds of one core, in the order they start: `weekly_topics` and `faults` need no
+# The files that take more than six seconds of one core, in the order they start: `weekly_topics` and `faults` need no
 # model, so that two workers that start side by side do not both embed the sample.
 LONG = (
-    "pipeline", "weekly_topics", "faults", "readme", "dashboard", "benchmarks", "thunderbird", "notebooks",
-    "whats_new", "monitor", "pages", "store", "labelling", "runner", "ingest", "export", "planted", "review", "topics",
-    "triage", "encoders", "watch", "whats_new_browser", "regressions", "trends", "trends_kinds", "slo",
+    "pipeline", "weekly_topics", "faults", "readme", "dashboard", "benchmarks", "thunderbird", "notebooks", "pages",
+    "watch", "whats_new", "labelling", "monitor", "collector", "store", "runner", "export", "ingest", "encoders",
+    "review", "suggest", "whats_new_browser", "report", "topics", "cli", "regressions", "cli_monitor", "trends",
+    "trends_kinds", "triage", "sync", "slo",
 )  # fmt: skip
 
 
