@@ -1,11 +1,16 @@
 """``feedback capture`` and ``orchestrator-feedback`` as a user calls them."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import resource
+import select
 import subprocess
 import sys
 import textwrap
+import time
 
 import commands
 import pytest
@@ -77,7 +82,10 @@ def test_what_was_captured_is_told(folder):
     assert told.splitlines()[0] == f"1 workflow in {LOG}"
     assert f"{entries.TOOL_FILE}: 1 new entry (about the tool; anonymous" in told
     assert f"{entries.PROCESS_FILE}: 1 new entry (about the project; private" in told
-    assert f"{entries.TOOL_FILE}: 0 new entries" in called("capture", "-d", folder).stdout
+    assert told.splitlines()[-1] == f"What they have in common: feedback review --all --dir {folder}"
+    again = called("capture", "-d", folder).stdout
+    assert f"{entries.TOOL_FILE}: 0 new entries" in again
+    assert "review" not in again
 
 
 @pytest.mark.parametrize(("option", "counts"), [("--tool", [1, None]), ("--process", [None, 1])])
@@ -132,6 +140,13 @@ def test_help_says_what_it_writes_and_that_it_never_fails_a_workflow():
 def test_wrong_use_is_refused(folder, args):
     assert called("capture", *args, cwd=folder).returncode == 2
     assert count(folder) == [None, None]
+
+
+def test_below_the_folder_of_the_workflow_that_folder_is_named(folder):
+    (folder / "src" / "deep").mkdir(parents=True)
+    done = called("capture", cwd=folder / "src" / "deep")
+    assert "No workflow was found in this folder: " in done.stderr
+    assert done.stderr.endswith(f"there is one above: --dir {folder}\n")
 
 
 # The workflow is never broken
@@ -324,7 +339,7 @@ def test_as_json_only_json_is_printed(folder):
 def test_without_answers_nothing_is_captured(folder):
     done = answered(folder, "")
     assert (done.returncode, count(folder)) == (0, [None, None])
-    assert "nothing was captured" in done.stderr
+    assert "Nothing was captured" in done.stderr
 
 
 def test_where_no_workflow_is_nothing_is_asked(tmp_path):
@@ -339,3 +354,95 @@ def test_answers_that_cannot_be_kept_are_shown_again(folder):
     assert done.returncode == 2
     assert '{"what_went_well": "Pairing"}' in done.stderr
     assert "Is a directory" in done.stderr
+
+
+class Terminal:
+    """``feedback capture --interactive`` of the questions about the tool, at a terminal of its own."""
+
+    def __init__(self, folder):
+        self.ours, theirs = pty.openpty()
+        self.shown = ""
+        self.running = subprocess.Popen(
+            [BIN / "feedback", "capture", "--interactive", "--tool", "--dir", folder],
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+        )  # fmt: skip
+        os.close(theirs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.running.kill()
+        self.running.wait(30)
+        os.close(self.ours)
+
+    def sees(self, pattern, seconds=20):
+        """Whether it shows this within so many seconds; what came before it is forgotten."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            if found := re.search(pattern, self.shown, re.DOTALL):
+                self.shown = self.shown[found.end() :]
+                return True
+            if select.select([self.ours], [], [], 0.1)[0]:
+                with contextlib.suppress(OSError):  # the other end is closed
+                    self.shown += re.sub(
+                        r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", os.read(self.ours, 4096).decode(errors="replace")
+                    )
+        return False
+
+    def asked(self, number, before=""):
+        """Wait for the prompt of a question, with what was answered before."""
+        assert self.sees(rf"{number}/5 .*\){re.escape(before)}:"), self.shown
+
+    def type(self, keys):
+        os.write(self.ours, keys.encode())
+
+    def ended(self):
+        assert self.sees("captured|entry of"), self.shown
+        return self.running.wait(30)
+
+
+def test_in_a_terminal_one_answers_goes_back_and_finds_earlier_answers(folder):
+    with Terminal(folder) as first:
+        first.asked(1)
+        first.type("yes\r")
+        first.asked(2)
+        first.type("<\r")
+        first.asked(1, " [yes]")
+        first.type("no\r")
+        first.asked(2)
+        first.type("\r")
+        first.asked(3)
+        first.type("\r")
+        first.asked(4)
+        first.type("\r")
+        first.asked(5)
+        first.type("Fewer items\r")
+        assert first.ended() == 0
+    tool = json.loads((folder / entries.TOOL_FILE).read_text())
+    assert (tool["phase0_guidance_used"], tool["tool_suggestions"]) == (False, "Fewer items")
+    with Terminal(folder) as second:
+        for number in range(1, 5):
+            second.asked(number)
+            second.type("\r")
+        second.asked(5)
+        for _ in range(20):  # the history is read while one can type already
+            second.type("\x1b[A")
+            if second.sees("Fewer items", 0.5):
+                break
+        second.type(", please\r")
+        assert second.ended() == 0
+    last = (folder / entries.TOOL_FILE).read_text().splitlines()[-1]
+    assert json.loads(last)["tool_suggestions"] == "Fewer items, please"
+
+
+def test_ctrl_c_in_a_terminal_stops_and_keeps_nothing(folder):
+    with Terminal(folder) as one:
+        one.asked(1)
+        one.type("yes\r")
+        one.asked(2)
+        one.type("\x03")
+        assert one.sees("Stopped; answers are not kept")
+        assert one.ended() == 0
+    assert count(folder) == [None, None]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -167,6 +170,13 @@ def test_suggestions_are_shown_and_not_added_without_a_terminal_to_ask_on(folder
     assert (folder / "ROADMAP.md").read_text() == ROADMAP
 
 
+def test_what_it_says_to_call_for_adding_adds_just_what_was_shown(folder):
+    options = ("--all", "--tool", "--set", "workflows.skip_share=0.7", "-d", folder)
+    call = shown(*options, "--suggest").rpartition("To add 1 item to ROADMAP.md: feedback review ")[2]
+    assert call == f"--tool --all --set workflows.skip_share=0.7 --dir {folder} --suggest --yes\n"
+    assert "Added 1 item" in shown(*call.split())
+
+
 def test_with_yes_they_are_added_once(folder):
     (folder / "ROADMAP.md").write_text(ROADMAP)
     assert f"Added 1 item to {folder / 'ROADMAP.md'}." in shown("--dir", folder, "--suggest", "--yes")
@@ -216,6 +226,32 @@ def test_on_a_terminal_it_asks_and_only_yes_adds(folder, answer, added):
     assert code == 0, text
     assert "Add 1 item to ROADMAP.md? (y/n)" in text
     assert (folder / "ROADMAP.md").exists() is added
+
+
+def test_in_a_narrow_terminal_lines_go_on_below_their_words(folder):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 38, 0, 0))
+    with os.fdopen(ours, "rb", 0) as screen, os.fdopen(theirs, "wb", 0) as terminal:
+        done = subprocess.run(
+            [BIN / "feedback", "review", "-d", folder],
+            stdout=terminal,
+            timeout=60,
+            check=False,
+            env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
+        )
+        told = screen.read(4096).decode()
+    assert done.returncode == 0
+    assert "⚠ Often skipped: docs (8 of 10\r\n  workflows, 80%)\r\n" in told
+    assert max(len(line) for line in told.splitlines()) <= 38
+
+
+def test_where_the_encoding_lacks_a_character_a_question_mark_stands(folder):
+    done = subprocess.run(
+        [BIN / "feedback", "review", "--dir", folder, "--suggest"], capture_output=True, timeout=60, check=False,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "? Often skipped: docs (8 of 10 workflows, 80%)" in done.stdout.decode("latin-1")
 
 
 # --- all users --------------------------------------------------------------------------------------------------------

@@ -108,7 +108,8 @@ def test_standard_output_of_a_dry_run_is_what_the_receiver_gets_byte_for_byte(fo
         assert done.returncode == 0
         assert done.stdout == f"Sent to {receiver.url}: 1 entry.\n"
         assert receiver.bodies == [shown.stdout.removesuffix(b"\n")]
-        assert called("sync", "--dry-run", "--dir", folder).stdout == ""
+        told = called("sync", "--dry-run", "--dir", folder)
+        assert (told.stdout, told.stderr.partition(":")[0]) == ("", "Nothing to send")
         again = called("sync", "--dry-run", "--force", "--dir", folder)
         assert again.stdout.encode() == shown.stdout
         assert called("sync", "--dir", folder).stdout.startswith("Nothing to send")
@@ -160,6 +161,8 @@ def test_a_folder_without_feedback_has_nothing_to_send_and_one_that_is_none_is_t
         agree(receiver.url)
         (tmp_path / "empty").mkdir()
         assert called("sync", "--dir", tmp_path / "empty").stdout.startswith("Nothing to send: there is no")
+        assert "feedback capture writes it" in called("sync", "--dry-run", "-d", tmp_path / "empty").stderr
+        assert "feedback capture writes it" in called("sync", "--status", "-d", tmp_path / "empty").stdout
         assert receiver.connections == 0
         done = called("sync", "--dir", tmp_path / "none")
         assert done.returncode == 2

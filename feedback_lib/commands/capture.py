@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 @click.option("--interactive", is_flag=True, help="Ask about the current workflow, too.")
 @click.option("--tool", is_flag=True, help="Only what is about the workflow tool: anonymous, may be shared.")
 @click.option("--process", is_flag=True, help="Only what is about the project: private, stays here.")
-@click.option("--dir", "-d", "folder", default=".", show_default=True, help="The folder the workflow tool works in.")
+@click.option(
+    "-d",
+    "--dir",
+    "folder",
+    default=".",
+    show_default=True,
+    metavar="FOLDER",
+    help="The folder the workflow tool works in.",
+)
 @AS_JSON
 @click.pass_obj
 def capture(
@@ -40,6 +48,9 @@ def capture(
     One entry for each workflow of the log goes into .workflow_tool_feedback.jsonl and .workflow_process_feedback.jsonl;
     capturing again adds only what is new. With --auto this never fails the workflow: what goes wrong is told, and the
     exit code is 0. Where ORCHESTRATOR_SKIP_FEEDBACK=1 is set, nothing is read or written.
+
+    `feedback review` shows what several workflows have in common. Under the workflow tool's own name the commands are
+    orchestrator-feedback (this one), and orchestrator-feedback review, sync, config and collect.
     """
     if auto and interactive:
         raise click.UsageError("--auto and --interactive exclude each other.")
@@ -49,7 +60,7 @@ def capture(
         _interactive(obj, folder, asked, as_json)
         return
     try:
-        _show(obj, _captured(obj, folder, asked), as_json)
+        _show(obj, _captured(obj, folder, asked), as_json, folder)
     except (FeedbackError, OSError) as problem:
         _not_captured(str(problem), as_json)
     except Exception as fault:  # whatever it is, the workflow goes on
@@ -89,7 +100,7 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
             now, tool=asked["tool"], process=asked["process"], say=lambda line: click.echo(line, err=as_json)
         )
         if answers is None:
-            click.echo("No answers; nothing was captured. feedback capture --auto needs none.", err=True)
+            click.echo("Nothing was captured. Without questions: feedback capture", err=True)
             return
     try:
         captured = _captured(obj, folder, asked, answers, now.id if now else None)
@@ -97,14 +108,15 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
         if answers is not None:
             click.echo(f"Your answers, so that they are not lost: {json.dumps(_said(answers))}", err=True)
         raise
-    _show(obj, captured, as_json)
+    _show(obj, captured, as_json, folder, now.id if now and answers else None)
 
 
 def _said(answers: Any) -> dict[str, Any]:
     return {name: value for name in answers.__dataclass_fields__ if (value := getattr(answers, name)) is not None}
 
 
-def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool) -> None:
+def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: str, answered: str | None = None) -> None:
+    from feedback_lib.workflows.capture import option
     from feedback_lib.workflows.entries import PROCESS_FILE, TOOL_FILE
 
     for one in captured.rejected:
@@ -124,6 +136,10 @@ def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool) -> None:
     ):
         if entries:
             click.echo(f"  {file}: {new} new {'entry' if new == 1 else 'entries'} ({what})")
+    if answered:
+        click.echo(f"Your answers stand in the entry of {answered}.")
+    if any(captured.written):
+        click.echo(f"What they have in common: feedback review --all{option(folder)}")
 
 
 def _not_captured(problem: str, as_json: bool) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,9 @@ COLLECTED = Path("collected.sqlite")  # as feedback collect names it
 @click.command("review")
 @click.option("--tool", is_flag=True, help="Only what is said about the workflow tool.")
 @click.option("--process", is_flag=True, help="Only what is said about the project.")
-@click.option("--days", type=click.IntRange(1), metavar="N", help="Workflows of the last N days  [default: 7].")
+@click.option(
+    "--days", type=click.IntRange(1), metavar="N", help="Workflows that ended in the last N days  [default: 7]."
+)
 @click.option("--all", "everything", is_flag=True, help="Workflows of all time.")
 @click.option("--suggest", is_flag=True, help="Show drafts of roadmap items as a diff, and ask whether to add them.")
 @click.option("--yes", is_flag=True, help="With --suggest: add them without asking.")
@@ -37,12 +42,14 @@ COLLECTED = Path("collected.sqlite")  # as feedback collect names it
     help="With --all-users: the collector's file  [default: collected.sqlite].",
 )
 @click.option(
+    "-d",
     "--dir",
     "folder",
     type=click.Path(path_type=Path),
     default=".",
     show_default=True,
-    help="The folder of the workflow tool's files.",
+    metavar="FOLDER",
+    help="The folder the workflow tool works in.",
 )
 @click.option("--params", "-f", metavar="FILE", help="The params file  [default: params/weekly.yaml, if it is there].")
 @SET
@@ -62,7 +69,10 @@ def review(
     overrides: Sequence[str],
     as_json: bool,
 ) -> None:
-    """Show patterns over what was captured, and suggest roadmap items."""
+    """Show patterns over what was captured, and suggest roadmap items.
+
+    It reads what `feedback capture` wrote in the folder. With --tool --all-users it reads the file of a collector.
+    """
     if everything and days is not None:
         raise ConfigError("--all is all time; leave out --days")
     if yes and not suggest:
@@ -79,7 +89,7 @@ def review(
         if as_json:
             print_json(users.to_dict())
         else:
-            click.echo(users.text())
+            _print(_folded(users.text()))
         return
     found = _of_folder(cfg, folder, tool or not process, process or not tool, None if everything else days or 7)
     proposal = _drafts(found, folder) if suggest else None
@@ -88,9 +98,33 @@ def review(
         told = {"suggested": proposal.to_dict() | {"added_to": added}} if proposal else {}
         print_json(_printable(found.to_dict() | told))
         return
-    click.echo(found.text())
+    _print(_folded(found.text()))
     if proposal:
-        _offer(proposal, yes=yes)
+        from feedback_lib.workflows.capture import option
+
+        again = (
+            ["feedback review"]
+            + [name for name, given in (("--tool", tool), ("--process", process), ("--all", everything)) if given]
+            + ([f"--days {days}"] if days is not None else [])
+            + ([f"--params {shlex.quote(params)}"] if params is not None else [])
+            + [f"--set {shlex.quote(given)}" for given in overrides]
+        )
+        _offer(proposal, yes=yes, again=" ".join(again) + option(folder))
+
+
+def _folded(text: str) -> str:
+    """As wide as the terminal; as it is where a file or a program reads."""
+    from feedback_lib.workflows.review import folded
+
+    return folded(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
+
+
+def _print(text: str) -> None:
+    """What the terminal's encoding lacks becomes a question mark."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower() == "ascii":  # which click prints as UTF-8
+        encoding = "utf-8"
+    click.echo(text.encode(encoding, "replace").decode(encoding))
 
 
 def _config(params: str | None, overrides: Sequence[str]) -> Config:
@@ -159,13 +193,11 @@ def _drafts(found: Review, folder: Path) -> Proposal:
     return roadmap.drafts(found.patterns, folder, day=day, of=len(found.workflows), window=found.window)
 
 
-def _offer(proposal: Proposal, *, yes: bool) -> None:
-    """Show what would be added; add it when a person says so."""
-    import sys
-
+def _offer(proposal: Proposal, *, yes: bool, again: str) -> None:
+    """Show what would be added; add it when a person says so, or say how to by ``again``, the call that showed it."""
     click.echo()
     if shown := proposal.text():
-        click.echo(shown)
+        _print(shown)
     many = len(proposal.items)
     if not many:
         click.echo("Nothing to add to the roadmap.")
@@ -173,7 +205,7 @@ def _offer(proposal: Proposal, *, yes: bool) -> None:
     what = f"{many} item{'' if many == 1 else 's'} to {proposal.path.name}"
     if not yes:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            click.echo(f"Not added: there is no terminal to ask on. To add {what}: feedback review --suggest --yes")
+            _print(f"Not added: there is no terminal to ask on. To add {what}: {again} --suggest --yes")
             return
         if not click.confirm(f"Add {what}?", show_default=False, prompt_suffix=" (y/n) "):
             click.echo("Not added.")

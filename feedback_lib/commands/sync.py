@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _ONE = click.UsageError("--dry-run, --status and --force exclude each other, but for --dry-run --force")
 
+_NONE_YET = "Nothing to send: there is no tool feedback here yet; feedback capture writes it."
+_ALL_SENT = "Nothing to send: everything was sent before. --force sends it again."
+
 
 @click.command("sync")
 @click.option("--dry-run", is_flag=True, help="Print the very bytes that would leave, and send nothing.")
@@ -24,14 +27,25 @@ _ONE = click.UsageError("--dry-run, --status and --force exclude each other, but
 )
 @click.option("--force", is_flag=True, help="Send everything again; the receiver keeps one of each.")
 @click.option(
-    "--dir", "folder", type=click.Path(path_type=Path), default=".", show_default=True, help="The workflow's folder."
+    "-d",
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    show_default=True,
+    metavar="FOLDER",
+    help="The folder the workflow tool works in.",
 )
 @AS_JSON
 @click.pass_obj
 def sync(
     obj: Mapping[str, bool], *, dry_run: bool, only_status: bool, force: bool, folder: Path, as_json: bool
 ) -> None:
-    """Send tool feedback to the tool's maintainers, if feedback_sync is true; process feedback never leaves."""
+    """Send tool feedback to the tool's maintainers, if feedback_sync is true; process feedback never leaves.
+
+    Begin with --dry-run. Then `feedback config set feedback_endpoint ADDRESS` says where to, and `feedback config set
+    feedback_sync true` agrees. A receiver's token is taken from FEEDBACK_SYNC_TOKEN, that of a Gist from GITHUB_TOKEN.
+    """
     from feedback_lib.workflows import sync as syncing
 
     if only_status and (dry_run or force):
@@ -52,15 +66,15 @@ def sync(
 def _show(made: Synced, *, quiet: bool) -> None:
     if not quiet:
         if made.off:
-            click.echo(f"Nothing was sent: {made.off}.")
+            click.echo(f"Nothing was sent: {made.off}")
             return
         again = f", {made.known} of them known there already" if made.known else ""
         if made.confirmed:
             click.echo(f"Sent to {made.where}: {_count(made.confirmed)}{again}.")
         elif not made.total:
-            click.echo("Nothing to send: there is no tool feedback here yet; feedback capture writes it.")
+            click.echo(_NONE_YET)
         elif not made.pending:
-            click.echo("Nothing to send: everything was sent before. --force sends it again.")
+            click.echo(_ALL_SENT)
         if made.pending:
             click.echo(f"Still queued: {_count(made.pending)}.")
     _show_trouble(made)
@@ -80,9 +94,14 @@ def _show_dry_run(made: Synced) -> None:
         out.write(line) if out else click.echo(line.decode(), nl=False)
     sys.stdout.flush()
     size = sum(map(len, made.bodies))
-    click.echo(f"Would be sent to {made.where}: {size:,} bytes.", err=True)
+    if made.bodies:
+        click.echo(f"Would be sent to {made.where}: {size:,} bytes.", err=True)
+    elif not made.total:
+        click.echo(_NONE_YET, err=True)
+    elif not made.refused:
+        click.echo(_ALL_SENT, err=True)
     if made.off:
-        click.echo(f"Sending is off: {made.off}.", err=True)
+        click.echo(f"Sending is off: {made.off}", err=True)
     _show_trouble(made)
 
 
@@ -97,17 +116,23 @@ def _show_status(status: Status, as_json: bool) -> None:
     if as_json:
         print_json(status.to_dict())
         return
-    click.echo(f"Sending is {'off: ' + status.off if status.off else 'on'}.")
+    click.echo(f"Sending is off: {status.off}" if status.off else "Sending is on.")
     click.echo(f"To: {status.where}")
     click.echo(f"Workflows: {status.total}, sent {status.synced}, waiting {status.pending}", nl=False)
     click.echo(f", of which {len(status.refused)} may not leave" if status.refused else "")
     click.echo(f"Last sent: {status.last or 'never'}")
+    if not status.total:
+        click.echo(_NONE_YET)
     _show_trouble(status)
 
 
 @click.group("config")
 def config_() -> None:
-    """Settings of this installation: whether tool feedback may be sent, and where to."""
+    """Settings of this installation: whether tool feedback may be sent, and where to.
+
+    They stand in settings.json of the folder that FEEDBACK_CONFIG names, else of ~/.config/feedback_lib, and hold for
+    all projects.
+    """
 
 
 @config_.command("set")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import re
+import shlex
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,6 +36,8 @@ from feedback_lib.workflows.entries import (
 GUIDANCE_ITEM = "parallel_execution_check"
 LEARNINGS_ITEM = "document_learnings"
 ADHERENCE_ITEM = "workflow_adherence_check"
+
+_MARKS = (".workflow_state.json", ".workflow_log.jsonl", ".orchestrator/sessions")
 
 TOOL_ANSWERS = (
     "phase0_guidance_used", "reviews_worked", "confusing_items", "orchestrator_errors", "tool_suggestions",
@@ -160,12 +164,25 @@ def capture(
 
 def missing(folder: Path, found: Found) -> str:
     """Why there is nothing to capture."""
+    place = "this folder" if str(folder) == "." else str(folder)
     if found.files:
-        return f"No workflow was found in {', '.join(found.files)} of {folder}. Nothing to capture."
+        return f"No workflow was found in {', '.join(found.files)} of {place}. Nothing to capture."
+    parents = Path(folder).absolute().parents
+    above = next((up for up in parents if any(os.access(up / name, os.R_OK) for name in _MARKS)), None)
     return (
-        f"No workflow was found in {folder}: there is neither a .workflow_state.json nor a .workflow_log.jsonl, nor an "
-        ".orchestrator folder. Nothing to capture; name another folder with --dir."
+        f"No workflow was found in {place}: there is neither a .workflow_state.json nor a .workflow_log.jsonl, nor an "
+        ".orchestrator folder. Nothing to capture; "
+        + (f"there is one above:{option(above)}" if above else "name another folder with --dir.")
     )
+
+
+def option(folder: str | Path) -> str:
+    """What to add to a command so that it is about a folder, such as `` --dir ../api``; "" for the current one.
+
+    >>> option("."), option("my api")
+    ('', " --dir 'my api'")
+    """
+    return "" if str(folder) == "." else f" --dir {shlex.quote(str(folder))}"
 
 
 def current(found: Found) -> Workflow | None:

@@ -104,10 +104,10 @@ def understood(question: Question, text: str) -> Any:
     if not text:
         return None
     if question.choices:
-        said = text.lower().replace(" ", "-")
-        fits = [name for name in question.choices if name == said] or [
-            n for n in question.choices if n.startswith(said)
-        ]
+        said = _plain(text)
+        said = {"n": "no", "na": "notapplicable"}.get(said, said)
+        fits = [name for name in question.choices if _plain(name) == said]
+        fits = fits or [name for name in question.choices if said and _plain(name).startswith(said)]
         if len(fits) != 1:
             raise ValueError(f"write {', '.join(list(question.choices)[:-1])} or {list(question.choices)[-1]}")
         return question.choices[fits[0]]
@@ -118,6 +118,10 @@ def understood(question: Question, text: str) -> Any:
     if question.field == "orchestrator_errors":  # an error may hold commas
         return (text,)
     return tuple(dict.fromkeys(part for part in (p.strip() for p in text.split(",")) if part))
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
 
 
 class Session:
@@ -186,6 +190,7 @@ def ask(
             try:
                 text = read(question, session.texts.get(question.field, "")).strip()
             except KeyboardInterrupt:
+                say("Stopped; answers are not kept.")
                 return None
             except EOFError:
                 break
@@ -213,6 +218,19 @@ def _reader(workflow: Workflow | None) -> Iterator[Callable[[Question, str], str
     folder = config.config_dir() / "history"
     items = sorted({step.item for step in workflow.steps}) if workflow else []
 
+    class Said(FileHistory):
+        """Answers alone: neither `<` nor what was no choice comes up again."""
+
+        def __init__(self, question: Question, path: Path) -> None:
+            self.question = question
+            super().__init__(str(path))
+
+        def append_string(self, string: str) -> None:
+            with contextlib.suppress(ValueError):
+                understood(self.question, string)
+                if string.strip() != "<":
+                    super().append_string(string)
+
     def history(question: Question) -> History:
         path = folder / question.field
         try:
@@ -220,11 +238,13 @@ def _reader(workflow: Workflow | None) -> Iterator[Callable[[Question, str], str
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))  # what was said is nobody else's
         except OSError:
             return InMemoryHistory()
-        return FileHistory(str(path))
+        return Said(question, path)
 
     def read(question: Question, before: str) -> str:
         words = list(question.choices) or (items if question.field == "confusing_items" else [])
         session: PromptSession[str] = PromptSession(history=history(question), completer=WordCompleter(words))
+        if question.choices and before:  # one word is sooner written anew than changed
+            return session.prompt(f"   ({question.hint}) [{before}]: ") or before
         return session.prompt(f"   ({question.hint}): ", default=before)
 
     yield read

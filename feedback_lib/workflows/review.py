@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
+import re
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from feedback_lib.analysis.patterns import USUAL, Pattern, PatternKind, Threshol
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import anonymous, settings
+from feedback_lib.workflows.capture import option
 from feedback_lib.workflows.entries import Entries, Files, ProcessEntry, ToolEntry
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ Similar = Callable[[Sequence[str]], Sequence[int]]
 
 _WIDTH = 40  # of the line under the heading
 _EVIDENCE, _SAID, _REJECTED = 10, 5, 5  # how many of each a text shows; JSON has all
+_HASH = re.compile(r"[0-9a-f]{32}")  # of a workflow whose id no entry tells; JSON has it whole
 _GROUPED = 5_000  # texts that are compared each with each; those said before them are alike only when equal
 
 
@@ -70,7 +74,7 @@ class Review:
     thresholds: Thresholds = USUAL
 
     def text(self) -> str:
-        """For a terminal, without control characters."""
+        """For a terminal, without control characters; see `folded`."""
         many = len(self.workflows)
         lines = [f"Feedback Review ({self.window}, {many} workflow{'' if many == 1 else 's'})", "━" * _WIDTH]
         for name, part in (
@@ -143,8 +147,22 @@ _FIELDS = {
 }
 
 
+_SIGN = re.compile(r" *(?:[⚠✓·•→] |in )?")
+
+
+def folded(text: str, width: int) -> str:
+    """A review's text for a terminal of so many columns: what is longer goes on below, under the first line's words."""
+    lines = []
+    for line in text.split("\n"):
+        sign = _SIGN.match(line)
+        indent = " " * min(len(sign[0]) if sign else 0, width // 2)
+        fold = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        lines += (fold.wrap(line) or [""]) if line.strip("━") else [line[:width]]
+    return "\n".join(lines)
+
+
 def _listed(workflows: Sequence[str]) -> str:
-    shown = ", ".join(shortened(w, 60) for w in workflows[:_EVIDENCE])
+    shown = ", ".join(w[:12] + "…" if _HASH.fullmatch(w) else shortened(w, 60) for w in workflows[:_EVIDENCE])
     return f"{shown} and {len(workflows) - _EVIDENCE} more" if len(workflows) > _EVIDENCE else shown
 
 
@@ -311,7 +329,9 @@ def _outside(
     """What to say of entries that are not in the window, or of none at all."""
     if not entries:
         names = " and ".join(path.name for path in looked)
-        return [f"no entry yet: looked for {names} in {looked[0].parent}; run: feedback capture"]
+        return [
+            f"no entry yet: looked for {names} in {looked[0].parent}; run: feedback capture{option(looked[0].parent)}"
+        ]
     inside = sum(_within(e, since, now) for e in entries)
     later = sum((patterns.when(e.timestamp) or now) > now for e in entries) if since else 0
     are, them = ("is", "it") if later == 1 else ("are", "them")
@@ -319,7 +339,8 @@ def _outside(
     if not inside and later < len(entries):
         newest = max(e.timestamp for e in entries if (patterns.when(e.timestamp) or now) <= now)
         notes.append(
-            f"none of {len(entries)} entries is in the window; the newest is of {newest}. See --days and --all"
+            f"none of {len(entries)} entries is in the window; the newest is of {newest}. "
+            f"To see {'it' if len(entries) == 1 else 'them'}: feedback review --all{option(looked[0].parent)}"
         )
     return notes
 

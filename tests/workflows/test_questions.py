@@ -51,7 +51,10 @@ def test_there_are_five_about_the_tool_and_five_about_the_work_each_for_a_field_
         ("reviews_worked", "no", False),
         ("reviews_worked", "s", None),
         ("parallel_agents_used", "no", False),
+        ("parallel_agents_used", "N", False),
         ("parallel_agents_used", "not applicable", None),
+        ("parallel_agents_used", "n/a", None),
+        ("phase0_guidance_used", "didn’t see", None),
         ("parallel_agents_used", "", None),
         ("confusing_items", "none", ()),
         ("confusing_items", "risk_analysis,  user_approval, risk_analysis", ("risk_analysis", "user_approval")),
@@ -70,8 +73,8 @@ def test_what_a_text_answers(field, text, means):
     assert understood(question, text) == means
 
 
-@pytest.mark.parametrize("text", ["maybe", "n"])
-def test_what_is_no_choice_or_could_be_two_names_the_choices(text):
+@pytest.mark.parametrize("text", ["maybe", "'"])
+def test_what_is_no_choice_names_the_choices(text):
     question = next(q for q in QUESTIONS if q.field == "parallel_agents_used")
     with pytest.raises(ValueError, match="yes, no or not-applicable"):
         understood(question, text)
@@ -131,6 +134,12 @@ def test_in_a_terminal_answers_have_a_history_only_their_owner_can_read(monkeypa
     again = in_terminal(["no\r", "\x1b[A\r", "<\r", " again\r\r\r\r"], monkeypatch, tmp_path, tool=False)
     assert again.parallel_agents_used is False
     assert again.what_went_well == "tests first again", "arrow up brings what was answered before, < goes back"
+    assert "<" not in (tmp_path / "history" / "challenges").read_text()
+
+
+def test_a_choice_made_before_stays_with_enter_and_is_written_anew_else(monkeypatch, tmp_path):
+    keys = ["yes\r", "<\r", "no\r", "<\r", "\r\r\r\r\r"]
+    assert in_terminal(keys, monkeypatch, tmp_path, tool=False).parallel_agents_used is False
 
 
 def test_ctrl_c_keeps_nothing(monkeypatch, tmp_path):
