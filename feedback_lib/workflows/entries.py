@@ -33,7 +33,7 @@ BACKUP_FILE = LEGACY_FILE + ".migrated"
 UNKNOWN = "unknown"
 
 LOCK_S = 30.0  # nobody holds the files for longer than it takes to write them
-ERROR_CHARACTERS = 2_000
+ERROR_CHARACTERS = 3_000  # the workflow tool keeps 1,000 of each output: with the command all of it stands here
 
 _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
 _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")

@@ -8,6 +8,7 @@ import shutil
 import pytest
 from conftest import REFERENCE
 
+from feedback_lib.analysis.patterns import error_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.workflows import anonymous, entries, settings, telling
 from feedback_lib.workflows.capture import capture, passages, unlabelled
@@ -308,6 +309,17 @@ def test_a_long_error_keeps_its_command_and_its_end(tmp_path):
     assert len(project[0]) == entries.ERROR_CHARACTERS
     assert "$ make all" in project[0]
     assert project[0].endswith("ValueError: the end")
+
+
+@pytest.mark.parametrize("before", range(200, 600, 50))
+def test_what_the_workflow_tool_keeps_of_an_output_is_captured_whole(tmp_path, before):
+    """It keeps 1,000 characters of each output; in the review an error is the same wherever in them it stands."""
+    trace = "Traceback (most recent call last):\n  File \"/a/db.py\", line 4, in load\n    y()\nKeyError: 'id'\n"
+    err = (f"{'x' * before}\n{trace}" + "more\n" * 300)[:1000]
+    logged(tmp_path, *whole()[:2], event("verification_failed", at=3, phase="PLAN", item="a", command="make",
+                                        stderr=err, stdout=("log line\n" * 200)[:1000]))  # fmt: skip
+    (process,) = capture(tmp_path).process
+    assert [error_key(e) for e in process.project_errors] == [error_key(trace)]
 
 
 def test_secrets_do_not_stand_in_an_error(tmp_path):
