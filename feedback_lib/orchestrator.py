@@ -118,7 +118,7 @@ def read(folder: Path) -> Found:
     events: dict[str, list[_Event]] = {}
     seen: set[bytes] = set()
     for path, live in _logs(folder, rejected):
-        name = path.relative_to(folder).as_posix()
+        name = _named(path, folder)
         files.append(name)
         for event in _events(path, name, live, rejected):
             if event.identity not in seen:
@@ -127,7 +127,7 @@ def read(folder: Path) -> Found:
     states: dict[str, _State] = {}
     held: dict[str, str] = {}  # file: the workflow its state is about
     for path in _states(folder):
-        name = path.relative_to(folder).as_posix()
+        name = _named(path, folder)
         files.append(name)
         try:
             state = _state(path, name)
@@ -263,6 +263,12 @@ def _bare(path: str) -> str:
 _NO_LOG = re.compile(r"\.(?:lock|tmp|part|swp|sw.|migrated)$|~$")
 
 
+def _named(path: Path, folder: Path) -> str:
+    """Where a file is, fit for a terminal: whoever gives away a repository chooses the names of its folders."""
+    name = path.relative_to(folder).as_posix()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+
+
 def _places(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """Each folder that may hold a state and a log, with their names: the older layout first, then sessions by name."""
     yield folder, STATE, LOG
@@ -282,7 +288,7 @@ def _logs(folder: Path, rejected: list[Rejected]) -> Iterator[tuple[Path, bool]]
         except FileNotFoundError:
             continue
         except OSError as problem:
-            where = place.relative_to(folder).as_posix()
+            where = _named(place, folder)
             rejected.append(Rejected(where, _reason(problem)))
             continue
         for name in names:

@@ -184,6 +184,17 @@ def test_the_facts_of_a_workflow(tmp_path):
     assert dataclasses.asdict(workflow)["id"] == "wf_1"
 
 
+def test_names_of_folders_are_told_without_what_would_write_on_a_terminal(tmp_path):
+    session = tmp_path / ".orchestrator" / "sessions" / "s\x1b]0;x\x07\nb"
+    session.mkdir(parents=True)
+    (session / "log.jsonl").write_bytes(lines(event("workflow_started")) + b"{\n")
+    found = orchestrator.read(tmp_path)
+    told = [*found.files, *(one.where for one in found.rejected), *(w.where for w in found.workflows)]
+    assert len(told) == 3
+    assert all(name.isprintable() for name in told)
+    assert found.files == (".orchestrator/sessions/s\\x1b]0;x\\x07\\x0ab/log.jsonl",)
+
+
 def test_an_item_completed_and_then_skipped_is_skipped_with_the_reason(tmp_path):
     workflow = one(
         tmp_path,

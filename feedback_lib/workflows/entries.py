@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import errno
 import fcntl
 import hashlib
 import json
@@ -635,15 +636,39 @@ def _locked(folder: Path) -> int:
             return handle
 
 
+def inside(path: Path) -> Path:
+    """A path without links, to be written to.
+
+    A link may lead to another place in the file's folder, but not out of it: whoever gives away a repository could
+    point it at a file of the home folder, and what is written holds words of that repository.
+
+    Raises:
+        ConfigError: it leads out, or in a circle.
+    """
+    try:
+        found = path.resolve(strict=False)
+        if found.is_symlink():
+            raise OSError(errno.ELOOP, "Too many links")
+    except (OSError, RuntimeError):
+        raise ConfigError(f"{path}: is a link to itself. Remove it.") from None
+    if not found.is_relative_to(path.parent.resolve()):
+        raise ConfigError(f"{path}: is a link out of its folder, and nothing is written there. Remove it.")
+    return found
+
+
 def _append(path: Path, entries: Iterable[ToolEntry | ProcessEntry], mode: int) -> None:
     content = b"".join(_encoded(to_line(entry)) + b"\n" for entry in entries)
     if not content:
         return
+    path = inside(path)
     new = not path.exists()
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, mode)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, mode)
         try:
-            size = os.fstat(handle).st_size
+            held = os.fstat(handle)
+            size = held.st_size
+            if mode == 0o600 and held.st_uid == os.geteuid() and held.st_mode & 0o077:
+                os.fchmod(handle, held.st_mode & 0o700)  # the workflow tool itself makes it for everybody
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise ConfigError(f"{path}: is no file. Move it away.")
             if size and os.pread(handle, 1, size - 1) != b"\n":  # somebody was stopped in the middle of a line
@@ -685,7 +710,7 @@ def _prepend(path: Path, lines: Iterable[str], mode: int) -> None:
 
 def _replace(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put other bytes in the place of a file at once, with the file's rights; on disk when this returns."""
-    path = path.resolve()  # a link stays one
+    path = inside(path)  # a link stays one
     part = path.with_name(path.name + ".part")
     try:
         if path.exists():

@@ -22,6 +22,7 @@ from feedback_lib import privacy
 from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, headline, percent, reaches, text_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
+from feedback_lib.workflows.entries import inside
 
 ROADMAP_FILE = "ROADMAP.md"
 RECORD_FILE = ".workflow_suggestions.jsonl"
@@ -193,12 +194,13 @@ def add(proposal: Proposal) -> Path:
         The roadmap.
 
     Raises:
-        ConfigError: the roadmap changed since `drafts` read it, or cannot be written; it is as it was.
+        ConfigError: the roadmap changed since `drafts` read it, cannot be written, or is a link out of its folder; it
+            is as it was.
     """
     if not proposal.items:
         return proposal.path
-    target = proposal.path.resolve()  # a link stays one
-    record = proposal.path.parent / RECORD_FILE
+    target = inside(proposal.path)  # a link stays one
+    record = inside(proposal.path.parent / RECORD_FILE)
     with _alone(target):
         if _bytes(target) != proposal.before:
             raise ConfigError(f"{proposal.path}: it changed since it was read. Nothing was added; call this again.")

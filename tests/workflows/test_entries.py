@@ -298,6 +298,48 @@ def test_marking_keeps_a_link_and_the_rights_of_the_file(tmp_path):
     assert "synced_at" in real.read_text()
 
 
+def _migrated(files):
+    files.legacy.write_text(json.dumps(OLD[1]) + "\n")
+    files.migrate(SALT)
+
+
+@pytest.mark.parametrize("name", [entries.TOOL_FILE, entries.PROCESS_FILE])
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "write", [lambda files: files.append([tool()], []) or files.append([], [process()]), _migrated]
+)
+def test_what_a_repository_links_out_of_its_folder_is_not_written_to(tmp_path, name, there, write):
+    """It could be a file that a shell runs, and an entry has words of the repository in it."""
+    project, profile = tmp_path / "project", tmp_path / "profile"
+    project.mkdir()
+    if there:
+        profile.write_text("mine\n")
+    (project / name).symlink_to(profile)
+    with pytest.raises(ConfigError, match="a link out of its folder"):
+        write(Files(project))
+    assert profile.exists() == there
+    assert not there or profile.read_text() == "mine\n"
+
+
+def test_what_lies_behind_a_link_out_of_the_folder_is_not_marked_either(tmp_path):
+    project, other = tmp_path / "project", tmp_path / "other"
+    project.mkdir()
+    other.write_text(to_line(tool()) + "\n")
+    (project / entries.TOOL_FILE).symlink_to(other)
+    with pytest.raises(ConfigError, match="a link out of its folder"):
+        Files(project).mark({tool().workflow_id_hash: version(tool())}, "2026-01-12T00:00:00Z")
+    assert other.read_text() == to_line(tool()) + "\n"
+
+
+def test_what_is_private_is_for_its_owner_alone_also_where_the_tool_made_it_for_everybody(tmp_path):
+    files = Files(tmp_path)
+    files.process.touch()
+    files.process.chmod(0o644)
+    files.append([tool()], [process()])
+    assert files.process.stat().st_mode & 0o777 == 0o600
+    assert files.tool.stat().st_mode & 0o600 == 0o600
+
+
 # The single file of earlier versions
 
 OLD = [

@@ -329,6 +329,21 @@ class TestFile:
         assert "WF-001" in target.read_text("utf-8")
         assert sorted(p.name for p in tmp_path.iterdir()) == [".workflow_suggestions.jsonl", "ROADMAP.md", "real"]
 
+    @pytest.mark.parametrize("name", ["ROADMAP.md", ".workflow_suggestions.jsonl"])
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_link_out_of_the_folder_is_not_written_to(self, tmp_path, name, there):
+        """Of a repository that somebody else made: it may point at any file of whoever works in it."""
+        project, profile = tmp_path / "project", tmp_path / "profile"
+        project.mkdir()
+        if there:
+            profile.write_text("mine\n")
+        (project / name).symlink_to(profile)
+        with pytest.raises(ConfigError, match="a link out of its folder"):
+            roadmap.add(drafted(project))
+        assert profile.exists() == there
+        assert not there or profile.read_text() == "mine\n"
+        assert sorted(p.name for p in project.iterdir()) == [name]
+
     def test_a_roadmap_in_small_letters_is_the_roadmap(self, tmp_path):
         (tmp_path / "roadmap.md").write_text("#### WF-004: Old\n", "utf-8")
         made = drafted(tmp_path)
