@@ -207,7 +207,7 @@ def versions(entries: Sequence[Entry]) -> pl.DataFrame:
             "skipped": _median([e.items_skipped_pct for e in those if e.items_skipped_pct is not None]),
             "tool_errors": _share(sum(1 for e in those if e.orchestrator_errors), of),
             "no_review": _share(sum(1 for e in those if e.reviews_worked is None), of),
-            "minutes": _median([e.duration_seconds / 60 for e in those]),
+            "minutes": _median([e.duration_seconds / 60 for e in those if e.duration_seconds]),  # 0: it does not tell
         }
         rows += [{"version": version, "place": place, "measure": measure} | told[measure] for measure in MEASURES]
     return pl.DataFrame(rows, schema=_VERSIONS)

@@ -130,6 +130,9 @@ class TestVersions:
     def test_what_no_entry_tells_is_no_data_not_zero(self):
         row = frames.versions([entry(0, "1")]).row(by_predicate=pl.col("measure") == "skipped", named=True)
         assert (row["workflows"], row["value"], row["low"]) == (0, None, None)
+        told = [entry(n, "1", duration_seconds=seconds) for n, seconds in enumerate((0, 600, 0))]
+        row = frames.versions(told).row(by_predicate=pl.col("measure") == "minutes", named=True)
+        assert (row["workflows"], row["value"]) == (1, 10)  # as in the review
 
     def test_a_median_needs_six_workflows_for_an_interval(self):
         for many, known in ((5, False), (6, True)):
