@@ -16,7 +16,7 @@
 # %% [markdown]
 # # Capture
 #
-# Say how the current workflow went: five questions about the workflow tool, five about your project. What is left open is taken from the log. The same in a terminal: `feedback capture --interactive`.
+# Say how the current workflow went: five questions about the workflow tool, five about your project. What is left open is taken from the log. The form works in JupyterLab and as a dashboard, not in a page that `feedback run` writes. The same in a terminal: `feedback capture --interactive`.
 
 # %% tags=["parameters"]
 folder = ""  # the folder of the workflow tool's files; empty: a copy of the bundled sample

@@ -74,7 +74,7 @@ def _read(folder: Path, *, synthetic: bool) -> Shown:
     order = orchestrator.default_items()
     spent, errors = frames.spent(found.workflows), frames.errors(found.workflows, _clean)
     return Shown(
-        where="the bundled sample" if synthetic else str(folder),
+        where="the bundled sample" if synthetic else str(folder if folder.name.strip(".") else folder.resolve()),
         synthetic=synthetic,
         found=found,
         captured=len(entries.tool),
