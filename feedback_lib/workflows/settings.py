@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import json
 import os
+import re
 import stat
 import tempfile
 import urllib.parse
@@ -21,7 +22,7 @@ SETTINGS_FILE = "settings.json"
 SALT_FILE = "salt"
 SKIP = "ORCHESTRATOR_SKIP_FEEDBACK"
 GIST = "gist"
-REPOSITORY_FILE = ".orchestrator/config.yaml"
+REPOSITORY_FILES = (".orchestrator/config.yaml", ".orchestrator/config.yml")
 _LONGEST = 64 * 1024  # bytes of a settings file
 
 
@@ -46,17 +47,30 @@ def load() -> Settings:
     path = config.config_dir() / SETTINGS_FILE
     try:
         text = _content(path).decode("utf-8-sig")
-        values = json.loads(text) if len(text) <= _LONGEST else None
+        values = json.loads(text, object_pairs_hook=_once) if len(text) <= _LONGEST else None
     except FileNotFoundError:
         return Settings()
     except OSError as problem:
         raise ConfigError(f"{path}: {problem.strerror}; make it readable, or delete it for the defaults") from None
+    except _TwiceError:
+        raise ConfigError(f"{path}: a key stands twice; leave one of them, or delete the file") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: is not JSON; write {{}} into it, or delete it for the defaults") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values; write {{}} into it, or delete it for the defaults")
     held = config.section(Settings, values, str(path))
     return dataclasses.replace(held, feedback_endpoint=_endpoint(held.feedback_endpoint, str(path)))
+
+
+class _TwiceError(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ: of two answers, nobody knows which one was meant."""
+    if len(made := dict(pairs)) != len(pairs):
+        raise _TwiceError
+    return made
 
 
 def change(key: str, text: str) -> Settings:
@@ -137,7 +151,7 @@ def _repository_files(folder: Path) -> Iterator[Path]:
     above = [folder, *folder.parents]
     root = next((at for at, one in enumerate(above) if (one / ".git").exists()), 0)
     for one in above[: root + 1]:
-        yield one / REPOSITORY_FILE
+        yield from (one / name for name in REPOSITORY_FILES)
 
 
 def _repository_says_no(path: Path) -> str | None:
@@ -158,15 +172,21 @@ def _repository_says_no(path: Path) -> str | None:
         return None
     if not isinstance(values, dict):
         return None if values is None and len(content) <= _LONGEST else f"{path} holds no keys, and it may say no"
-    if sum(key.value == "feedback_sync" for key, _ in getattr(root, "value", ())) > 1:
+    if sum(_is_sync(key.value) for key, _ in getattr(root, "value", ())) > 1:
         return f"{path} has feedback_sync twice, and one of them may say no"
-    if values.get("feedback_sync", True) is True:
+    said = [value for key, value in values.items() if _is_sync(key)]
+    if isinstance(group := values.get("feedback"), dict):
+        said += [value for key, value in group.items() if _is_sync(f"feedback_{key}")]
+    elif group is False:
+        said.append(group)
+    if all(value is True for value in said):
         return None
-    return (
-        f"{path} says feedback_sync: false"
-        if values["feedback_sync"] is False
-        else f"{path} has a feedback_sync that is not true"
-    )
+    return f"{path} says feedback_sync: false" if False in said else f"{path} has a feedback_sync that is not true"
+
+
+def _is_sync(key: object) -> bool:
+    """Whether a key is meant to be ``feedback_sync``, however it is written: a no counts, a yes is none anyway."""
+    return isinstance(key, str) and re.sub(r"[\W_]", "", key).casefold() == "feedbacksync"
 
 
 def _content(path: Path) -> bytes:

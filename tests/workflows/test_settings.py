@@ -81,6 +81,8 @@ def test_a_gist_nothing_and_this_machine_itself_are_endpoints(address):
         b'{"feedback_sync": true, "feedback_sinc": true}',
         b'{"feedback_sync": true, "feedback_endpoint": "http://feedback.example.org"}',
         b'{"feedback_sync": true, "feedback_endpoint": null}',
+        b'{"feedback_sync": false, "feedback_sync": true}',
+        b'{"Feedback_Sync": true}',
         b"[]",
         b"",
         b"\xff\xfe",
@@ -166,7 +168,19 @@ def test_all_agree_or_it_is_off_and_says_why(project, monkeypatch):
         (b"- feedback_sync\n", True),
         (b"x: " + b"x" * 100_000, True),
         (b"feedback_sync: false\nfeedback_sync: true\n", True),
+        (b"Feedback_Sync: false\n", True),
+        (b"feedback-sync: no\n", True),
+        (b"FEEDBACKSYNC: off\n", True),
+        (b"feedback_sync: true\nfeedback-sync: false\n", True),
+        (b"feedback:\n  sync: false\n", True),
+        (b"feedback:\n  feedback_sync: true\n  sync: false\n", True),
+        (b"feedback: off\n", True),
+        (b"a: 1\n---\nfeedback_sync: false\n", True),
+        (b"base: &b {feedback_sync: false}\n<<: *b\n", True),
         (b"feedback_sync: true\n", False),
+        (b"feedback:\n  sync: true\n  mode: auto\n", False),
+        (b"feedback: true\n", False),
+        (b"feedback: docs/feedback.md\n", False),
         (b"mode: strict\n", False),
         (b"# nothing yet\n", False),
         (b"", False),
@@ -180,6 +194,15 @@ def test_a_repository_says_no_for_everybody_in_it_and_what_cannot_be_read_may_sa
     assert (said is not None) is off
     if off:
         assert "config.yaml" in said
+
+
+def test_a_no_counts_with_the_other_ending_of_the_file_too(project):
+    agree()
+    (project / ".orchestrator").mkdir()
+    (project / ".orchestrator" / "config.yaml").write_text("mode: strict\n")
+    assert settings.why_off(project) is None
+    (project / ".orchestrator" / "config.yml").write_text("feedback_sync: false\n")
+    assert "config.yml" in settings.why_off(project)
 
 
 def test_what_is_no_file_keeps_nobody_waiting(folder, project):
