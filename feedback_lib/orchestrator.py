@@ -161,13 +161,11 @@ def default_items() -> Mapping[str, tuple[str, ...]]:
 def custom_items(workflow: Workflow) -> tuple[str, ...]:
     """The items of a workflow that are not the tool's own, in the order of its definition.
 
-    Without a definition, of the items that were dealt with or went wrong.
+    Those that were dealt with or went wrong follow: the definition may be of another version than the log.
     """
-    if workflow.definition is None:
-        own = [step.item for step in workflow.steps]
-        own += [failure.item for failure in workflow.failures if failure.item]
-    else:
-        own = [item for items in workflow.definition.values() for item in items]
+    own = [item for items in (workflow.definition or {}).values() for item in items]
+    own += [step.item for step in workflow.steps]
+    own += [failure.item for failure in workflow.failures if failure.item]
     known = {item for items in default_items().values() for item in items}
     return tuple(item for item in dict.fromkeys(own) if item not in known)
 

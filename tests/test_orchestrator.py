@@ -798,6 +798,9 @@ def test_custom_items_are_those_the_tool_does_not_ship(tmp_path):
         event("item_completed", 3, "refactoring_assessment", "REVIEW"),  # of an earlier version of the tool
     )
     assert orchestrator.custom_items(workflow) == ("terraform_plan", "db_migration_check")
+    # of a state that lags behind, the definition lacks what the log skipped; reviews name it nevertheless
+    later = dataclasses.replace(workflow, definition={"PLAN": ("initial_plan", "security_drill")})
+    assert orchestrator.custom_items(later) == ("security_drill", "terraform_plan", "db_migration_check")
 
 
 @pytest.mark.parametrize(
