@@ -52,6 +52,7 @@ _INSTALLATION = re.compile(r"[0-9a-f]{32}")
 _SENDERS = 20_000  # remembered at most by the rate limit; about 4 MB
 _CONNECTIONS = 256
 _LARGE = 32 * 1024  # bytes of a body from which on it is checked in another thread; for less the change costs more
+_COUNTED = 64 * 1024  # bytes of a body that count as another request: checking the words of so many takes up to 0.2 s
 _BUSY_S = 10.0  # for another process to finish its write
 
 
@@ -60,7 +61,8 @@ class Limits:
     """What one sender may do.
 
     Args:
-        rate: requests a minute, by client address and by installation; as many may come at once.
+        rate: requests a minute, by client address and by installation; as many may come at once. Each whole 64 KB of
+            a body count as another request of the address.
         max_kb: of a request's body.
         entries: in one request.
         max_mb: of the file; when it is full, nothing more is taken.
@@ -274,15 +276,15 @@ class _Buckets:
         self._held: collections.OrderedDict[bytes, tuple[float, float]] = collections.OrderedDict()
         self._secret = secrets.token_bytes(16)  # an address is not even in memory longer than its request
 
-    def wait_s(self, sender: str, now: float) -> float:
-        """Seconds until this sender may come again; 0 lets it in, and counts."""
+    def wait_s(self, sender: str, now: float, cost: int = 1) -> float:
+        """Seconds until this sender may come again; 0 lets it in, and counts as so many requests."""
         key = hashlib.blake2b(sender.encode("utf-8", "replace"), key=self._secret, digest_size=8).digest()
         left, at = self._held.pop(key, (float(self.rate), now))
         left = min(float(self.rate), left + (now - at) * self.rate / 60)
-        self._held[key] = (left - 1 if left >= 1 else left, now)
+        self._held[key] = (left - cost if left >= cost else left, now)
         if len(self._held) > self.most:
             self._held.popitem(last=False)
-        return 0.0 if left >= 1 else (1 - left) * 60 / self.rate
+        return 0.0 if left >= cost else (cost - left) * 60 / self.rate
 
     def __len__(self) -> int:
         return len(self._held)
@@ -385,8 +387,8 @@ def app(path: Path, *, limits: Limits | None = None, token: str = "") -> Starlet
     addresses, installations = _Buckets(limits.rate), _Buckets(limits.rate)
     most = limits.max_kb * 1024
 
-    def may(buckets: _Buckets, sender: str) -> None:
-        if wait := buckets.wait_s(sender, time.monotonic()):
+    def may(buckets: _Buckets, sender: str, cost: int = 1) -> None:
+        if wait := buckets.wait_s(sender, time.monotonic(), cost):
             seconds = str(int(wait) + 1)
             raise _Refusal(429, f"too many requests; come back in {seconds} s", {"Retry-After": seconds})
 
@@ -421,6 +423,8 @@ def app(path: Path, *, limits: Limits | None = None, token: str = "") -> Starlet
         body = await _body(request, limits, keep=early is None)
         if early:
             raise early
+        if more := min(len(body) // _COUNTED, limits.rate - 1):  # what is large may come, if it is the first
+            may(addresses, _sender(request, limits.forwarded), more)
         aside = asyncio.to_thread if len(body) > _LARGE else _at_once
         installation, entries = await aside(_envelope, body, limits.entries)
         may(installations, installation)

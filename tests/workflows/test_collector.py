@@ -332,6 +332,19 @@ def test_behind_a_proxy_each_address_has_its_own_budget_and_each_installation_on
         assert [status(f"203.0.113.{n}", "same") for n in (1, 2, 3)] == [200, 200, 429]
 
 
+def test_a_large_request_counts_as_several(tmp_path):
+    """Else one sender could keep the checks busy with the largest ones all the time."""
+    large = json.dumps(payload(entry())).encode() + b" " * 200 * 1024
+    with Collector(tmp_path / "c.sqlite", "--rate", "10") as running:
+        assert [running.ask(body=large).status for _ in range(3)] == [200, 200, 429]
+        assert [running.send(entry()).status for _ in range(2)] == [200, 429]
+    for rate in ("1", "2", "3"):
+        with Collector(tmp_path / "c.sqlite", "--rate", rate) as running:
+            assert [running.ask(body=large).status for _ in range(2)] == [200, 429]
+    buckets = collector._Buckets(10)
+    assert [buckets.wait_s("a", 0.0, 4) for _ in range(3)] == [0, 0, 12]
+
+
 def test_a_budget_comes_back_with_time_and_memory_is_bounded():
     buckets = collector._Buckets(60, most=100)
     assert [buckets.wait_s("a", 0.0) for _ in range(61)] == [0.0] * 60 + [1.0]
