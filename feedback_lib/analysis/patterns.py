@@ -184,14 +184,14 @@ def error_key(text: str) -> str:
 
 
 def _cause(text: str) -> str | None:
-    """What a command that failed printed, without the line that says so; None when it printed nothing.
+    """What a command that failed printed, without the lines that only say so; None when it printed nothing.
 
     That pytest and a linter both left with 1 does not make their errors the same one.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines or not _EXIT.search(lines[0]):
         return text
-    said = [line for line in lines[1:] if not line.startswith("$ ")]
+    said = [line for line in lines[1:] if not line.startswith("$ ") and not _EXIT.fullmatch(line.strip())]
     return "\n".join(said) or None
 
 

@@ -62,7 +62,10 @@ _MASKS = (
     (re.compile(r"\[path\][\\/][\w.@%+~\\/-]*"), "<path>"),
     (re.compile(r"\[(?:email|phone|ip|mac|card|token|path|query|url|name)\]"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"""(?<![\w'])(['"`])(?:[A-Za-z]:|~|\.{1,2}|file:)?[\\/][^'"`\n]+\1"""), r"\1<path>\1"),
+    (
+        re.compile(r"""(?<![\w'])(['"`])(?:[A-Za-z]:|~|\.{1,2}|file:)?[\\/](?!(?:usr/)?bin/\w+\ )[^'"`\n]+\1"""),
+        r"\1<path>\1",
+    ),  # with spaces; a command is no path
     (re.compile(r"(?:[A-Za-z]:)?(?:[\\/~]\\?[\w.@%+~-]+){2,}[\\/]?|\b[\w.-]+(?:/[\w.@%+-]+){2,}"), "<path>"),
     (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<n>"),
     (re.compile(r"\b(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{7,}\b", re.IGNORECASE), "<id>"),

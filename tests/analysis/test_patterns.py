@@ -160,6 +160,13 @@ def test_that_two_commands_left_with_the_same_code_does_not_make_it_the_same_err
     assert found.title == 'Common error: "E AssertionError: 3 != 4"'
 
 
+def test_a_line_that_only_repeats_the_code_tells_nothing_of_the_error():
+    go = "--- FAIL: {} (0.{}s)\n    a_test.go:1{}: got 1 want 2\nFAIL\nexit status 1\nFAIL\texample.com/a\t0.{}s"
+    texts = [FAILED.format(command="go test", printed=go.format(*which)) for which in ("A123", "A789", "B123")]
+    found = only(find([], [process(i, project_errors=(text,)) for i, text in enumerate(texts)]), "error")
+    assert [(p.title, p.count) for p in found] == [('Common error: "--- FAIL: A (0.7s)"', 2)]
+
+
 def test_commands_that_printed_nothing_are_told_apart_by_what_was_called():
     calls = [FAILED.format(command=command, printed="") for command in ("make a", "make a", "make b")]
     (found,) = only(find([], [process(i, project_errors=(text,)) for i, text in enumerate(calls)]), "error")

@@ -533,6 +533,7 @@ def test_digits_of_what_is_missing_are_part_of_its_name(line, template):
         ("ValueError: no account of ann.lee@example.org at fe80::1:2:3", "ValueError: no account of <id> at <n>"),
         ("10:00 ERROR web: request 7 failed: ValueError: bad 3", "ValueError: bad <n>"),
         ("FileNotFoundError: no '/home/Ann Lee/a b.csv'", "FileNotFoundError: no '<path>'"),
+        ('ERROR: "/bin/sh -c npm ci" failed', 'ERROR: "<path> -c npm ci" failed'),
         ("OSError: [Errno 2] at D:\\\\a\\\\b\\\\c.cpp:12", "OSError: [Errno <n>] at <path>:<n>"),
     ],
 )
