@@ -87,6 +87,27 @@ def test_thresholds_can_be_set_without_a_params_file(folder, tmp_path):
     assert "Often skipped" not in shown("--dir", folder, "--set", "workflows.skip_share=0.81", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_share_is_compared_as_it_is_written_in_params_or_call(named, tmp_path):
+    """0.07 * 100 is more than 7 as a float."""
+    assert 0.07 * 100 > 7
+    at = {"timestamp": "2026-01-10T10:00:00Z"}
+    items = [["docs", "lint"] if i < 6 else ["docs"] if i < 7 else [] for i in range(100)]
+    entries.Files(tmp_path).append(
+        [
+            entries.tool_entry(at | {"workflow_id_hash": f"{i:032x}", "items_skipped": s}, "")
+            for i, s in enumerate(items)
+        ],
+        [],
+    )
+    tool = tmp_path / entries.TOOL_FILE
+    tool.write_text(tool.read_text().replace('"items_skipped_pct": null', '"items_skipped_pct": 0.1'))
+    (tmp_path / "of.yaml").write_text("workflows: {skip_share: 0.07}\n")
+    given = ("--params", tmp_path / "of.yaml") if named else ("--set", "workflows.skip_share=0.07")
+    told = json.loads(shown("--dir", tmp_path, "--all", "--json", *given))
+    assert [(p["key"], p["count"], p["of"]) for p in told["patterns"] if p["kind"] == "skip"] == [("docs", 7, 100)]
+
+
 def test_a_params_file_where_it_usually_is_is_read(folder, tmp_path):
     (tmp_path / "params").mkdir()
     (tmp_path / "params/weekly.yaml").write_text("workflows: {skip_share: 0.81}\n")
