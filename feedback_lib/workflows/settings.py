@@ -46,12 +46,15 @@ def load() -> Settings:
     """
     path = config.config_dir() / SETTINGS_FILE
     try:
-        text = _content(path).decode("utf-8-sig")
+        text = _content(path, ours=True).decode("utf-8-sig")
         values = json.loads(text, object_pairs_hook=_once) if len(text) <= _LONGEST else None
     except FileNotFoundError:
         return Settings()
     except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}; make it readable, or delete it for the defaults") from None
+        raise ConfigError(
+            f"{path}: {problem.strerror}; make it a file that you can read and nobody else can write, or delete it for "
+            "the defaults"
+        ) from None
     except _TwiceError:
         raise ConfigError(f"{path}: a key stands twice; leave one of them, or delete the file") from None
     except (ValueError, RecursionError):
@@ -189,12 +192,18 @@ def _is_sync(key: object) -> bool:
     return isinstance(key, str) and re.sub(r"[\W_]", "", key).casefold() == "feedbacksync"
 
 
-def _content(path: Path) -> bytes:
-    """The first bytes of a file, one more than it may have; what is no file does not keep us waiting."""
+def _content(path: Path, *, ours: bool = False) -> bytes:
+    """The first bytes of a file, one more than it may have; what is no file does not keep us waiting.
+
+    With ``ours`` nobody else can have written it: a yes of somebody else on this machine is none.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        about, user = os.fstat(handle), os.geteuid()
+        if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "Is no file")
+        if ours and (about.st_mode & 0o002 or (user and about.st_uid not in (user, 0))):
+            raise OSError(errno.EPERM, "Others can write it")
         return file.read(_LONGEST + 1)
 
 

@@ -99,6 +99,14 @@ def test_settings_that_are_not_quite_right_are_told_and_never_taken_for_a_yes(fo
         settings.why_off(project)
 
 
+def test_a_yes_that_others_may_have_written_is_none(folder, project):
+    settings.change("feedback_sync", "true")
+    assert settings.load().feedback_sync
+    (folder / "settings.json").chmod(0o646)
+    with pytest.raises(ConfigError, match="Others can write it"):
+        settings.why_off(project)
+
+
 def test_a_byte_order_mark_of_an_editor_does_not_matter(folder):
     folder.mkdir()
     (folder / "settings.json").write_bytes(b'\xef\xbb\xbf{"feedback_sync": true}\r\n')
