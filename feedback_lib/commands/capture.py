@@ -131,8 +131,8 @@ def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: st
     found = len(captured.tool or captured.process)
     click.echo(f"{found} {'workflow' if found == 1 else 'workflows'} in {', '.join(captured.files)}")
     for entries, new, file, what in (
-        (captured.tool, captured.written[0], TOOL_FILE, "about the tool; anonymous, sent only if you agree"),
-        (captured.process, captured.written[1], PROCESS_FILE, "about the project; private, stays here"),
+        (captured.tool, captured.written[0], TOOL_FILE, "about the tool; anonymous"),
+        (captured.process, captured.written[1], PROCESS_FILE, "about the project; private"),
     ):
         if entries:
             click.echo(f"  {file}: {new} new {'entry' if new == 1 else 'entries'} ({what})")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from feedback_lib import config
 from feedback_lib.orchestrator import Workflow
 
-HELP = "Enter: skip   <: back   ↑: what you answered before   Ctrl-C: stop, nothing is kept"
+HELP = "Enter: skip   <: back   ↑: earlier answers   Ctrl-C: stop, nothing is kept"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -267,7 +267,7 @@ def test_a_single_file_is_taken_over_first_also_where_no_workflow_is(tmp_path):
     told = []
     captured = capture(tmp_path, progress=told.append)
     assert captured.reason
-    assert told == [f"{entries.LEGACY_FILE}: 1 entries taken over; kept as {entries.BACKUP_FILE}"]
+    assert told == [f"{entries.LEGACY_FILE}: 1 entry taken over; kept as {entries.BACKUP_FILE}"]
     assert [e["task"] for e in lines(tmp_path, entries.PROCESS_FILE)] == ["before"]
 
 
