@@ -29,7 +29,6 @@ from feedback_lib.workflows.entries import (
     stamp,
     to_line,
     tool_error,
-    twins,
     unknown,
     version,
 )
@@ -116,7 +115,7 @@ def capture(
         return Captured(reason=SKIPPED)
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
-    from feedback_lib.workflows import anonymous, telling
+    from feedback_lib.workflows import telling
 
     files = Files(folder)
     with files.alone():  # of two captures the second reads what the first wrote, and a log that is not older
@@ -138,21 +137,11 @@ def capture(
         processes: list[tuple[ProcessEntry, ProcessEntry | None]] = []
         if tool:
             before = {e.workflow_id_hash: e for e in held.tool}
-            ours = {
-                anonymous.hashed(salt, name)
-                for name in (*map(_id, found.workflows), *(p.workflow_id for p in held.process))
-            }
-            strange = [e for e in held.tool if e.workflow_id_hash not in ours]
             place = _place(folder)
             for workflow in found.workflows:
                 one = tool_entry_of(workflow, salt, version=place[0], repo_type=place[1], names=names)
                 old = before.get(one.workflow_id_hash)
-                answered = given if workflow is now else {}
-                if old is None and not answered and (twin := next((e for e in strange if twins(e, one)), None)):
-                    strange.remove(twin)  # written with another salt: the same once more would be two workflows
-                    tools.append((twin, twin))
-                    continue
-                tools.append((_settled(one, old, answered), old))
+                tools.append((_settled(one, old, given if workflow is now else {}), old))
         if process:
             known = {e.workflow_id: e for e in held.process}
             repo = orchestrator.repo(folder)
