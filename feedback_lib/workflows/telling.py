@@ -46,6 +46,8 @@ _LOOKALIKES = {
     **dict.fromkeys(map(ord, "\u3002\uff61\u2024\u00b7\u2027\u30fb\ufe52\uff0e\u0701\u0702\u06d4\u2e31\u2219"), "."),
     **dict.fromkeys(map(ord, "\u22c5\u2022\ua4ff\ua4f8"), "."),
     **dict.fromkeys(map(ord, "\uff20\ufe6b"), "@"),
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d"), "-"),
+    **dict.fromkeys(map(ord, "\u203f\u2040\u2054\ufe33\ufe34\ufe4d\ufe4e\ufe4f\uff3f"), "_"),
     **dict.fromkeys(map(ord, "\u2044\u2215\uff0f\u29f8"), "/"),
     **dict.fromkeys(map(ord, "\uff3c\ufe68\u29f5\u2216"), "\\"),
 }
@@ -75,6 +77,7 @@ _ALTERNATIVES = _words("yes no skip skipped and or true false none n a w o input
 _HOSTS = re.compile(
     r"[A-Za-z][\w+.-]{0,30}://|(?<![\w:/])//\w|(?<!\w)www\.|(?<!\w)localhost:|(?<!\w)xn--|(?<!\w)[jo]dbc:|"
     r"(?<!\w)(?!(?:pre|post|non|in|re)-)[a-z][\w-]{0,60}-(?:prod|production|staging|stg|preprod|uat|qa)(?![a-z])|"
+    r"[\w'\u2019]{2,60}-(?:macbook|mbp|imac|laptop|thinkpad)\b|(?<![\d-])(?:[0-9]{1,3}-){3}[0-9]{1,3}(?![\d-])|"
     r"(?<![\d.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\d.]{0,3}\d)|"
     r"(?<![\w-])(?=[\w-]{0,60}[A-Za-z])[\w-]{1,60}:(?:[0-9]{4,5}|22|25|53|80|443)(?!\w)",
     re.IGNORECASE,
@@ -96,6 +99,8 @@ _TOKENS = re.compile(
     r"(?![A-Za-z0-9])|"
     r"\b(?i:commit|sha|revision)\s{1,3}[0-9a-f]{6,40}\b|"
     r"(?<=[A-Za-z0-9]-)(?=[a-z]{0,9}[0-9])(?=[0-9]{0,9}[a-z]{1,9}[0-9]|[0-9]{1,9}[a-z]{1,9}[0-9])[a-z0-9]{5,10}(?![A-Za-z0-9])|"
+    r"(?<=[A-Z]-)(?=[A-Z]{0,12}[0-9])(?=[0-9]{0,12}[A-Z])[A-Z0-9]{5,12}(?![A-Za-z0-9])|"
+    r"(?<![A-Za-z0-9])(?:[A-Z]{2}[0-9]{8,12}|0x[0-9a-fA-F]{6,64})(?![A-Za-z0-9])|(?<![\d.])[0-9]{1,3}\.[0-9]{4,20}(?!\d)|"
     r"(?<![\w+])(?:\+|00)[0-9][0-9 ()/.-]{6,20}[0-9]"
 )
 # Of a project's own keeping: its tickets, its pull requests, and machines that are numbered.
@@ -111,7 +116,10 @@ _SERIES = _words(
 _REFERENCE = re.compile(
     r"(?<![\w&])#[0-9]{2,8}\b|\b(?:PR|MR|GH|issue|ticket|bug|(?:pull|merge) request)\s?[#!]?[0-9]{2,8}\b", re.IGNORECASE
 )
-_CLOCK = re.compile(r"(?<![\d:.])(?:[01][0-9]|2[0-3]):[0-5][0-9](?![0-9])|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]")
+_CLOCK = re.compile(
+    r"(?<![\d:.])(?:[01][0-9]|2[0-3])[:h][0-5][0-9](?![0-9])|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]|"
+    r"(?<![\w.])[0-9]{1,2}(?::[0-5][0-9])?\s?[aApP]\.?[mM]\b"
+)
 _IDENTIFIER = re.compile(r"(?<!\w)[^\W\d]\w{2,2000}")
 _CODE = re.compile(
     "|".join(
@@ -261,8 +269,13 @@ def _is_name(text: str) -> bool:
 
 def _is_numbered(text: str) -> bool:
     """Whether a project's ticket, change or machine is named; not the standards and models that everybody numbers."""
-    names = ((found[1] or found[2] or found[3]).casefold() for found in _NUMBERED.finditer(text))
-    return bool(_REFERENCE.search(text)) or any(name not in _SERIES and name not in _USUAL for name in names)
+
+    def own(found: re.Match[str]) -> bool:
+        name = (found[1] or found[2] or found[3]).casefold()
+        few = len(re.findall("[0-9]", found[0])) < 4  # of item-12 there is one everywhere, of job-12345 there is not
+        return name not in _SERIES and not (few and name in _USUAL)
+
+    return bool(_REFERENCE.search(text)) or any(map(own, _NUMBERED.finditer(text)))
 
 
 def _is_own(text: str) -> bool:

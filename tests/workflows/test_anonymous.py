@@ -298,6 +298,7 @@ HARMLESS = [
     "UTF-8, SHA-256, ISO-8601, WF-012, CVE-2024, python-312, sha256, step-10, the top-10, phase-0, item #1",
     "post-production and non-prod checks; a dry-run of the pre-prod step",
     "about 5 minutes, ~5 of 10",
+    "I am here, 3 PMs are not; item-12 of build-3, 2.5 vs. 0.125; slow\u2014but fine",
 ]
 
 
@@ -377,6 +378,8 @@ TELLING = {
         "s3://bucket",
         "jdbc:oracle:thin:acme",
         "jenkins-prod",
+        "jane's-macbook",
+        "10-0-1-23",
         "acme . com",
         "acme .com",
         "acme,com",
@@ -394,6 +397,10 @@ TELLING = {
         "6a 61 6e 65 40 61 63 6d 65",
         "3f2b8c1e",
         "commit deadbeef",
+        "DESKTOP-4F2K9QL",
+        "at 0x7f3a9c0012",
+        "VAT DE123456789",
+        "52.5200, 13.4050",
         "0049 30 1234567",
     ],
     "numbers of a project": [
@@ -405,16 +412,21 @@ TELLING = {
         "#4512",
         "PR 4512",
         "Issue #57",
+        "ACME\u2011123",
+        "job-12345",
     ],
     "the minute of a commit": [
         "2026-01-11T10:30:05Z",
         "on 2026-01-11 10:30:05",
         "at 14:32",
+        "14h05",
+        "at 2:05 pm",
     ],
     "names in code": [
         "acme_billing",
         "the module _acme_billing",
         "ACME_BILLING_URL",
+        "acme\u203fbilling",
         "InvoiceReconciler",
         "HTTPInvoice2Handler",
         "invoiceReconciler",
