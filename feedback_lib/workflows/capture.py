@@ -26,6 +26,7 @@ from feedback_lib.workflows.entries import (
     ProcessEntry,
     RepoType,
     ToolEntry,
+    facts,
     stamp,
     to_line,
     tool_error,
@@ -115,7 +116,7 @@ def capture(
         return Captured(reason=SKIPPED)
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
-    from feedback_lib.workflows import telling
+    from feedback_lib.workflows import anonymous, telling
 
     files = Files(folder)
     with files.alone():  # of two captures the second reads what the first wrote, and a log that is not older
@@ -137,11 +138,21 @@ def capture(
         processes: list[tuple[ProcessEntry, ProcessEntry | None]] = []
         if tool:
             before = {e.workflow_id_hash: e for e in held.tool}
+            names_here = (*map(_id, found.workflows), *(e.workflow_id for e in held.process))
+            ours = {anonymous.hashed(salt, name) for name in names_here}
+            strange: dict[object, list[ToolEntry]] = {}  # written with another salt
+            for entry in held.tool:
+                if entry.workflow_id_hash not in ours and (told := facts(entry)):
+                    strange.setdefault(told, []).append(entry)
             place = _place(folder)
             for workflow in found.workflows:
                 one = tool_entry_of(workflow, salt, version=place[0], repo_type=place[1], names=names)
                 old = before.get(one.workflow_id_hash)
-                tools.append((_settled(one, old, given if workflow is now else {}), old))
+                answered = given if workflow is now else {}
+                if old is None and not answered and (twins := strange.get(facts(one))):
+                    tools.append((twin := twins.pop(), twin))  # once more would be another workflow
+                    continue
+                tools.append((_settled(one, old, answered), old))
         if process:
             known = {e.workflow_id: e for e in held.process}
             repo = orchestrator.repo(folder)

@@ -135,6 +135,19 @@ def version(entry: ToolEntry) -> str:
     return hashlib.sha256(to_line(content).encode()).hexdigest()[:32]
 
 
+def facts(entry: ToolEntry) -> tuple[object, ...] | None:
+    """What entries of one workflow have in common that were captured with two salts, as where no home folder lasts.
+
+    None: it tells too little to be known by it.
+    """
+    if not entry.duration_seconds:
+        return None
+    own = sum(item.startswith("custom:") for item in entry.items_skipped)
+    usual = frozenset(item for item in entry.items_skipped if not item.startswith("custom:"))
+    spent = frozenset(entry.phases.items())
+    return entry.timestamp, entry.duration_seconds, spent, usual, own, entry.items_skipped_pct
+
+
 def stamp(at: dt.datetime) -> str:
     """An aware time as entries have it: UTC, to the second.
 

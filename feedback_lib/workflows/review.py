@@ -19,7 +19,7 @@ from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import anonymous, settings
 from feedback_lib.workflows.capture import option
-from feedback_lib.workflows.entries import Entries, Files, ProcessEntry, ToolEntry
+from feedback_lib.workflows.entries import Entries, Files, ProcessEntry, ToolEntry, facts
 
 if TYPE_CHECKING:
     from feedback_lib.config import Config
@@ -312,6 +312,13 @@ def _ids(read: Entries, salt: bytes) -> dict[str, str]:
     for at, found in hashes.items():
         if len(found) == len(names[at]) == 1:
             ids[found[0]] = names[at][0]
+    named = collections.defaultdict(set)
+    for t in read.tool:
+        if t.workflow_id_hash in ids and (told := facts(t)):
+            named[told].add(ids[t.workflow_id_hash])
+    for t in read.tool:  # captured again with another salt: the same workflow
+        if t.workflow_id_hash not in ids and (told := facts(t)) and len(named[told]) == 1:
+            ids[t.workflow_id_hash] = next(iter(named[told]))
     return ids
 
 

@@ -195,6 +195,17 @@ def test_an_older_log_takes_nothing_back_from_an_entry_with_answers_either(tmp_p
     assert Files(tmp_path).read(settings.salt()) == first
 
 
+def test_a_lost_salt_makes_no_second_workflow_of_one(tmp_path, tmp_path_factory, monkeypatch):
+    logged(tmp_path, *whole(), *whole("wf_2", at=100), *whole("wf_3", at=200))
+    first = capture(tmp_path).tool
+    monkeypatch.setenv("FEEDBACK_CONFIG", str(tmp_path_factory.mktemp("other")))
+    again = capture(tmp_path)
+    assert (again.written, again.tool) == ((0, 0), first)
+    logged(tmp_path, event("phase_started", "wf_3", at=300, phase="PLAN"))
+    assert capture(tmp_path).written == (1, 1)  # it went on
+    assert capture(tmp_path).written == (0, 0)
+
+
 def test_one_that_was_sent_is_not_new(tmp_path):
     logged(tmp_path, *whole())
     (entry,) = capture(tmp_path).tool

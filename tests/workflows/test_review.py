@@ -155,6 +155,14 @@ def test_a_hash_that_no_salt_leads_to_is_joined_by_the_moment_when_nobody_else_c
     assert reviewed(folder).workflows == ("wf_1", "wf_2")
 
 
+def test_a_workflow_captured_with_two_salts_counts_once(folder):
+    facts = {"duration_seconds": 60, "phases": {"PLAN": 60}, "items_skipped_pct": 0.5}
+    skips = [{"items_skipped": ["check_roadmap", own]} for own in ("custom:12345678", "custom:9abcdef0")]
+    lost, other = tool("a" * 32, **facts | skips[0]), tool("b" * 32, **facts | skips[0] | {"duration_seconds": 61})
+    written(folder, lost, tool("wf_1", **facts | skips[1]), process("wf_1"), other)
+    assert sorted(reviewed(folder).workflows) == ["b" * 32, "wf_1"]
+
+
 def test_very_many_process_entries_without_a_tool_entry_are_joined_at_once(folder):
     read = entries.Entries(tool=(), process=tuple(process(f"wf_{n}") for n in range(20_000)), rejected=())
     began = time.perf_counter()
