@@ -611,7 +611,7 @@ def serve(
     try:
         where = listening.getsockname()
         shown = f"[{where[0]}]" if ":" in where[0] else where[0]
-        tell(f"Listening on http://{shown}:{where[1]}/submit; entries go into {path}")
+        tell(f"Listening on http://{shown}:{where[1]}/submit; entries go into {path} (Ctrl-C stops it)")
         if not ipaddress.ip_address(where[0].partition("%")[0]).is_loopback:
             tell(
                 "Other machines can reach it. It speaks plain HTTP: put a proxy with TLS in front"
