@@ -720,10 +720,13 @@ def _recurring(told: trends.Trends) -> list[Row]:
 
 
 def _silent(friction: Sequence[FrictionRow]) -> list[Row]:
-    """What workflows ran into that is telling or that people speak of, most workflows first; in words what grew."""
+    """What workflows ran into that is telling or that people speak of; in words what grew.
+
+    First what people speak of, then by the share of workflows, at least (the lower end of its interval).
+    """
     rows = [
         {c: v for c, v in dataclasses.asdict(f).items() if c not in ("updated_at", "run_id")}
-        for f in friction
+        for f in sorted(friction, key=lambda f: (not f.people, -suggest.share_hit(f), f.kind, f.key))
         if f.telling or f.people or f.people_before
     ]
     return [row | ({"growth": suggest.growth_words(row)} if row["kind"] == "phase" else {}) for row in rows]

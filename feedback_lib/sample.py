@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 
 from feedback_lib.errors import ConfigError
+from feedback_lib.workflows import sample as workflows
 
 T = TypeVar("T")
 
@@ -133,7 +134,21 @@ COLUMNS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "severity": "level",
         },
     ),
+    "retrospectives.jsonl": (
+        "interview",
+        {"native_id": "note_id", "created_at": "at", "author": "by", "title": "note"},
+    ),
 }
+
+
+# what the team that builds Beacon says of its own workflow in the newest week: minutes after its Monday, who, what
+SPOKEN: tuple[tuple[int, str, str], ...] = (
+    (2_340, "ines", "The risk analysis step has become so long that I skip it"),
+    (3_790, "tomasz", "Who reads the risk analysis? I fill in the same boilerplate for each task"),
+    (5_275, "adaeze", "The risk analysis form has doubled, so I leave it out"),
+)
+SKIPPED = "risk_analysis"  # what they speak of
+WORKFLOW_DAYS = 1.4  # between two workflows of that team: five begin in the newest week
 
 
 @dataclasses.dataclass(frozen=True)
@@ -386,6 +401,7 @@ def generate(folder: Path, until: dt.date = UNTIL, weeks: int = 26, seed: int = 
         "errors.jsonl": world.errors([i for i in items if i.channel == "errors"]),
         **world.performance(weeks),
         **world.post_mortems(weeks),
+        **_team(end, weeks),
     }
     measured, monitor = _measurements(world.reported, end, weeks, seed)
     files |= measured
@@ -406,9 +422,10 @@ def expected(folder: Path) -> dict[str, Any]:
         ``stories`` (one per story: ``id``, ``title``, ``finding``, ``subject_type``, ``first_week``, ``weeks`` in which
         it happens, ``seen_in`` the weeks whose report must show it, ``words``, ``category``, ``dx_label``,
         ``suggestion_type``, ``people`` and ``mentions`` (duplicates included) by week, ``native_ids`` by
-        source, in the weeks it happens), ``quiet_weeks``, ``duplicates``, ``planted_secrets``, ``items`` (source ->
-        native id -> theme, category, DX label, language), ``themes``, ``counts``, ``files`` and ``monitor`` (what
-        happens in the measurements, see docs/sample.md). Weeks are the ISO dates of their Mondays.
+        source, in the weeks it happens), ``quiet_weeks``, ``silent_friction`` (``step`` of the team's workflows, notes
+        ``said_by``), ``duplicates``, ``planted_secrets``, ``items`` (source -> native id -> theme, category, DX label,
+        language), ``themes``, ``counts``, ``files`` and ``monitor`` (what happens in the measurements, see
+        docs/sample.md). Weeks are the ISO dates of their Mondays.
 
     Raises:
         ConfigError: the folder holds no sample world.
@@ -431,7 +448,24 @@ def sources(folder: Path) -> list[dict[str, Any]]:
         {"kind": "mbox", "name": "mail", "path": str(folder / "mail.mbox")},
         {"kind": "spec_reports", "folder": str(reports / "production-monitoring")},
         {"kind": "post_mortems", "folder": str(reports / "post-mortems")},
+        {"kind": "workflow_log", "path": str(folder / "workflows"), "name": "workflows"},
     ]
+
+
+def _team(end: dt.datetime, weeks: int) -> dict[str, bytes]:
+    """The log of the team's own workflows in these weeks, and what its people say of them."""
+    since = _stamp(end - dt.timedelta(weeks=weeks)) or ""
+    told = [made for made in workflows.events(end.date(), WORKFLOW_DAYS) if made[0]["timestamp"] >= since]
+    monday = end - dt.timedelta(weeks=1)
+    notes = [
+        {"note_id": f"retro-{n}", "at": _stamp(monday + dt.timedelta(minutes=minutes))}
+        | {"by": f"{who}@beacon.example", "note": note}
+        for n, (minutes, who, note) in enumerate(SPOKEN, 1)
+    ]
+    return {
+        "workflows/.workflow_log.jsonl": workflows.lines(event for made in told for event in made),
+        "retrospectives.jsonl": _jsonl(notes),
+    }
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -1418,6 +1452,7 @@ def _key(items: list[_Item], end: dt.datetime, weeks: int, seed: int, files: lis
         "counts": {source: len(found) for source, found in sorted(by_source.items())},
         "stories": [_story(story, items, weeks, monday) for story in STORIES if any(w < weeks for w in story.seen_in)],
         "quiet_weeks": [monday(a) for s in STORIES if s.finding == "quiet" for a in s.weeks if a < weeks],
+        "silent_friction": {"step": SKIPPED, "said_by": [f"retro-{n}" for n in range(1, len(SPOKEN) + 1)]},
         "duplicates": [
             {"source": i.channel, "native_id": i.native_id, "of_source": i.copy_of.channel, "of": i.copy_of.native_id}
             for i in items

@@ -123,7 +123,7 @@ class _Problem:
     @property
     def hit_share(self) -> float:
         """The share of workflows that ran into it, at least: the lower end of its interval; 0 where none did."""
-        return max((low for f in self.friction for low, _ in [wilson(f.workflows, f.of) or (0.0, 1.0)]), default=0.0)
+        return max(map(share_hit, self.friction), default=0.0)
 
     @property
     def silent(self) -> bool:
@@ -383,6 +383,12 @@ def rise_words(before: float, people: int) -> str:
     return f"from {'about ' if usual else ''}{usual:,} to {people_words(people)}"
 
 
+def share_hit(friction: FrictionRow) -> float:
+    """The share of workflows that ran into it, at least: the lower end of its 95 % interval."""
+    low, _ = wilson(friction.workflows, friction.of) or (0.0, 1.0)
+    return low
+
+
 def growth_words(friction: Mapping[str, Any]) -> str:
     """How much longer a phase takes; keys as of `FrictionRow`.
 
@@ -486,7 +492,7 @@ def _problems(
     )
     chosen = [p for p in found if p.findings] + standing[:steady]
     silent = [p for p in found if p.silent and not any(p is other for other in chosen)]
-    return chosen + sorted(silent, key=lambda p: (-p.hit_share, p.subject))[:steady]
+    return chosen + sorted(silent, key=lambda p: (-p.hit_share, -p.people, p.subject))[:steady]
 
 
 def _with_friction(

@@ -63,6 +63,11 @@ def planted():
         yield line(f"wf_b{n}/skip/visual_regression_test", at, "Skipped: visual regression test", "no UI", labels)
 
 
+def customers(sources):
+    """The sample without the team's own workflows and what it says of them."""
+    return [s for s in sources if s.get("name") not in ("workflows", "retrospectives")]
+
+
 @pytest.fixture(scope="module")
 def params(tmp_path_factory):
     """A params file over the sample world, two people's words, and the log of a workflow tool."""
@@ -76,7 +81,7 @@ def params(tmp_path_factory):
     (home / "log.jsonl").write_text("\n".join(planted()), "utf-8")
     base = dataclasses.asdict(pipeline.sample_config(home))
     sources = [
-        *base["sources"],
+        *customers(base["sources"]),
         {"kind": "files", "path": str(home / "spoken.jsonl")},
         {"kind": "files", "path": str(home / "log.jsonl"), "type": "workflow"},
     ]
@@ -204,10 +209,29 @@ def test_the_title_names_workflows_and_counts_out_no_few_people(run):
 
 
 def test_without_workflows_there_is_neither_table_nor_section(tmp_path):
-    shown = pipeline.reports.open_report(pipeline.sample_store()).to_dict()
+    sample.generate(tmp_path / "data")
+    cfg = pipeline.sample_config(tmp_path)
+    cfg = dataclasses.replace(cfg, sources=tuple(customers(cfg.sources)))
+    shown = pipeline.aggregate(cfg).report.to_dict()
     assert "silent" not in shown
-    assert pipeline.sample_store().version("friction") is None
+    assert pipeline.Store(cfg.store).version("friction") is None
     assert "Silent friction" not in pages.snapshot(shown)
+
+
+def test_the_sample_shows_what_its_key_says(cache):
+    """A step that three say became too long, skipped by all workflows of the week; planning takes longer."""
+    planted = sample.expected(pipeline.sample_folder())["silent_friction"]
+    shown = pipeline.reports.open_report(pipeline.sample_store()).to_dict()
+    told = {f["key"]: f for f in shown["silent"]}
+    spoken = told[planted["step"]]
+    assert shown["silent"][0] == spoken
+    assert (spoken["workflows"], spoken["of"], spoken["people"]) == (5, 5, 3)
+    assert set(spoken["said"]) == set(uids("retrospectives", *planted["said_by"]))
+    assert [f["people"] for f in shown["silent"]] == [3] + [0] * (len(told) - 1)
+    assert told["PLAN"]["growth"].startswith("15 min → 32 min, ×2.2 (")
+    (made,) = [s for s in shown["suggestions"] if s["subject"] == f"skip:{planted['step']}"]
+    assert "said by 3, hit by 5 of 5 workflows, which skipped “risk analysis”" in made["action"]
+    assert made["people"] == 3
 
 
 def test_wrong_thresholds_are_refused_before_anything_is_read(params):

@@ -176,7 +176,8 @@ def test_the_same_week_a_day_later_makes_no_second_suggestion_and_no_second_mess
 
 def test_a_rerun_gives_equal_tables(params, weekly):
     rows = pipeline.rerun(params, weekly.run_id)
-    assert {r["table"] for r in rows} == {"understanding", "topics", "findings", "counts", "suggestions", "report"}
+    tables = {"understanding", "topics", "findings", "friction", "counts", "suggestions", "report"}
+    assert {r["table"] for r in rows} == tables
     assert [r for r in rows if not r["equal"]] == []
 
 

@@ -546,6 +546,9 @@ def test_what_more_of_the_workflows_run_into_is_told_first(calm):
     many = [grew(), *(friction(key=f"s{n}", workflows=3, of=3) for n in range(3))]
     made = drafts(calm, friction=many)
     assert [s.subject for s in made if s.subject[:4] in ("skip", "phas")] == ["skip:s0", "skip:s1", "skip:s2"]
+    many[3] = friction(key="s2", workflows=3, of=3, people=1, said=spoken(calm, 6, 1))
+    told = [s.subject for s in drafts(calm, steady=1, friction=many) if s.subject.startswith("skip:")]
+    assert told == ["skip:s2"]  # of equals, what somebody speaks of
 
 
 def test_what_is_not_telling_and_nobody_says_makes_none(calm):

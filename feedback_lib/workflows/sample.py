@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +82,34 @@ def write(folder: Path) -> Path:
     Args:
         folder: made when it is not there; files of these names are replaced.
     """
-    chance = random.Random(20261116)
     folder.mkdir(parents=True, exist_ok=True)
-    events: list[dict[str, Any]] = []
-    entries = []
-    for nth in range(COUNT):
-        made = list(_workflow(nth, chance))
-        events += made
-        if nth != AT_WORK:
-            entries.append(_entry(nth, made))
-    for name, rows in ((LOG, events), (TOOL_FILE, entries)):
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    made = events()
+    entries = [_entry(nth, told) for nth, told in enumerate(made) if nth != AT_WORK]
+    for name, rows in ((LOG, itertools.chain(*made)), (TOOL_FILE, entries)):
+        (folder / name).write_bytes(lines(rows))
     return folder
 
 
-def _workflow(nth: int, chance: random.Random) -> Iterator[dict[str, Any]]:
+def events(until: dt.date = UNTIL, days: float = 3.3) -> list[list[dict[str, Any]]]:
+    """The events of each workflow, oldest first; the same every time.
+
+    Args:
+        until: the day on which the last one might be at work still.
+        days: between two of them.
+    """
+    chance = random.Random(20261116)
+    first = dt.datetime.combine(until, dt.time(9), dt.UTC)
+    return [list(_workflow(nth, first - dt.timedelta(days=days * (COUNT - nth)), chance)) for nth in range(COUNT)]
+
+
+def lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _workflow(nth: int, at: dt.datetime, chance: random.Random) -> Iterator[dict[str, Any]]:
     """The events of one workflow."""
     new = nth >= SWITCH
-    at = dt.datetime.combine(UNTIL, dt.time(9), dt.UTC) - dt.timedelta(days=3.3 * (COUNT - nth))
     at += dt.timedelta(minutes=chance.randrange(360))
 
     def event(kind: str, message: str, phase: str | None = None, item: str | None = None, **details: Any) -> Any:
