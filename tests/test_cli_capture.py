@@ -1,6 +1,7 @@
 """``feedback capture`` and ``orchestrator-feedback`` as a user calls them."""
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -86,6 +87,37 @@ def test_what_was_captured_is_told(folder):
     again = called("capture", "-d", folder).stdout
     assert f"{entries.TOOL_FILE}: 0 new entries" in again
     assert "review" not in again
+
+
+def test_a_log_writes_nothing_on_the_terminal_but_words(tmp_path, monkeypatch):
+    """Whoever gives away a log could set a terminal's title or clear it."""
+    evil = "\x1b]0;x\x07\x1b[2J\u009b"
+    session = tmp_path / ".orchestrator" / "sessions" / f"s{evil}"
+    session.mkdir(parents=True)
+    (session / "log.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {
+                    "timestamp": "2026-01-11T10:00:00Z",
+                    "event_type": kind,
+                    "workflow_id": f"wf{evil}",
+                    "phase_id": f"PLAN{evil}",
+                    "item_id": f"item{evil}",
+                    "message": evil,
+                    "details": {"task": f"task{evil}", "reason": evil},
+                }
+            )
+            + "\n"
+            for kind in ("workflow_started", "item_skipped")
+        )
+        + f"broken{evil}\n"
+    )
+    for args in (("capture",), ("capture", "--interactive"), ("review", "--all", "--suggest"), ("sync", "--dry-run")):
+        monkeypatch.setattr("sys.stdin", io.StringIO("\n" * 4 + "an answer\n" + "\n" * 12))
+        done = called(*args, "--dir", tmp_path)
+        told = done.stdout + done.stderr
+        assert told
+        assert all(c.isprintable() or c in "\n\t" for c in told), ascii(told)
 
 
 @pytest.mark.parametrize(("option", "counts"), [("--tool", [1, None]), ("--process", [None, 1])])

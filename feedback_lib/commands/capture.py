@@ -116,6 +116,7 @@ def _said(answers: Any) -> dict[str, Any]:
 
 
 def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: str, answered: str | None = None) -> None:
+    from feedback_lib.analysis.patterns import shortened
     from feedback_lib.workflows.capture import option
     from feedback_lib.workflows.entries import PROCESS_FILE, TOOL_FILE
 
@@ -137,7 +138,7 @@ def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: st
         if entries:
             click.echo(f"  {file}: {new} new {'entry' if new == 1 else 'entries'} ({what})")
     if answered:
-        click.echo(f"Your answers stand in the entry of {answered}.")
+        click.echo(f"Your answers stand in the entry of {shortened(answered)}.")
     if any(captured.written):
         click.echo(f"What they have in common: feedback review --all{option(folder)}")
 

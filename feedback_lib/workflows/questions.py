@@ -182,7 +182,7 @@ def ask(
     with contextlib.ExitStack() as opened:
         read = read or opened.enter_context(_reader(workflow))
         if workflow:
-            say(f"Workflow {workflow.id}: {_line(workflow.task)}")
+            say(f"Workflow {_line(workflow.id)}: {_line(workflow.task)}")
         say(f"{HELP}\n")
         while question := session.current:
             about = "tool, anonymous" if question.about == "tool" else "your project, private"
@@ -328,9 +328,8 @@ class Form:
 def _headed(workflow: Workflow | None) -> str:
     if workflow is None:
         return "No workflow was found in this folder."
-    return (
-        f"{workflow.id}: {_line(workflow.task)} ({workflow.status}, last event {workflow.last_at:%Y-%m-%d %H:%M} UTC)"
-    )
+    name, task = _line(workflow.id), _line(workflow.task)
+    return f"{name}: {task} ({workflow.status}, last event {workflow.last_at:%Y-%m-%d %H:%M} UTC)"
 
 
 def form(folder: str | Path = "") -> Form:

@@ -128,7 +128,7 @@ class Review:
         lines = []
         for field, words in _FIELDS.items():
             said = [s for s in self.said if s.field == field]
-            lines += [f'  • {words}: "{shortened(s.text, 160)}" ({s.workflow})' for s in said[:_SAID]]
+            lines += [f'  • {words}: "{shortened(s.text, 160)}" ({shortened(s.workflow)})' for s in said[:_SAID]]
             lines += [f"  • … and {len(said) - _SAID} more; --json has all"] if len(said) > _SAID else []
         return lines
 
