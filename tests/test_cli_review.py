@@ -148,6 +148,7 @@ def test_the_moment_of_a_params_file_counts_only_when_the_file_was_named(folder,
 
 def test_without_entries_it_says_what_to_run_and_leaves_with_zero(tmp_path):
     assert "no entry yet: looked for .workflow_tool_feedback.jsonl and" in shown("--dir", tmp_path)
+    assert shown(cwd=tmp_path).endswith(".workflow_process_feedback.jsonl in this folder; run: feedback capture\n")
     assert json.loads(shown("--dir", tmp_path, "--json"))["workflows"] == []
 
 

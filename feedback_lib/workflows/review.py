@@ -128,7 +128,9 @@ class Review:
         lines = []
         for field, words in _FIELDS.items():
             said = [s for s in self.said if s.field == field]
-            lines += [f'  • {words}: "{shortened(s.text, 160)}" ({shortened(s.workflow)})' for s in said[:_SAID]]
+            for s in said[:_SAID]:
+                text = shortened(_LABEL.sub("", s.text), 160)
+                lines.append(f'  • {words}: "{text}" ({shortened(s.workflow)})')
             lines += [f"  • … and {len(said) - _SAID} more; --json has all"] if len(said) > _SAID else []
         return lines
 
@@ -147,6 +149,7 @@ _FIELDS = {
 }
 
 
+_LABEL = re.compile(r"\A(?:key\s+)?learnings?\s*:\s*(?=\S)", re.IGNORECASE)  # which the line says itself
 _SIGN = re.compile(r" *(?:[⚠✓·•→] |in )?")
 
 
@@ -336,9 +339,9 @@ def _outside(
     """What to say of entries that are not in the window, or of none at all."""
     if not entries:
         names = " and ".join(path.name for path in looked)
-        return [
-            f"no entry yet: looked for {names} in {looked[0].parent}; run: feedback capture{option(looked[0].parent)}"
-        ]
+        place = looked[0].parent
+        where = "this folder" if str(place) == "." else place
+        return [f"no entry yet: looked for {names} in {where}; run: feedback capture{option(place)}"]
     inside = sum(_within(e, since, now) for e in entries)
     later = sum((patterns.when(e.timestamp) or now) > now for e in entries) if since else 0
     are, them = ("is", "it") if later == 1 else ("are", "them")

@@ -123,6 +123,12 @@ def test_a_workflow_of_which_only_a_hash_is_known_is_told_by_its_beginning(folde
     assert f"in {'ab' * 6}…" in found.text()
 
 
+def test_a_learning_is_not_called_one_twice(folder):
+    written(folder, process("wf_1", learnings="Key learnings: mock less. Learnings: none"))
+    assert '• Learned: "mock less. Learnings: none" (wf_1)' in reviewed(folder).text()
+    assert reviewed(folder).said[0].text.startswith("Key learnings")
+
+
 @pytest.mark.parametrize("width", [1, 20, 45, 200])
 def test_folded_text_keeps_every_word_and_the_width_where_words_allow_it(folder, width):
     written(folder, *(process(f"wf_{n}", challenges="the cache is cold", learnings="warm it first") for n in range(9)))
