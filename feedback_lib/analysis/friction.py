@@ -30,7 +30,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feedback_lib.analysis.findings import error_name
-from feedback_lib.analysis.patterns import Thresholds, error_key, growths, reaches
+from feedback_lib.analysis.patterns import Thresholds, error_key, growths, reaches, shortened
 from feedback_lib.records import MACHINES, MONDAY_US, WEEK_US, FrictionKind, FrictionRow, micros, monday
 
 Vectors = NDArray[np.floating[Any]]
@@ -189,7 +189,7 @@ def _grown(hits: pl.DataFrame, weeks: int, level: float) -> Iterator[dict[str, A
             yield {
                 "kind": "phase",
                 "key": key if alone else f"{key} in {log['origin'][0]}",
-                "name": key if alone else f"{key} in {log['origin'][0]}",
+                "name": shortened(key if alone else f"{key} in {log['origin'][0]}", 60),
                 "phase": key,
                 "reason": "",
                 "workflows": later.height,

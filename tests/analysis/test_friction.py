@@ -199,6 +199,13 @@ def test_a_phase_of_the_same_length_in_two_projects_did_not_grow():
     assert [f.key for f in both] == ["PLAN in log"]
 
 
+def test_a_phase_is_named_in_one_short_line():
+    (found,) = find(list(took(GREW, phase="PLAN\nand " + "more " * 40)))
+    assert found.name.startswith("PLAN and more more")
+    assert len(found.name) <= 60
+    assert found.key == "PLAN\nand " + "more " * 40
+
+
 def test_the_level_of_growth_is_that_of_the_params_for_all_phases_together():
     rows = list(took([14, 15, 16, 17, 15, 18, 19, 20]))
     assert find(rows, options=Thresholds(drift_level=0.8))
