@@ -86,14 +86,16 @@ def steps(found: Sequence[Workflow]) -> pl.DataFrame:
 
 
 def skips(found: Sequence[Workflow], order: Mapping[str, Sequence[str]]) -> pl.DataFrame:
-    """One row per phase and item: phase · item · skipped, workflows · met, those that dealt with it · of, all · share.
+    """One row per phase and item: phase · item · skipped, workflows · met, those that dealt with it · of · share.
 
     Args:
         found: workflows.
         order: phase → items, as they should stand; others follow, as they were met.
 
-    ``share`` is skipped / of, as in the review: a workflow that never came to an item did not skip it.
+    ``share`` is skipped / of, as in the review: a workflow that never came to an item did not skip it, and one that dealt
+    with none tells nothing.
     """
+    of = sum(1 for workflow in found if workflow.steps)
     counts: dict[tuple[str, str], list[int]] = {}
     for workflow in found:
         for step in workflow.steps:
@@ -105,7 +107,7 @@ def skips(found: Sequence[Workflow], order: Mapping[str, Sequence[str]]) -> pl.D
     placed = sorted(counts, key=lambda k: (phases.index(k[0]), items[k[0]].get(k[1], len(items[k[0]]))))
     rows = [
         {"phase": phase, "item": item, "skipped": counts[phase, item][0], "met": counts[phase, item][1]}
-        | {"of": len(found), "share": counts[phase, item][0] / len(found)}
+        | {"of": of, "share": counts[phase, item][0] / of}
         for phase, item in placed
     ]
     return pl.DataFrame(rows, schema=_SKIPS)
