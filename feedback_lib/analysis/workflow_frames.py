@@ -92,8 +92,8 @@ def skips(found: Sequence[Workflow], order: Mapping[str, Sequence[str]]) -> pl.D
         found: workflows.
         order: phase → items, as they should stand; others follow, as they were met.
 
-    ``share`` is skipped / of, as in the review: a workflow that never came to an item did not skip it, and one that dealt
-    with none tells nothing.
+    ``share`` is skipped / of, as in the review: a workflow that never came to an item did not skip it, and one that
+    dealt with none tells nothing.
     """
     of = sum(1 for workflow in found if workflow.steps)
     counts: dict[tuple[str, str], list[int]] = {}
