@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -218,13 +219,13 @@ def test_suggestions_are_json_too_and_added_only_with_yes(folder):
 
 
 def answered(folder, answer):
-    """What `feedback review --suggest` shows on a terminal on which one line is typed."""
+    """What `feedback review --suggest` shows on a terminal on which one line is typed; None is Ctrl-C."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(
         [BIN / "feedback", "review", "--dir", folder, "--suggest"], stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    text, until = b"", time.monotonic() + 60
+    text, until = b"", time.monotonic() + 30
     try:
         while time.monotonic() < until:
             if not select.select([ours], [], [], 1)[0]:
@@ -234,11 +235,14 @@ def answered(folder, answer):
             except OSError:  # the other end is closed
                 break
             text += piece
-            if b"(y/n)" in piece:
+            if b"(y/n)" in piece and answer is None:
+                running.send_signal(signal.SIGINT)
+            elif b"(y/n)" in piece:
                 os.write(ours, answer.encode() + b"\n")
     finally:
         os.close(ours)
         running.wait(30)
+    assert time.monotonic() < until, "it did not end"
     return running.returncode, text.decode()
 
 
@@ -274,6 +278,13 @@ def test_where_the_encoding_lacks_a_character_a_question_mark_stands(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "? Often skipped: docs (8 of 10 workflows, 80%)" in done.stdout.decode("latin-1")
+
+
+def test_ctrl_c_at_the_question_ends_it_and_adds_nothing(folder):
+    code, text = answered(folder, None)
+    assert code == 1
+    assert text.endswith("\r\nNot added.\r\n")
+    assert not (folder / "ROADMAP.md").exists()
 
 
 # --- all users --------------------------------------------------------------------------------------------------------

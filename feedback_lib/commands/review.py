@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,7 +208,14 @@ def _offer(proposal: Proposal, *, yes: bool, again: str) -> None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             _print(f"Not added: there is no terminal to ask on. To add {what}: {again} --suggest --yes")
             return
-        if not click.confirm(f"Add {what}?", show_default=False, prompt_suffix=" (y/n) "):
+        if hasattr(signal, "siginterrupt"):  # polars' own handler would have the question go on waiting after Ctrl-C
+            signal.siginterrupt(signal.SIGINT, True)
+        try:
+            agreed = click.confirm(f"Add {what}?", show_default=False, prompt_suffix=" (y/n) ")
+        except click.Abort:
+            click.echo("\nNot added.")
+            raise click.exceptions.Exit(1) from None
+        if not agreed:
             click.echo("Not added.")
             return
     click.echo(f"Added {what.replace(proposal.path.name, _add(proposal))}.")
