@@ -129,6 +129,17 @@ def test_what_may_not_leave_is_named_with_1_and_the_others_go(folder):
         assert (told["confirmed"], told["pending"]) == (0, 1)
 
 
+def test_of_many_that_may_not_leave_the_first_are_named_and_the_others_counted(folder):
+    write(
+        folder,
+        *({**ENTRY, "workflow_id_hash": f"{n:032x}", "tool_suggestions": "ask jane@acme.example"} for n in range(7)),
+    )
+    told = called("sync", "--dry-run", "--dir", folder).stderr.splitlines()
+    assert sum("shorten or reword it in the file" in line for line in told) == 5
+    assert told[-1] == "Error: 2 more may not leave; --json has all."
+    assert len(json.loads(called("sync", "--dry-run", "--dir", folder, "--json").stdout)["refused"]) == 7
+
+
 def test_trouble_is_a_sentence_and_1(folder):
     with Collector(403) as receiver:
         agree(receiver.url)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _ONE = click.UsageError("--dry-run, --status and --force exclude each other, but for --dry-run --force")
 
+_TOLD = 5  # of what may not leave
 _NONE_YET = "Nothing to send: there is no tool feedback here yet; feedback capture writes it."
 _ALL_SENT = "Nothing to send: everything was sent before. --force sends it again."
 
@@ -106,8 +107,12 @@ def _show_dry_run(made: Synced) -> None:
 
 
 def _show_trouble(made: Synced | Status) -> None:
-    for refused in made.refused:
-        click.echo(f"Error: {refused}. It stays queued; shorten or reword it in the file.", err=True)
+    for refused in made.refused[:_TOLD]:
+        words = refused.field.rpartition(".")[2] in ("tool_suggestions", "orchestrator_errors")
+        what = "; shorten or reword it in the file" if words else ""
+        click.echo(f"Error: {refused}. It stays queued{what}.", err=True)
+    if len(made.refused) > _TOLD:
+        click.echo(f"Error: {len(made.refused) - _TOLD} more may not leave; --json has all.", err=True)
     for line in made.unread:
         click.echo(f"{line.where} is not read: {line.reason}", err=True)
 
