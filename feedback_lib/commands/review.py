@@ -18,7 +18,7 @@ from feedback_lib.errors import ConfigError
 
 if TYPE_CHECKING:
     from feedback_lib.config import Config
-    from feedback_lib.workflows.collector import AllUsers
+    from feedback_lib.workflows.all_users import AllUsers
     from feedback_lib.workflows.review import Review
     from feedback_lib.workflows.roadmap import Proposal
 
@@ -180,9 +180,9 @@ def _of_folder(cfg: Config, folder: Path, tool: bool, process: bool, days: int |
 
 
 def _of_all_users(cfg: Config, data: Path) -> AllUsers:
-    from feedback_lib.workflows import collector, review
+    from feedback_lib.workflows import all_users, review
 
-    return collector.patterns(data, review.thresholds(cfg))
+    return all_users.patterns(data, review.thresholds(cfg))
 
 
 def _drafts(found: Review, folder: Path) -> Proposal:

@@ -1,7 +1,6 @@
-"""The maintainers' end of sync: takes tool feedback from many installations, and what they say together.
+"""The maintainers' end of sync: the service that takes tool feedback from many installations.
 
-Nothing here knows who sent what: no address is kept or logged, ids are hashed again with a secret of the file, and the
-rows stand in the order of these hashes, so that not even the order of arrival remains.
+No address is kept or logged; what is kept is in `collected`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,15 @@ import secrets
 import signal
 import socket
 import sqlite3
-import statistics
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedback_lib.analysis.patterns import USUAL, Pattern, Thresholds, find
 from feedback_lib.errors import ConfigError, StoreError
-from feedback_lib.workflows import anonymous
-from feedback_lib.workflows.review import Review
+from feedback_lib.workflows.anonymous import MOST_ENTRIES, SCHEMA, entry_problem
+from feedback_lib.workflows.collected import Collected, Taken
 
 if TYPE_CHECKING:
     import uvicorn
@@ -44,16 +41,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = anonymous.SCHEMA
 TOKEN = "COLLECTOR_TOKEN"
-LEAST_K = 5  # installations that must say a thing before it is shown; options may ask for more, never for less
-_APPLICATION = 0x46624331  # of the file, so that another SQLite file is not taken for ours
 _INSTALLATION = re.compile(r"[0-9a-f]{32}")
 _SENDERS = 20_000  # remembered at most by the rate limit; about 4 MB
 _CONNECTIONS = 256
 _LARGE = 32 * 1024  # bytes of a body from which on it is checked in another thread; for less the change costs more
 _COUNTED = 64 * 1024  # bytes of a body that count as another request: checking the words of so many takes up to 0.2 s
-_BUSY_S = 10.0  # for another process to finish its write
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,134 +66,11 @@ class Limits:
 
     rate: int = 60
     max_kb: int = 512
-    entries: int = anonymous.MOST_ENTRIES
+    entries: int = MOST_ENTRIES
     max_mb: int = 4096
     head_s: float = 10.0
     read_s: float = 10.0
     forwarded: bool = False
-
-
-# --- what is held -----------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(slots=True)
-class Taken:
-    """What became of the entries of one request. ``foreign``: places of those that belong to somebody else."""
-
-    accepted: int = 0
-    known: int = 0
-    foreign: list[int] = dataclasses.field(default_factory=list)
-
-
-class Collected:
-    """The file with what was received: one row per workflow, the latest version of it.
-
-    Args:
-        path: the file, made if missing.
-        max_mb: how large it may become.
-
-    Raises:
-        StoreError: it cannot be opened, is no such file, or is of a newer version.
-    """
-
-    def __init__(self, path: Path, max_mb: int = 4096) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as problem:
-            raise _unusable(self.path, problem) from None
-        try:
-            self._secret = self._set_up(max_mb)
-            self.entries: int = self._connection.execute("SELECT count(*) FROM entries").fetchone()[0]
-        except sqlite3.Error as problem:
-            self._connection.close()
-            raise _unusable(self.path, problem) from None
-
-    def _set_up(self, max_mb: int) -> bytes:
-        run = self._connection.execute
-        if run("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            _check_file(self._connection)  # before anything of it changes
-        run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = FULL")  # what was acknowledged is on the disk
-        run("PRAGMA secure_delete = ON")  # and a version that was replaced is no longer
-        run(f"PRAGMA max_page_count = {max_mb * 1024 * 1024 // run('PRAGMA page_size').fetchone()[0]}")
-        run("BEGIN IMMEDIATE")
-        if run("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
-            run(f"PRAGMA application_id = {_APPLICATION}")
-            run(f"PRAGMA user_version = {SCHEMA}")
-            run("CREATE TABLE secret (key BLOB NOT NULL)")
-            run("INSERT INTO secret VALUES (?)", [secrets.token_bytes(32)])
-            run(
-                "CREATE TABLE entries (id BLOB PRIMARY KEY, installation BLOB NOT NULL, day TEXT NOT NULL, "
-                "seconds INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID"
-            )
-        run("COMMIT")
-        _check_file(self._connection)
-        return bytes(run("SELECT key FROM secret").fetchone()[0])
-
-    def take(self, requests: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Taken]:
-        """Write the entries of several requests (installation, entries) at once; when it returns they are on the disk.
-
-        Raises:
-            sqlite3.Error: nothing was written.
-        """
-        run = self._connection.execute
-        before = self._connection.total_changes
-        run("BEGIN IMMEDIATE")
-        try:
-            told = [self._take(installation, entries) for installation, entries in requests]
-            run("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                run("ROLLBACK")
-            raise
-        if self._connection.total_changes != before:
-            self.entries = run("SELECT count(*) FROM entries").fetchone()[0]
-        return told
-
-    def _take(self, installation: str, entries: Sequence[Mapping[str, Any]]) -> Taken:
-        run, told = self._connection.execute, Taken()
-        owner = self._hidden("installation", installation)
-        for place, entry in enumerate(entries):
-            key = self._hidden("workflow", entry["workflow_id_hash"])
-            day, seconds = str(entry["timestamp"])[:10], int(entry["duration_seconds"])
-            content = json.dumps({name: entry[name] for name in sorted(entry) if name != "workflow_id_hash"})
-            held = run("SELECT installation, day, seconds, content FROM entries WHERE id = ?", [key]).fetchone()
-            if held is None:
-                run("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", [key, owner, day, seconds, content])
-                told.accepted += 1
-            elif held[0] != owner:
-                told.foreign.append(place)
-            elif held[3] == content or (day, seconds) < (held[1], held[2]):  # a log only grows: this one is older
-                told.known += 1
-            else:
-                run("UPDATE entries SET day = ?, seconds = ?, content = ? WHERE id = ?", [day, seconds, content, key])
-                told.accepted += 1
-        return told
-
-    def _hidden(self, what: str, text: str) -> bytes:
-        """An id as it is kept: what was sent can be found again, but not read from the file."""
-        return hmac.new(self._secret, f"{what} {text}".encode(), hashlib.sha256).digest()[:16]
-
-    def close(self) -> None:
-        """Close the file; what the log of writes holds goes into it."""
-        self._connection.close()
-
-
-def _check_file(connection: sqlite3.Connection) -> None:
-    run = connection.execute
-    found = run("PRAGMA application_id").fetchone()[0], run("PRAGMA user_version").fetchone()[0]
-    if found[0] != _APPLICATION:
-        raise sqlite3.DatabaseError("is not a file of feedback collect")
-    if found[1] != SCHEMA:
-        raise sqlite3.DatabaseError(f"has version {found[1]} and this program knows {SCHEMA}; use a newer one")
-
-
-def _unusable(path: Path, problem: Exception) -> StoreError:
-    words = (problem.strerror if isinstance(problem, OSError) else str(problem)) or type(problem).__name__
-    return StoreError("collected", f"{path}: {words}. Name another file with --data, or put it right.")
 
 
 class _Writer:
@@ -353,7 +223,7 @@ def _sorted_out(entries: Sequence[Any]) -> tuple[list[int], list[dict[str, Any]]
     good: list[int] = []
     refused: list[dict[str, Any]] = []
     for index, entry in enumerate(entries):
-        if problem := anonymous.entry_problem(entry):
+        if problem := entry_problem(entry):
             refused.append({"index": index, "field": problem[0], "reason": problem[1]})
         else:
             good.append(index)
@@ -727,262 +597,3 @@ def _protocol(head_s: float) -> Any:
                 self.transport.close()
 
     return Protocol
-
-
-# --- what they say together -------------------------------------------------------------------------------------------
-
-_EDGES = (0, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400, 604800)  # s; between them a phase lasts
-_LISTS = ("items_skipped", "orchestrator_errors", "confusing_items")
-_KINDS = ("error", "skip", "reviews", "guidance", "confusing")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AllUsers(Review):
-    """What many installations say, of which nothing is said by fewer than ``k`` of them.
-
-    ``installations`` is a multiple of ``k``, rounded down; None: there are fewer than ``k``. Counts of patterns are
-    those of `shares`. No installation is named, so that ``workflows`` is empty.
-    """
-
-    window: str = "all users"
-    workflows: tuple[str, ...] = ()
-    patterns: tuple[Pattern, ...] = ()
-    k: int = LEAST_K
-    installations: int | None = None
-    phases: tuple[Mapping[str, Any], ...] = ()
-    versions: tuple[Mapping[str, Any], ...] = ()
-
-    def text(self) -> str:
-        """As it is printed."""
-        if self.installations is None:
-            return f"Too few installations have sent feedback: nothing is shown of fewer than {self.k}."
-        head = f"Feedback Review (all users, {_about(self.installations, self.k)})"
-        lines = [head, "━" * len(head), "", "PATTERNS DETECTED:"]
-        for pattern in self.patterns:
-            lines.append(f"{pattern.mark} {pattern.sentence()}")
-            lines += [f"   → Suggestion: {pattern.advice}"] if pattern.advice else []
-        if not self.patterns:
-            lines.append(f"None that {self.k} installations or more share.")
-        if self.phases:
-            lines += ["", "PHASES (what they usually take):"]
-            lines += [f"  • {p['phase']}: {_span(p['from_s'], p['to_s'])} ({p['counted']})" for p in self.phases]
-        if self.versions:
-            lines += ["", "VERSIONS:", *(f"  • {v['version']}: {v['counted']}" for v in self.versions)]
-        lines += [
-            "",
-            f"Each installation counts once. Nothing is shown that fewer than {self.k} say.",
-        ]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-like; with nothing in it that the text does not tell."""
-        fields = ("kind", "key", "warns", "title", "count", "of", "advice", "facts")
-        return {
-            "scope": "all users",
-            "k": self.k,
-            "installations": self.installations,
-            "patterns": [{name: getattr(pattern, name) for name in fields} for pattern in self.patterns],
-            "phases": [dict(phase) for phase in self.phases],
-            "versions": [dict(version) for version in self.versions],
-        }
-
-
-def patterns(path: Path, options: Thresholds = USUAL) -> AllUsers:
-    """What the installations in a collector's file say together.
-
-    An installation weighs once, whatever it sent: it skips an item if it does so in at least half of its workflows,
-    likewise guidance and reviews; it has an error or is confused by an item if any workflow says so; of each phase its
-    median counts. A value that fewer than ``k`` installations sent is dropped before anything is computed.
-
-    There is no window of time: two windows that differ by a day differ by what was sent on that day.
-
-    Args:
-        path: the file of ``feedback collect``; it may be in use.
-        options: thresholds; ``k`` is at least `LEAST_K`, whatever stands there.
-
-    Raises:
-        ConfigError: there is no such file.
-        StoreError: it is another file, or damaged.
-    """
-    k = max(LEAST_K, options.k)
-    voices = _frequent([_voice(number, entries) for number, entries in enumerate(_by_installation(Path(path)))], k)
-    if len(voices) < k:
-        return AllUsers(k=k)
-    options = dataclasses.replace(
-        options, error_workflows=k, skip_workflows=k, challenge_workflows=k, k=k
-    )  # a pattern that fewer say is none
-    found = find([{**voice, "phases": {}} for voice in voices], (), options)
-    shown = [_shown_pattern(pattern, len(voices), k) for pattern in found if pattern.kind in _KINDS]
-    return AllUsers(
-        k=k,
-        installations=_down(len(voices), k),
-        patterns=tuple(sorted(filter(None, shown), key=lambda p: (not p.warns, _KINDS.index(p.kind), -p.count, p.key))),
-        phases=tuple(_phases(voices, k)),
-        versions=tuple(_versions(voices, k)),
-    )
-
-
-def _by_installation(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """The entries of each installation, oldest first."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; --data names the one that feedback collect fills")
-    try:
-        with contextlib.closing(_reading(path)) as connection:
-            _check_file(connection)
-            rows = connection.execute(
-                "SELECT installation, content FROM entries ORDER BY installation, day, seconds, id"
-            )
-            held: list[dict[str, Any]] = []
-            before = None
-            for installation, content in rows:
-                if installation != before and held:
-                    yield held
-                    held = []
-                before = installation
-                held.append(json.loads(content))
-            if held:
-                yield held
-    except (sqlite3.Error, ValueError) as problem:
-        raise _unusable(path, problem) from None
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    """The file, for reading only; also from a folder that nobody may write to."""
-    place = f"{path.resolve().as_uri()}?mode=ro"
-    connection = sqlite3.connect(place, uri=True, timeout=_BUSY_S)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema")
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
-            raise
-        return sqlite3.connect(f"{place}&immutable=1", uri=True)  # nobody has it open
-    return connection
-
-
-def _voice(number: int, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What one installation says in all its workflows, as one entry."""
-    skipped = collections.Counter(item for entry in entries for item in set(entry["items_skipped"]))
-    told = [entry["phase0_guidance_used"] for entry in entries if entry["phase0_guidance_used"] is not None]
-    reviews = [entry["reviews_worked"] for entry in entries if entry["reviews_worked"] is not None]
-    seconds: dict[str, list[int]] = {}
-    for entry in entries:
-        for phase, lasted in entry["phases"].items():
-            seconds.setdefault(phase, []).append(lasted)
-    return {
-        "workflow": str(number),
-        "timestamp": None,
-        "items_skipped": sorted(item for item, count in skipped.items() if 2 * count >= len(entries)),
-        "orchestrator_errors": sorted({text for entry in entries for text in entry["orchestrator_errors"]}),
-        "confusing_items": sorted({text for entry in entries for text in entry["confusing_items"]}),
-        "phase0_guidance_used": 2 * sum(told) >= len(told) if told else None,
-        "reviews_worked": 2 * sum(reviews) >= len(reviews) if 2 * len(reviews) >= len(entries) else None,
-        "phases": {phase: statistics.median(lasted) for phase, lasted in seconds.items()},
-        "orchestrator_version": entries[-1]["orchestrator_version"],
-    }
-
-
-def _frequent(voices: list[dict[str, Any]], k: int) -> list[dict[str, Any]]:
-    """The voices without what fewer than ``k`` of them say, so that no rare text can come through a group."""
-    for field in _LISTS:
-        said = collections.Counter(text for voice in voices for text in voice[field])
-        for voice in voices:
-            voice[field] = [text for text in voice[field] if said[text] >= k]
-    return voices
-
-
-def _down(count: int, k: int) -> int:
-    return count // k * k
-
-
-def shares(count: int, rest: int, silent: int, k: int) -> tuple[int, int] | None:
-    """A count and what it is of, as they may be shown, both as lower bounds; None for not at all.
-
-    Neither leads to a group of fewer than ``k``: what it is of is a multiple of ``k``; the count is one, too, or all
-    but ``k - 1`` when fewer than ``k``, or none, are left. Those that tell nothing are counted with those that say
-    otherwise when they are fewer than ``k``, and left out when they are more.
-
-    Args:
-        count: installations that say it.
-        rest: that say otherwise.
-        silent: that tell nothing.
-        k: the least to be shown.
-
-    >>> shares(17, 6, 0, 5), shares(17, 4, 0, 5), shares(20, 0, 0, 5), shares(4, 30, 0, 5)
-    ((15, 20), (16, 20), (16, 20), None)
-    """
-    if count < k:
-        return None
-    rest += silent if silent < k else 0
-    of = _down(count + rest, k)
-    return (max(k, of - k + 1) if rest < k else _down(count, k)), of
-
-
-def _about(of: int, k: int) -> str:
-    return f"{of}–{of + k - 1} installations"
-
-
-def _told(count: int, of: int, k: int, which: str = "") -> dict[str, Any]:
-    """The two numbers, also in words; a share only where the steps make little of it."""
-    share = count / of if of >= 10 * k else None
-    words = f", about {100 * share:.0f}%" if share is not None else ""
-    return {"count": count, "of": of, "share": share, "counted": f"at least {count} of {_about(of, k)}{which}{words}"}
-
-
-def _shown_pattern(pattern: Pattern, all_: int, k: int) -> Pattern | None:
-    """A pattern of installations as it may be shown; it names none of them."""
-    of = all_ if pattern.key == "failed" else pattern.of  # how many made reviews is not told twice
-    title = pattern.title
-    may = shares(pattern.count, of - pattern.count, all_ - of, k)
-    if pattern.kind == "guidance":
-        title = "Phase 0 guidance helpful"
-        if may is None:
-            title, may = "Phase 0 guidance not helpful", shares(of - pattern.count, pattern.count, all_ - of, k)
-    if may is None:
-        return None
-    told = _told(*may, k, " that tell" if may[1] < _down(all_, k) else "")
-    facts = {name: told[name] for name in ("counted", "share")}
-    return dataclasses.replace(pattern, title=title, count=may[0], of=may[1], workflows=(), facts=facts)
-
-
-def _phases(voices: Sequence[Mapping[str, Any]], k: int) -> Iterator[dict[str, Any]]:
-    """Between which of the fixed edges a phase lasts in the middle of the installations, and in at least k of them."""
-    for phase in sorted({phase for voice in voices for phase in voice["phases"]}):
-        lasted = sorted(voice["phases"][phase] for voice in voices if phase in voice["phases"])
-        may = shares(len(lasted), len(voices) - len(lasted), 0, k)
-        if may is None:
-            continue
-        middle = lasted[(len(lasted) - 1) // 2]
-        low = high = next(at for at in reversed(range(len(_EDGES))) if _EDGES[at] <= middle)
-        while True:
-            ceiling = _EDGES[high + 1] if high + 1 < len(_EDGES) else None
-            if sum(_EDGES[low] <= s and (ceiling is None or s < ceiling) for s in lasted) >= k:
-                break
-            low, high = max(0, low - 1), min(len(_EDGES) - 1, high + 1)
-        yield {"phase": phase, "from_s": _EDGES[low], "to_s": ceiling} | _told(*may, k)
-
-
-def _versions(voices: Sequence[Mapping[str, Any]], k: int) -> list[dict[str, Any]]:
-    """Versions by the installations that used them last; what is not shown is none or at least k."""
-    held = collections.Counter(str(voice["orchestrator_version"]) for voice in voices)
-    kept = sorted(((name, count) for name, count in held.items() if count >= k), key=lambda row: (-row[1], row[0]))
-    rest = len(voices) - sum(count for _, count in kept)
-    while len(kept) > 1 and 0 < rest < k:
-        rest += kept.pop()[1]
-    rows = []
-    for name, count in kept:
-        if may := shares(count, len(voices) - count, 0, k):
-            rows.append({"version": name} | _told(*may, k))
-    return sorted(rows, key=lambda row: (-row["count"], row["version"]))  # their exact order would tell more
-
-
-def _span(low: int, high: int | None) -> str:
-    """Two edges in words."""
-
-    def words(seconds: int) -> str:
-        for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-            if seconds >= size:
-                return f"{seconds // size}{unit}"
-        return f"{seconds}s"
-
-    return f"{words(low)} or more" if high is None else f"{words(low)}–{words(high)}" if low else f"up to {words(high)}"

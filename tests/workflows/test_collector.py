@@ -19,7 +19,7 @@ from commands import called
 
 from feedback_lib.analysis.patterns import Thresholds
 from feedback_lib.errors import ConfigError, StoreError
-from feedback_lib.workflows import collector, entries, settings
+from feedback_lib.workflows import all_users, collected, collector, entries, settings
 
 FREE = ("--rate", 1_000_000)
 JSON_HEAD = b"POST /submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -58,7 +58,7 @@ def test_nothing_to_send_is_fine(running):
 
 def test_a_later_version_replaces_and_an_older_one_does_not(tmp_path):
     path = tmp_path / "collected.sqlite"
-    held = collector.Collected(path)
+    held = collected.Collected(path)
 
     def taken(**changes):
         told = held.take([(digits("me"), [entry(**changes)])])[0]
@@ -484,20 +484,20 @@ def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path):
     before = other.read_bytes(), text.read_bytes()
     for path in (text, other, tmp_path):
         with pytest.raises(StoreError, match="--data"):
-            collector.Collected(path)
+            collected.Collected(path)
         with pytest.raises((StoreError, ConfigError), match="--data"):
-            collector.patterns(path)
+            all_users.patterns(path)
     assert (other.read_bytes(), text.read_bytes()) == before
 
 
 def test_a_newer_file_is_refused(tmp_path):
     path = tmp_path / "c.sqlite"
-    collector.Collected(path).close()
+    collected.Collected(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 2")
     connection.close()
     with pytest.raises(StoreError, match="newer"):
-        collector.Collected(path)
+        collected.Collected(path)
 
 
 def test_when_nothing_can_be_written_the_sender_is_asked_to_come_back(tmp_path):
@@ -533,7 +533,7 @@ def test_a_damaged_row_stops_neither_the_collector_nor_the_next_sender(tmp_path)
 
 def test_a_full_file_takes_nothing_more_and_loses_nothing(tmp_path):
     path = tmp_path / "c.sqlite"
-    held = collector.Collected(path, max_mb=1)
+    held = collected.Collected(path, max_mb=1)
     told = 0
     with pytest.raises(sqlite3.OperationalError, match="full"):
         for n in range(200):
@@ -554,7 +554,7 @@ ITEM, OTHER = "visual_regression_test", "update_knowledge_base"
 def file_of(tmp_path, *installations):
     """A collector's file with what installations sent: a list of entries each."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite"
-    held = collector.Collected(path)
+    held = collected.Collected(path)
     named = [
         (f"installation {number}", [e | {"workflow_id_hash": digits(f"{number} {at}")} for at, e in enumerate(sent)])
         for number, sent in enumerate(installations)
@@ -565,7 +565,7 @@ def file_of(tmp_path, *installations):
 
 
 def shown(tmp_path, *installations, **options):
-    return collector.patterns(file_of(tmp_path, *installations), Thresholds(**options))
+    return all_users.patterns(file_of(tmp_path, *installations), Thresholds(**options))
 
 
 def by_kind(found, kind):
@@ -625,7 +625,7 @@ def test_shown_numbers_lead_to_no_small_group():
         alike = {}
         for yes, no, silent in itertools.product(range(6 * k), repeat=3):
             all_ = yes + no + silent
-            if all_ < 6 * k and (told := collector.shares(yes, no, silent, k)):
+            if all_ < 6 * k and (told := all_users.shares(yes, no, silent, k)):
                 alike.setdefault((all_ // k * k, *told), []).append((yes, no, silent))
         assert len(alike) > 30
         for (_, count, of), worlds in alike.items():
@@ -795,13 +795,13 @@ def test_a_file_in_use_can_be_reviewed(tmp_path):
     with Collector(path, *FREE) as one:
         for n in range(5):
             one.send(entry(str(n), items_skipped=[ITEM]), installation=str(n))
-        assert by_kind(collector.patterns(path), "skip") == {ITEM: (5, 5)}
+        assert by_kind(all_users.patterns(path), "skip") == {ITEM: (5, 5)}
         assert one.send(entry("more")).json()["accepted"] == 1
 
 
 def test_no_file_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="feedback collect fills"):
-        collector.patterns(tmp_path / "missing.sqlite")
+        all_users.patterns(tmp_path / "missing.sqlite")
 
 
 def test_the_command_reviews_what_a_collector_holds(tmp_path):
