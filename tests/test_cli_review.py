@@ -228,16 +228,18 @@ def answered(folder, answer):
     text, until = b"", time.monotonic() + 30
     try:
         while time.monotonic() < until:
-            if not select.select([ours], [], [], 1)[0]:
+            if not select.select([ours], [], [], 0.3)[0]:
+                if (
+                    b"(y/n)" in text and b"Not added" not in text and answer is None
+                ):  # it waits; once more if it had only begun to
+                    running.send_signal(signal.SIGINT)
                 continue
             try:
                 piece = os.read(ours, 4096)
             except OSError:  # the other end is closed
                 break
             text += piece
-            if b"(y/n)" in piece and answer is None:
-                running.send_signal(signal.SIGINT)
-            elif b"(y/n)" in piece:
+            if b"(y/n)" in piece and answer is not None:
                 os.write(ours, answer.encode() + b"\n")
     finally:
         os.close(ours)
