@@ -71,7 +71,7 @@ def compared(log: Path, expected: dict[str, Any]) -> list[dict[str, Any]]:
 
 def captured(log: Path) -> dict[str, dict[str, Any]]:
     """What our capture writes, read back from its files, by workflow; items and phases are the tool's own here."""
-    from feedback_lib.workflows import anonymous, entries, settings
+    from feedback_lib.workflows import entries, ids, settings
     from feedback_lib.workflows.capture import capture
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,7 +87,7 @@ def captured(log: Path) -> dict[str, dict[str, Any]]:
     tools = {entry.workflow_id_hash: entry for entry in held.tool}
     found = {}
     for process in held.process:
-        tool = tools[anonymous.hashed(salt, process.workflow_id)]
+        tool = tools[ids.hashed(salt, process.workflow_id)]
         found[process.workflow_id] = {
             "seconds": tool.duration_seconds,
             "phases": dict(tool.phases),

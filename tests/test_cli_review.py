@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from feedback_lib.workflows import anonymous, entries, settings
+from feedback_lib.workflows import entries, ids, settings
 from tests.commands import BIN, called, started
 
 ROADMAP = "# Roadmap\n\n## Planned\n\n#### WF-041: Something else\n**Status:** Planned\n"
@@ -38,7 +38,7 @@ def folder(tmp_path):
     for i in range(10):
         at = entries.stamp(now - dt.timedelta(hours=i + 1))
         skipped = ["docs"] if i < 8 else []
-        about = {"timestamp": at, "workflow_id_hash": anonymous.hashed(settings.salt(), f"wf_{i}")}
+        about = {"timestamp": at, "workflow_id_hash": ids.hashed(settings.salt(), f"wf_{i}")}
         about |= {"items_skipped": skipped, "items_skipped_pct": 0.1 * len(skipped), "reviews_worked": True}
         tools.append(entries.tool_entry(about, "here"))
         processes.append(entries.process_entry({"timestamp": at, "workflow_id": f"wf_{i}"}, "here"))

@@ -7,8 +7,6 @@ something. No reason repeats what it was given for.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import hmac
 import json
 import math
 import re
@@ -16,20 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from feedback_lib.errors import PrivacyError
-from feedback_lib.workflows.telling import default_items, default_phases, own_names, text_problem
+from feedback_lib.workflows import ids
+from feedback_lib.workflows.telling import text_problem
 
 if TYPE_CHECKING:
     from feedback_lib.workflows.entries import ToolEntry
 
-__all__ = ["hashed", "installation", "item", "own_names", "payload", "phase", "text_problem", "verify", "wire"]
-
 SCHEMA = 1
-CUSTOM_PHASE = "CUSTOM"
 MOST_ENTRIES = 500  # in one payload
 MOST_BYTES = 512_000
-_CUSTOM_ITEM = re.compile(r"custom:[0-9a-f]{8}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(
     r"unknown|[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}"
 )
@@ -38,40 +32,6 @@ STEPS_S = (
     14_400, 21_600, 28_800, 43_200, 86_400, 172_800, 345_600, 604_800,
 )  # fmt: skip
 """What is left of seconds when they leave. Exact ones of a day find the commits that were made then; see docs."""
-
-
-def hashed(salt: bytes, text: str) -> str:
-    """An id that only this installation can make again: HMAC-SHA256 with its secret salt, cut to 128 bits.
-
-    >>> hashed(b"s" * 32, "wf_ce03679d")
-    '55b988563478962cb3a43afe7f3ccc89'
-    """
-    return hmac.new(salt, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:32]
-
-
-def installation(salt: bytes) -> str:
-    """The id of this installation, 32 hex digits; the salt cannot be found from it."""
-    return hashed(_apart(salt, "installation"), "")
-
-
-def item(salt: bytes, item_id: str) -> str:
-    """An item's id as the tool's maintainers may see it: its own if the tool ships it, else ``custom:`` and 8 digits.
-
-    What it gave is given back unchanged.
-    """
-    if item_id in default_items() or _CUSTOM_ITEM.fullmatch(item_id):
-        return item_id
-    return f"custom:{hashed(_apart(salt, 'item'), item_id)[:8]}"
-
-
-def _apart(salt: bytes, what: str) -> bytes:
-    """A key for one kind of ids, so that no workflow, whatever it is called, has the id of another kind of thing."""
-    return hashlib.blake2b(what.encode(), key=salt[:64]).digest()
-
-
-def phase(name: str) -> str:
-    """A phase's name: itself if the tool ships it, else ``CUSTOM``."""
-    return name if name in default_phases() else CUSTOM_PHASE
 
 
 def rounded(seconds: int) -> int:
@@ -89,13 +49,9 @@ def rounded(seconds: int) -> int:
 def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
     """The fields of an entry that may leave, as they leave.
 
-    The day instead of the minute, steps of `STEPS_S` instead of seconds, whole percents, items and phases by `item` and
-    `phase`, the version without its build. Words are not changed; `entry_problem` refuses them.
+    The day instead of the minute, steps of `STEPS_S` instead of seconds, whole percents, items and phases by `ids`, the
+    version without its build. Words are not changed; `entry_problem` refuses them.
     """
-    phases: dict[str, Any] = {}
-    for name, seconds in entry.phases.items():
-        public = phase(name)
-        phases[public] = phases[public] + seconds if public in phases else seconds
     share = entry.items_skipped_pct
     return {
         "timestamp": entry.timestamp[:10],
@@ -103,13 +59,13 @@ def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
         "orchestrator_version": entry.orchestrator_version.partition("+")[0].removeprefix("v"),
         "repo_type": entry.repo_type,
         "duration_seconds": rounded(entry.duration_seconds),
-        "phases": {public: rounded(seconds) for public, seconds in phases.items()},
+        "phases": {public: rounded(seconds) for public, seconds in ids.phases(entry.phases).items()},
         "phase0_guidance_used": entry.phase0_guidance_used,
         "reviews_worked": entry.reviews_worked,
         "orchestrator_errors": list(entry.orchestrator_errors),
-        "items_skipped": [item(salt, one) for one in entry.items_skipped],
+        "items_skipped": [ids.item(salt, one) for one in entry.items_skipped],
         "items_skipped_pct": None if share is None else round(float(share), 2),
-        "confusing_items": [item(salt, one) for one in entry.confusing_items],
+        "confusing_items": [ids.item(salt, one) for one in entry.confusing_items],
         "tool_suggestions": entry.tool_suggestions,
         "mode": entry.mode,
     }
@@ -117,7 +73,7 @@ def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
 
 def document(wires: Sequence[Mapping[str, Any]], salt: bytes) -> bytes:
     """A payload of what `wire` gave, not yet verified: UTF-8, no blanks, keys in this order."""
-    return dumped({"schema": SCHEMA, "installation": installation(salt), "entries": list(wires)})
+    return dumped({"schema": SCHEMA, "installation": ids.installation(salt), "entries": list(wires)})
 
 
 def dumped(value: Any) -> bytes:
@@ -132,7 +88,7 @@ def payload(entries: Sequence[ToolEntry], salt: bytes, known: Collection[str] = 
     Args:
         entries: at most `MOST_ENTRIES`.
         salt: see `feedback_lib.workflows.settings.salt`; it is not in the bytes.
-        known: names that must not stand in them, see `own_names`.
+        known: names that must not stand in them, see `telling.own_names`.
 
     Raises:
         PrivacyError: ``.field`` names what must not leave, such as ``entries[3].tool_suggestions``.
@@ -147,7 +103,7 @@ def verify(content: bytes, known: Collection[str] = ()) -> None:
 
     Args:
         content: what is about to be sent.
-        known: names of the repository, its owner, this user and this machine, see `own_names`.
+        known: names of the repository, its owner, this user and this machine, see `telling.own_names`.
 
     Raises:
         PrivacyError: ``.field`` names the first place, such as ``entries[3].tool_suggestions``.
@@ -165,7 +121,7 @@ def verify(content: bytes, known: Collection[str] = ()) -> None:
         raise PrivacyError("payload", "has other fields than schema, installation, entries")
     if held["schema"] != SCHEMA or isinstance(held["schema"], bool | float):
         raise PrivacyError("schema", f"is not {SCHEMA}")
-    if not isinstance(held["installation"], str) or not _ID.fullmatch(held["installation"]):
+    if not isinstance(held["installation"], str) or not ids.HASH.fullmatch(held["installation"]):
         raise PrivacyError("installation", "is not 32 hex digits")
     if not isinstance(held["entries"], list) or len(held["entries"]) > MOST_ENTRIES:
         raise PrivacyError("entries", f"is no list of at most {MOST_ENTRIES}")
@@ -201,7 +157,7 @@ def _no_day(value: Any, known: Collection[str]) -> str | None:
 
 
 def _no_id(value: Any, known: Collection[str]) -> str | None:
-    return None if isinstance(value, str) and _ID.fullmatch(value) else "is not 32 hex digits"
+    return None if isinstance(value, str) and ids.HASH.fullmatch(value) else "is not 32 hex digits"
 
 
 def _no_version(value: Any, known: Collection[str]) -> str | None:
@@ -225,7 +181,7 @@ def _no_seconds(value: Any, known: Collection[str] = ()) -> str | None:
 def _no_phases(value: Any, known: Collection[str]) -> str | None:
     if not isinstance(value, Mapping):
         return "is no object"
-    allowed = default_phases() | {CUSTOM_PHASE}
+    allowed = ids.default_phases() | {ids.CUSTOM_PHASE}
     for name, seconds in value.items():
         if name not in allowed:
             return "has a phase that the tool does not ship"
@@ -247,9 +203,9 @@ def _no_share(value: Any, known: Collection[str]) -> str | None:
 def _no_items(value: Any, known: Collection[str]) -> str | None:
     if not isinstance(value, list) or len(value) > 200:
         return "is no list of at most 200"
-    allowed = default_items()
+    allowed = ids.default_items()
     for at, one in enumerate(value):
-        if not isinstance(one, str) or not (one in allowed or _CUSTOM_ITEM.fullmatch(one)):
+        if not isinstance(one, str) or not (one in allowed or ids.CUSTOM_ITEM.fullmatch(one)):
             return f"[{at}]\0is neither an item that the tool ships nor custom: and 8 hex digits"
     return None
 

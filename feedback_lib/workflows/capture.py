@@ -17,7 +17,7 @@ from feedback_lib import orchestrator, privacy
 from feedback_lib.errors import ConfigError
 from feedback_lib.orchestrator import Failure, Found, Workflow
 from feedback_lib.records import Rejected
-from feedback_lib.workflows import settings
+from feedback_lib.workflows import ids, settings
 from feedback_lib.workflows.entries import (
     ERROR_CHARACTERS,
     UNKNOWN,
@@ -116,7 +116,7 @@ def capture(
         return Captured(reason=SKIPPED)
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
-    from feedback_lib.workflows import anonymous, telling
+    from feedback_lib.workflows import telling
 
     files = Files(folder)
     with files.alone():  # of two captures the second reads what the first wrote, and a log that is not older
@@ -139,7 +139,7 @@ def capture(
         if tool:
             before = {e.workflow_id_hash: e for e in held.tool}
             names_here = (*map(_id, found.workflows), *(e.workflow_id for e in held.process))
-            ours = {anonymous.hashed(salt, name) for name in names_here}
+            ours = {ids.hashed(salt, name) for name in names_here}
             strange: dict[object, list[ToolEntry]] = {}  # written with another salt
             for entry in held.tool:
                 if entry.workflow_id_hash not in ours and (told := facts(entry)):
@@ -207,21 +207,15 @@ def tool_entry_of(
     workflow: Workflow, salt: bytes, *, version: str, repo_type: RepoType, names: Collection[str] = ()
 ) -> ToolEntry:
     """What a workflow says of the tool; nothing in it says whose workflow it was, least of all these names."""
-    from feedback_lib.workflows import anonymous
-
-    phases: dict[str, int] = {}
-    for name, seconds in workflow.phases.items():
-        public = anonymous.phase(name)
-        phases[public] = phases.get(public, 0) + seconds
-    skipped = {anonymous.item(salt, step.item) for step in workflow.steps if step.outcome == "skipped"}
+    skipped = {ids.item(salt, step.item) for step in workflow.steps if step.outcome == "skipped"}
     share = sum(step.outcome == "skipped" for step in workflow.steps) / max(1, len(workflow.steps))
     return ToolEntry(
         timestamp=stamp(workflow.last_at),
-        workflow_id_hash=anonymous.hashed(salt, _id(workflow)),
+        workflow_id_hash=ids.hashed(salt, _id(workflow)),
         orchestrator_version=version,
         repo_type=repo_type,
         duration_seconds=max(0, int((workflow.last_at - workflow.started_at).total_seconds())),
-        phases=phases,
+        phases=ids.phases(workflow.phases),
         phase0_guidance_used=_guided(workflow),
         reviews_worked=workflow.reviewed,
         orchestrator_errors=tuple(dict.fromkeys(tool_error(f.text, names) for f in workflow.failures if f.by_tool)),
@@ -362,14 +356,14 @@ def _given(
     answers: Answers | None, salt: bytes, names: Collection[str], progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """What was answered, as entries have it: of the tool nothing that tells whose workflow it was."""
-    from feedback_lib.workflows import anonymous, telling
+    from feedback_lib.workflows import telling
 
     if answers is None:
         return {}
     given = {f.name: getattr(answers, f.name) for f in dataclasses.fields(answers)}
     given = {name: value for name, value in given.items() if value is not None}
     if "confusing_items" in given:
-        given["confusing_items"] = tuple(dict.fromkeys(anonymous.item(salt, one) for one in given["confusing_items"]))
+        given["confusing_items"] = tuple(dict.fromkeys(ids.item(salt, one) for one in given["confusing_items"]))
     if "orchestrator_errors" in given:
         given["orchestrator_errors"] = tuple(dict.fromkeys(tool_error(e, names) for e in given["orchestrator_errors"]))
     if "tool_suggestions" in given:

@@ -18,7 +18,6 @@ import ipaddress
 import json
 import logging
 import os
-import re
 import secrets
 import signal
 import socket
@@ -32,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from feedback_lib.errors import ConfigError, StoreError
 from feedback_lib.workflows.anonymous import MOST_ENTRIES, SCHEMA, entry_problem
 from feedback_lib.workflows.collected import Collected, Taken
+from feedback_lib.workflows.ids import HASH
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOKEN = "COLLECTOR_TOKEN"
-_INSTALLATION = re.compile(r"[0-9a-f]{32}")
 _SENDERS = 20_000  # remembered at most by the rate limit; about 4 MB
 _CONNECTIONS = 256
 _LARGE = 32 * 1024  # bytes of a body from which on it is checked in another thread; for less the change costs more
@@ -193,7 +192,7 @@ def _envelope(body: bytes, most: int) -> tuple[str, list[Any]]:
         raise no("schema", f"this collector knows schema {SCHEMA} only; update the tool", known_schemas=[SCHEMA])
     if held.keys() != {"schema", "installation", "entries"}:
         raise no("", "expected schema, installation and entries, and nothing else")
-    if not isinstance(held["installation"], str) or not _INSTALLATION.fullmatch(held["installation"]):
+    if not isinstance(held["installation"], str) or not HASH.fullmatch(held["installation"]):
         raise no("installation", "expected 32 hex digits")
     entries = held["entries"]
     if not isinstance(entries, list):

@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn
 from feedback_lib import orchestrator, privacy
 from feedback_lib.errors import ConfigError, PayloadError
 from feedback_lib.records import Rejected, real_time
+from feedback_lib.workflows import ids
 
 Mode = Literal["auto", "interactive"]
 RepoType = Literal["python", "javascript", "go", "rust", "unknown"]
@@ -38,7 +39,6 @@ ERROR_CHARACTERS = 3_000  # the workflow tool keeps 1,000 of each output: with t
 
 _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
 _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
-_HASH = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(
     r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}(?:\+[\w.]{1,40})?"
 )
@@ -173,7 +173,7 @@ def tool_entry(mapping: Mapping[str, Any], where: str) -> ToolEntry:
     hashed = read.text("workflow_id_hash")
     if not hashed:
         read.refuse("has no workflow_id_hash")
-    if not (_HASH.fullmatch(hashed) or _SHORT_HASH.fullmatch(hashed)):
+    if not (ids.HASH.fullmatch(hashed) or _SHORT_HASH.fullmatch(hashed)):
         read.refuse("workflow_id_hash is not 32 hex digits")
     repo_type, release = read.text("repo_type"), read.text("orchestrator_version")
     performed = True if read.flag("reviews_performed") else None
@@ -287,13 +287,11 @@ class Files:
 
     @staticmethod
     def _ours(written: str, mapping: Mapping[str, Any], named: Mapping[str, str], salt: bytes) -> str:
-        from feedback_lib.workflows import anonymous  # it knows the entries
-
-        if _HASH.fullmatch(written):
+        if ids.HASH.fullmatch(written):
             return written
         if written == _public_hash(UNKNOWN):
-            return anonymous.hashed(salt, unknown(_Reader(mapping, "").time("timestamp")))
-        return anonymous.hashed(salt, named.get(written, written))
+            return ids.hashed(salt, unknown(_Reader(mapping, "").time("timestamp")))
+        return ids.hashed(salt, named.get(written, written))
 
     def append(self, tool: Sequence[ToolEntry], process: Sequence[ProcessEntry]) -> None:
         """Add entries at the end of their files, on disk when this returns; of a file all are added or none.
@@ -319,7 +317,7 @@ class Files:
 
         def marked(mapping: dict[str, Any], where: str) -> bool:
             entry = tool_entry(mapping, where)
-            known = (sent.get(entry.workflow_id_hash),) if _HASH.fullmatch(entry.workflow_id_hash) else sent.values()
+            known = (sent.get(entry.workflow_id_hash),) if ids.HASH.fullmatch(entry.workflow_id_hash) else sent.values()
             if entry.synced_at is not None or version(entry) not in known:
                 return False
             mapping["synced_at"] = at
@@ -393,23 +391,18 @@ class _Legacy:
         self.names = telling.own_names(folder)
 
     def __call__(self, mapping: Mapping[str, Any], where: str) -> tuple[ToolEntry, ProcessEntry]:
-        from feedback_lib.workflows import anonymous
-
         process = process_entry(mapping, where)
         errors = [privacy.redact(e)[:ERROR_CHARACTERS] for e in process.project_errors]
         of_tool = [e for e in errors if _OF_TOOL.match(e)]
         reasons = _Reader(mapping, where).texts("items_skipped_reasons")
         items = tuple(dict.fromkeys(item for r in reasons if (item := r.partition(":")[0].strip())))
-        skipped = {item: anonymous.item(self.salt, item) for item in items}
-        phases: dict[str, int] = {}
-        for name, seconds in _Reader(mapping, where).phases("phases").items():
-            phases[anonymous.phase(name)] = phases.get(anonymous.phase(name), 0) + seconds
-        hashed = anonymous.hashed(self.salt, process.workflow_id)
+        skipped = {item: ids.item(self.salt, item) for item in items}
+        hashed = ids.hashed(self.salt, process.workflow_id)
         rest = {name: mapping[name] for name in _LEGACY_FIELDS if name in mapping}
         tool = tool_entry({"repo_type": self.repo_type, **rest, "workflow_id_hash": hashed}, where)
         tool = dataclasses.replace(
             tool,
-            phases=phases,
+            phases=ids.phases(_Reader(mapping, where).phases("phases")),
             items_skipped=tuple(sorted(skipped.values())),
             orchestrator_errors=tuple(dict.fromkeys(tool_error(e, self.names) for e in of_tool)),
         )

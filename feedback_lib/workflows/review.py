@@ -17,7 +17,7 @@ from feedback_lib.analysis import patterns
 from feedback_lib.analysis.patterns import USUAL, Pattern, PatternKind, Thresholds, duration, shortened
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.records import Rejected
-from feedback_lib.workflows import anonymous, settings
+from feedback_lib.workflows import ids, settings
 from feedback_lib.workflows.capture import option
 from feedback_lib.workflows.entries import Entries, Files, ProcessEntry, ToolEntry, facts
 
@@ -28,7 +28,6 @@ Similar = Callable[[Sequence[str]], Sequence[int]]
 
 _WIDTH = 40  # of the line under the heading
 _EVIDENCE, _SAID, _REJECTED = 10, 5, 5  # how many of each a text shows; JSON has all
-_HASH = re.compile(r"[0-9a-f]{32}")  # of a workflow whose id no entry tells; JSON has it whole
 _GROUPED = 5_000  # texts that are compared each with each; those said before them are alike only when equal
 
 
@@ -165,7 +164,7 @@ def folded(text: str, width: int) -> str:
 
 
 def _listed(workflows: Sequence[str]) -> str:
-    shown = ", ".join(w[:12] + "…" if _HASH.fullmatch(w) else shortened(w, 60) for w in workflows[:_EVIDENCE])
+    shown = ", ".join(w[:12] + "…" if ids.HASH.fullmatch(w) else shortened(w, 60) for w in workflows[:_EVIDENCE])
     return f"{shown} and {len(workflows) - _EVIDENCE} more" if len(workflows) > _EVIDENCE else shown
 
 
@@ -207,11 +206,11 @@ def review(
     except ConfigError as problem:
         notes.append(f"{files.legacy.name} is not reviewed: {problem}")
     read = files.read(salt)
-    ids = _ids(read, salt)
-    own = {anonymous.item(salt, i): i for p in read.process for i in p.custom_workflow_items}
+    behind = _ids(read, salt)
+    own = {ids.item(salt, i): i for p in read.process for i in p.custom_workflow_items}
 
     since = _since(now, days)
-    tools = [_tool_row(e, ids, own) for e in read.tool if tool and _within(e, since, now)]
+    tools = [_tool_row(e, behind, own) for e in read.tool if tool and _within(e, since, now)]
     processes = [
         dataclasses.asdict(e) | {"workflow": e.workflow_id} for e in read.process if process and _within(e, since, now)
     ]
@@ -301,33 +300,33 @@ def _ids(read: Entries, salt: bytes) -> dict[str, str]:
     One that our salt does not lead to, made by another installation or before the salt was lost, is the workflow whose
     last event was in the same second, if no other entry claims either.
     """
-    ids = {anonymous.hashed(salt, p.workflow_id): p.workflow_id for p in read.process}
+    behind = {ids.hashed(salt, p.workflow_id): p.workflow_id for p in read.process}
     known = {t.workflow_id_hash for t in read.tool}
     hashes = collections.defaultdict(list)
     for t in read.tool:
-        if t.workflow_id_hash not in ids:
+        if t.workflow_id_hash not in behind:
             hashes[t.timestamp].append(t.workflow_id_hash)
     at_of = {p.workflow_id: p.timestamp for p in read.process}
     names = collections.defaultdict(list)
-    for digest, name in ids.items():
+    for digest, name in behind.items():
         if digest not in known:
             names[at_of[name]].append(name)
     for at, found in hashes.items():
         if len(found) == len(names[at]) == 1:
-            ids[found[0]] = names[at][0]
+            behind[found[0]] = names[at][0]
     named = collections.defaultdict(set)
     for t in read.tool:
-        if t.workflow_id_hash in ids and (told := facts(t)):
-            named[told].add(ids[t.workflow_id_hash])
+        if t.workflow_id_hash in behind and (told := facts(t)):
+            named[told].add(behind[t.workflow_id_hash])
     for t in read.tool:  # captured again with another salt: the same workflow
-        if t.workflow_id_hash not in ids and (told := facts(t)) and len(named[told]) == 1:
-            ids[t.workflow_id_hash] = next(iter(named[told]))
-    return ids
+        if t.workflow_id_hash not in behind and (told := facts(t)) and len(named[told]) == 1:
+            behind[t.workflow_id_hash] = next(iter(named[told]))
+    return behind
 
 
-def _tool_row(entry: ToolEntry, ids: Mapping[str, str], own: Mapping[str, str]) -> dict[str, Any]:
+def _tool_row(entry: ToolEntry, behind: Mapping[str, str], own: Mapping[str, str]) -> dict[str, Any]:
     """A tool entry with its workflow's id, and the project's own items by their names."""
-    row = dataclasses.asdict(entry) | {"workflow": ids.get(entry.workflow_id_hash, entry.workflow_id_hash)}
+    row = dataclasses.asdict(entry) | {"workflow": behind.get(entry.workflow_id_hash, entry.workflow_id_hash)}
     for field in ("items_skipped", "confusing_items"):
         row[field] = tuple(own.get(item, item) for item in row[field])
     return row

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedback_lib.errors import ConfigError, PrivacyError, TransportError
 from feedback_lib.records import Rejected
-from feedback_lib.workflows import anonymous, entries, gist, settings
+from feedback_lib.workflows import anonymous, entries, gist, settings, telling
 from feedback_lib.workflows.gist import Unsent
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def sync(
     if force and not dry_run:
         files.unmark()  # what this run does not get to is sent by the next one
     read = files.read(salt)
-    known = anonymous.own_names(folder)
+    known = telling.own_names(folder)
     queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, known)
     waiting = len(queue) + len(refused)
     kept = Synced(
@@ -197,7 +197,7 @@ def status(folder: Path) -> Status:
         total=len(read.tool),
         synced=len(sent),
         pending=len(waiting),
-        refused=tuple(_queue(waiting, salt, anonymous.own_names(folder))[1]),
+        refused=tuple(_queue(waiting, salt, telling.own_names(folder))[1]),
         unread=read.rejected,
         last=max(sent, default=None),
     )

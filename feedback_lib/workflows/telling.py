@@ -21,19 +21,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from feedback_lib import orchestrator, privacy
-
-
-@functools.cache
-def default_items() -> frozenset[str]:
-    """The ids of the items that the tool ships, in any phase."""
-    return frozenset(item_id for items in orchestrator.default_items().values() for item_id in items)
-
-
-@functools.cache
-def default_phases() -> frozenset[str]:
-    """The phases that the tool ships."""
-    return frozenset(orchestrator.default_items())
+from feedback_lib import privacy
+from feedback_lib.workflows.ids import default_items, default_phases
 
 
 def _words(text: str) -> frozenset[str]:

@@ -157,11 +157,11 @@ def test_what_people_said_is_the_body_of_their_workflow(folder, configuration):
 
 
 def test_the_hash_is_that_of_the_entries(folder, configuration):
-    from feedback_lib.workflows import anonymous
+    from feedback_lib.workflows import ids
 
     (configuration / "salt").write_bytes(KEY)
     put(folder, PROCESS, entry())
-    put(folder, TOOL, {"workflow_id_hash": anonymous.hashed(KEY, "wf_1"), "tool_suggestions": "Shorter, please"})
+    put(folder, TOOL, {"workflow_id_hash": ids.hashed(KEY, "wf_1"), "tool_suggestions": "Shorter, please"})
     assert read(folder)[0]["wf_1/workflow"].body == "Shorter, please"
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from feedback_lib.errors import PrivacyError
-from feedback_lib.workflows import anonymous, entries, telling
+from feedback_lib.workflows import anonymous, entries, ids, telling
 
 SALT = bytes(range(32))
 
@@ -42,7 +42,7 @@ def sent(**changes):
 
 
 def content(*wires, **changes):
-    held = {"schema": 1, "installation": anonymous.installation(SALT), "entries": list(wires)}
+    held = {"schema": 1, "installation": ids.installation(SALT), "entries": list(wires)}
     return anonymous.dumped({**held, **changes})
 
 
@@ -51,22 +51,21 @@ def content(*wires, **changes):
 
 def test_an_id_is_the_salted_hmac_with_128_bits_and_another_salt_gives_another():
     whole = hmac.new(SALT, b"wf_ce03679d", hashlib.sha256).hexdigest()
-    assert anonymous.hashed(SALT, "wf_ce03679d") == whole[:32]
-    assert anonymous.hashed(b"x" * 32, "wf_ce03679d") != whole[:32]
-    assert hashlib.sha256(b"wf_ce03679d").hexdigest()[:16] not in anonymous.hashed(SALT, "wf_ce03679d")
-    assert len(anonymous.hashed(SALT, "\ud800 half a character")) == 32
+    assert ids.hashed(SALT, "wf_ce03679d") == whole[:32]
+    assert ids.hashed(b"x" * 32, "wf_ce03679d") != whole[:32]
+    assert hashlib.sha256(b"wf_ce03679d").hexdigest()[:16] not in ids.hashed(SALT, "wf_ce03679d")
+    assert len(ids.hashed(SALT, "\ud800 half a character")) == 32
 
 
 def test_items_and_phases_that_the_tool_does_not_ship_lose_their_names():
-    assert anonymous.item(SALT, "visual_regression_test") == "visual_regression_test"
-    own = anonymous.item(SALT, "terraform_plan")
+    assert ids.item(SALT, "visual_regression_test") == "visual_regression_test"
+    own = ids.item(SALT, "terraform_plan")
     assert own.startswith("custom:")
     assert len(own) == 15
-    assert anonymous.item(SALT, own) == own
-    assert anonymous.item(b"x" * 32, "terraform_plan") != own
-    assert anonymous.item(SALT, "custom:my own words") not in ("custom:my own words", own)
-    assert anonymous.phase("REVIEW") == "REVIEW"
-    assert anonymous.phase("ACME_ROLLOUT") == anonymous.phase("CUSTOM") == "CUSTOM"
+    assert ids.item(SALT, own) == own
+    assert ids.item(b"x" * 32, "terraform_plan") != own
+    assert ids.item(SALT, "custom:my own words") not in ("custom:my own words", own)
+    assert ids.phases({"REVIEW": 1, "ACME_ROLLOUT": 2, "CUSTOM": 4}) == {"REVIEW": 1, "CUSTOM": 6}
 
 
 # What leaves
@@ -81,11 +80,11 @@ def test_the_bytes_are_these_and_no_others():
         synced_at="2026-01-12T00:00:00Z",
     )
     assert anonymous.payload([one], SALT).decode() == (
-        f'{{"schema":1,"installation":"{anonymous.installation(SALT)}","entries":[{{"timestamp":"2026-01-11",'
+        f'{{"schema":1,"installation":"{ids.installation(SALT)}","entries":[{{"timestamp":"2026-01-11",'
         '"workflow_id_hash":"abababababababababababababababab","orchestrator_version":"2.6.0","repo_type":"python",'
         '"duration_seconds":1200,"phases":{"PLAN":300,"CUSTOM":10},"phase0_guidance_used":true,"reviews_worked":null,'
         '"orchestrator_errors":["orchestrator prd spawn: command not found"],'
-        f'"items_skipped":["{anonymous.item(SALT, "terraform_plan")}"],"items_skipped_pct":0.33,'
+        f'"items_skipped":["{ids.item(SALT, "terraform_plan")}"],"items_skipped_pct":0.33,'
         '"confusing_items":[],"tool_suggestions":"Phase 0 was helpful","mode":"auto"}]}'
     )
 
@@ -104,9 +103,9 @@ def test_of_seconds_only_a_step_leaves_that_finds_no_commits():
 def test_ids_of_one_kind_are_never_those_of_another():
     """A workflow may be called anything: its hash is neither the installation nor an item of the project's own."""
     for name in ("installation", "item terraform_plan", "terraform_plan", "", "\0item", "item"):
-        assert anonymous.hashed(SALT, name) != anonymous.installation(SALT)
-        assert anonymous.hashed(SALT, name)[:8] != anonymous.item(SALT, "terraform_plan").removeprefix("custom:")
-    assert anonymous.item(SALT, "").removeprefix("custom:") != anonymous.installation(SALT)[:8]
+        assert ids.hashed(SALT, name) != ids.installation(SALT)
+        assert ids.hashed(SALT, name)[:8] != ids.item(SALT, "terraform_plan").removeprefix("custom:")
+    assert ids.item(SALT, "").removeprefix("custom:") != ids.installation(SALT)[:8]
 
 
 def test_neither_the_salt_nor_what_it_hides_is_in_the_bytes():
@@ -304,7 +303,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_people_say_of_a_tool_may_leave(text):
-    assert anonymous.text_problem(text) is None
+    assert telling.text_problem(text) is None
 
 
 TELLING = {
@@ -485,7 +484,7 @@ TELLING = {
 @pytest.mark.parametrize("text", [pytest.param(text, id=ascii(text)) for texts in TELLING.values() for text in texts])
 def test_words_that_tell_something_are_refused_alone_and_in_a_sentence_and_never_repeated(text):
     for whole in (text, f"I think\n{text}\nis wrong"):
-        reason = anonymous.text_problem(whole)
+        reason = telling.text_problem(whole)
         assert reason is not None
         assert reason.startswith("holds ")
         assert "acme" not in reason
@@ -538,7 +537,7 @@ def test_half_a_character_is_refused():
 )
 def test_no_text_keeps_the_rules_busy(evil):
     began = time.perf_counter()
-    anonymous.text_problem((evil * 2000)[:2000], {"acme-billing-api"})
+    telling.text_problem((evil * 2000)[:2000], {"acme-billing-api"})
     assert time.perf_counter() - began < 1
 
 
@@ -561,8 +560,8 @@ def test_no_text_keeps_the_rules_busy(evil):
     ],
 )
 def test_names_of_here_are_found_in_any_case_and_inside_of_identifiers(text, name):
-    assert anonymous.text_problem(text, {name}) == "holds a name of this repository, user or machine"
-    assert anonymous.text_problem(text, {"other"}) != "holds a name of this repository, user or machine"
+    assert telling.text_problem(text, {name}) == "holds a name of this repository, user or machine"
+    assert telling.text_problem(text, {"other"}) != "holds a name of this repository, user or machine"
     with pytest.raises(PrivacyError) as told:
         anonymous.payload([entry(), entry(tool_suggestions=text)], SALT, {name})
     assert told.value.field == "entries[1].tool_suggestions"
@@ -570,7 +569,7 @@ def test_names_of_here_are_found_in_any_case_and_inside_of_identifiers(text, nam
 
 @pytest.mark.parametrize("text", ["janet", "acmes", "rejane", "a fine reviewer"])
 def test_a_name_inside_of_another_word_is_another_word(text):
-    assert anonymous.text_problem(text, {"jane", "acme", "review"}) is None
+    assert telling.text_problem(text, {"jane", "acme", "review"}) is None
 
 
 @pytest.mark.parametrize("name", ["test", "root", "app", "api", "me", "x1", "42", "1234", "my-api", "plan", "...", ""])
@@ -610,12 +609,12 @@ def test_own_names_are_those_of_repository_person_user_home_and_machine(alone):
     git(alone, "config", "user.name", "Jane Doe")
     git(alone, "config", "user.email", "12345+jane.doe@corp.example")
     (alone / "sub").mkdir()
-    names = anonymous.own_names(alone / "sub")
+    names = telling.own_names(alone / "sub")
     wanted = {"storefront-xy", "git.acme.example", "payments", "billing-core", "octojane", "Fork", "Jane", "Doe"}
     assert wanted | {"Jane Doe", "jane.doe", "corp.example", "corp", "jdoe", "janehome"} <= names
     assert not {"github.com", "secret-word", "test", "app"} & names
     for text in ("billing_core broke", "OctoJane", "ask Doe", "the Corp one"):
-        assert anonymous.text_problem(text, names)
+        assert telling.text_problem(text, names)
 
 
 def test_packages_of_a_project_are_names_of_its_own(alone):
@@ -630,31 +629,31 @@ def test_packages_of_a_project_are_names_of_its_own(alone):
     for package in ("payroll", "src/vouchers", "tests"):
         (alone / package).mkdir(parents=True)
         (alone / package / "__init__.py").touch()
-    names = anonymous.own_names(alone)
+    names = telling.own_names(alone)
     assert {"invoicing-py", "shopfront", "cart-ui", "octojane", "ledger", "till", "invoicing-old"} <= names
     assert {"payroll", "vouchers"} <= names
     assert not {"github.com", "tests"} & names
-    assert anonymous.text_problem("the vouchers are slow", names)
+    assert telling.text_problem("the vouchers are slow", names)
 
 
 def test_a_project_file_that_is_none_keeps_nobody_waiting(alone):
     os.mkfifo(alone / "pyproject.toml")
     (alone / "package.json").mkdir()
     (alone / "go.mod").write_bytes(b"\xff" * 100_000)
-    assert "storefront-xy" in anonymous.own_names(alone)
+    assert "storefront-xy" in telling.own_names(alone)
 
 
 def test_without_git_and_without_a_remote_there_are_still_names(alone, monkeypatch):
     (alone / ".git").mkdir()
     (alone / ".git" / "config").write_text('[remote "origin"]\n\turl = git@github.com:octojane/billing.git\n')
     monkeypatch.setenv("PATH", "")
-    assert {"storefront-xy", "octojane", "billing", "jdoe"} <= anonymous.own_names(alone)
+    assert {"storefront-xy", "octojane", "billing", "jdoe"} <= telling.own_names(alone)
 
 
 def test_the_tool_working_on_itself_is_no_secret(alone):
     git(alone, "init")
     git(alone, "remote", "add", "origin", "https://github.com/somebody-xy/workflow-orchestrator.git")
-    names = anonymous.own_names(alone)
+    names = telling.own_names(alone)
     assert "workflow-orchestrator" not in names
-    assert anonymous.text_problem("workflow-orchestrator is slow", names) is None
+    assert telling.text_problem("workflow-orchestrator is slow", names) is None
     assert "somebody-xy" in names

@@ -10,7 +10,7 @@ from conftest import REFERENCE
 
 from feedback_lib.analysis.patterns import error_key
 from feedback_lib.errors import ConfigError
-from feedback_lib.workflows import anonymous, entries, settings, telling
+from feedback_lib.workflows import anonymous, entries, ids, settings, telling
 from feedback_lib.workflows.capture import capture, passages, unlabelled
 from feedback_lib.workflows.entries import Files
 from feedback_lib.workflows.questions import Answers
@@ -73,7 +73,7 @@ def test_a_workflow_becomes_an_entry_of_each_kind(tmp_path):
     assert lines(tmp_path, entries.TOOL_FILE) == [
         {
             "timestamp": "2026-01-11T10:00:30Z",
-            "workflow_id_hash": anonymous.hashed(salt, "wf_1"),
+            "workflow_id_hash": ids.hashed(salt, "wf_1"),
             "orchestrator_version": "unknown",
             "repo_type": "unknown",
             "duration_seconds": 30,
@@ -81,7 +81,7 @@ def test_a_workflow_becomes_an_entry_of_each_kind(tmp_path):
             "phase0_guidance_used": None,
             "reviews_worked": None,
             "orchestrator_errors": [],
-            "items_skipped": [anonymous.item(salt, "terraform_plan")],
+            "items_skipped": [ids.item(salt, "terraform_plan")],
             "items_skipped_pct": 0.3333,
             "confusing_items": [],
             "tool_suggestions": "",
@@ -126,7 +126,7 @@ def test_all_ten_workflows_of_the_real_log_are_captured_as_expected(tmp_path):
     for wf, told in expected.items():
         tool, process = found[wf]
         last, first = (dt.datetime.fromisoformat(told[key]) for key in ("last", "first"))
-        assert tool.workflow_id_hash == anonymous.hashed(settings.salt(), wf)
+        assert tool.workflow_id_hash == ids.hashed(settings.salt(), wf)
         assert list(tool.items_skipped) == told["skipped"], wf
         assert tool.phases == told["phases"], wf
         assert tool.duration_seconds == int((last - first).total_seconds()), wf
@@ -402,7 +402,7 @@ def test_answers_stand_above_what_the_log_says_and_only_in_the_current_workflow(
     before, now = captured.tool
     assert (before.mode, before.reviews_worked) == ("auto", None)
     assert (now.mode, now.reviews_worked) == ("interactive", False)
-    assert now.confusing_items == (anonymous.item(settings.salt(), "terraform_plan"), "initial_plan")
+    assert now.confusing_items == (ids.item(settings.salt(), "terraform_plan"), "initial_plan")
     assert [(e.mode, e.challenges, e.what_went_well) for e in captured.process] == [
         ("auto", "slow builds", "tests first."),
         ("interactive", "None left", "tests first."),

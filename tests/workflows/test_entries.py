@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from feedback_lib.errors import ConfigError, PayloadError
-from feedback_lib.workflows import anonymous, entries
+from feedback_lib.workflows import entries, ids
 from feedback_lib.workflows.entries import Files, process_entry, to_line, tool_entry, version
 
 SALT = b"s" * 32
@@ -25,7 +25,7 @@ PROCESS_FIELDS = [
 
 
 def tool(wf="wf_1", **fields):
-    told = {"timestamp": "2026-01-11T10:30:00Z", "workflow_id_hash": anonymous.hashed(SALT, wf)}
+    told = {"timestamp": "2026-01-11T10:30:00Z", "workflow_id_hash": ids.hashed(SALT, wf)}
     return tool_entry(told | fields, "here")
 
 
@@ -169,7 +169,7 @@ def test_a_workflow_that_the_tool_captured_too_counts_once_under_our_hash(tmp_pa
     at = "2026-01-11T11:00:00.5+00:00"
     written(tmp_path, entries.TOOL_FILE, {"timestamp": at, "workflow_id_hash": public("wf_1"), "duration_seconds": 9})
     written(tmp_path, entries.PROCESS_FILE, {"timestamp": at, "workflow_id": "wf_1"})
-    assert [e.workflow_id_hash for e in Files(tmp_path).read(SALT).tool] == [anonymous.hashed(SALT, "wf_1")]
+    assert [e.workflow_id_hash for e in Files(tmp_path).read(SALT).tool] == [ids.hashed(SALT, "wf_1")]
     Files(tmp_path).append([tool("wf_1", duration_seconds=7)], [])
     assert [e.duration_seconds for e in Files(tmp_path).read(SALT).tool] == [7]
 
@@ -177,7 +177,7 @@ def test_a_workflow_that_the_tool_captured_too_counts_once_under_our_hash(tmp_pa
 def test_a_hash_that_can_be_guessed_is_never_passed_on(tmp_path):
     written(tmp_path, entries.TOOL_FILE, {"timestamp": "2026-01-11T11:00:00Z", "workflow_id_hash": public("wf_9")})
     (entry,) = Files(tmp_path).read(SALT).tool
-    assert entry.workflow_id_hash == anonymous.hashed(SALT, public("wf_9"))
+    assert entry.workflow_id_hash == ids.hashed(SALT, public("wf_9"))
 
 
 def test_entries_whose_workflow_the_tool_did_not_know_are_workflows_of_their_own(tmp_path):
@@ -186,7 +186,7 @@ def test_entries_whose_workflow_the_tool_did_not_know_are_workflows_of_their_own
     written(tmp_path, entries.PROCESS_FILE, *({"timestamp": t, "workflow_id": "unknown"} for t in times))
     read = Files(tmp_path).read(SALT)
     assert len(read.process) == 2
-    assert {e.workflow_id_hash for e in read.tool} == {anonymous.hashed(SALT, e.workflow_id) for e in read.process}
+    assert {e.workflow_id_hash for e in read.tool} == {ids.hashed(SALT, e.workflow_id) for e in read.process}
 
 
 def test_what_is_no_file_is_told_and_waited_for_by_nobody(tmp_path):
@@ -389,9 +389,9 @@ def test_the_single_file_is_split_in_two(tmp_path):
     auto, asked = read.tool
     assert (auto.repo_type, auto.duration_seconds, auto.phases) == ("go", 1234, {"PLAN": 300, "CUSTOM": 25})
     assert auto.orchestrator_errors == ("orchestrator prd spawn: command not found",)
-    assert auto.items_skipped == (anonymous.item(SALT, "terraform_plan"), "visual_regression_test")
+    assert auto.items_skipped == (ids.item(SALT, "terraform_plan"), "visual_regression_test")
     assert auto.reviews_worked
-    assert (asked.reviews_worked, asked.workflow_id_hash) == (None, anonymous.hashed(SALT, "wf_2"))
+    assert (asked.reviews_worked, asked.workflow_id_hash) == (None, ids.hashed(SALT, "wf_2"))
     first, second = read.process
     assert first.workflow_id == "unknown@2026-01-11T10:30:00.000001+00:00"
     assert first.project_errors == ("boom in billing", "orchestrator of acme broke", "ask [email]")
@@ -401,7 +401,7 @@ def test_the_single_file_is_split_in_two(tmp_path):
     assert (second.workflow_id, second.task, second.learnings) == ("wf_2", "Add login", "Nice")
     assert (second.what_went_well, second.challenges, second.improvements) == ("Tests first", "Slow builds", "Cache")
     assert second.parallel_agents_used is False
-    assert {e.workflow_id_hash for e in read.tool} == {anonymous.hashed(SALT, e.workflow_id) for e in read.process}
+    assert {e.workflow_id_hash for e in read.tool} == {ids.hashed(SALT, e.workflow_id) for e in read.process}
 
 
 def test_nothing_private_stands_in_the_tool_file_after_it(tmp_path):
@@ -433,7 +433,7 @@ def test_what_was_captured_later_still_counts(tmp_path):
     written(tmp_path, entries.LEGACY_FILE, *OLD)
     files.migrate(SALT)
     read = files.read(SALT)
-    assert [e.duration_seconds for e in read.tool if e.workflow_id_hash == anonymous.hashed(SALT, "wf_2")] == [7]
+    assert [e.duration_seconds for e in read.tool if e.workflow_id_hash == ids.hashed(SALT, "wf_2")] == [7]
     assert [e.task for e in read.process if e.workflow_id == "wf_2"] == ["newer"]
     assert (len(files.tool.read_bytes().splitlines()), read.rejected) == (3, ())
 

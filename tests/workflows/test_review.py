@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from feedback_lib.analysis.patterns import Thresholds
 from feedback_lib.config import Config
 from feedback_lib.errors import ConfigError, TransportError
-from feedback_lib.workflows import anonymous, entries, review, settings
+from feedback_lib.workflows import entries, ids, review, settings
 from feedback_lib.workflows.capture import capture
 
 NOW = dt.datetime(2026, 1, 15, 12, 0, tzinfo=dt.UTC)
@@ -42,7 +42,7 @@ def stamp(at):
 
 def tool(workflow, at=NOW, **fields):
     """A tool entry of a workflow; an id of 16 or 32 hex digits stands as it is."""
-    digest = workflow if len(workflow) in (16, 32) else anonymous.hashed(settings.salt(), workflow)
+    digest = workflow if len(workflow) in (16, 32) else ids.hashed(settings.salt(), workflow)
     told = {"timestamp": stamp(at), "workflow_id_hash": digest, "items_skipped": [], "items_skipped_pct": 0.0}
     return entries.tool_entry(told | fields, "here")
 
@@ -186,7 +186,7 @@ def test_a_hash_that_two_workflows_of_one_moment_could_have_is_a_workflow_of_its
 
 def test_items_of_the_project_are_shown_by_their_names(folder):
     salt = settings.salt()
-    hidden = anonymous.item(salt, "terraform_plan")
+    hidden = ids.item(salt, "terraform_plan")
     assert hidden.startswith("custom:")
     written(
         folder,

@@ -12,7 +12,7 @@ import stamina
 from feedback_receivers import CUT, LOST, SLOW, Collector, Gists
 
 from feedback_lib.errors import ConfigError, PrivacyError
-from feedback_lib.workflows import anonymous, capture, entries, gist, settings
+from feedback_lib.workflows import anonymous, capture, entries, gist, ids, settings
 from feedback_lib.workflows import sync as syncing
 
 SECRETS = ("acme", "jane", "wf_")
@@ -170,7 +170,7 @@ def test_the_received_bytes_are_those_that_were_shown_whatever_the_file_says(fol
         assert (method, path, headers["content-type"]) == ("POST", "/submit", "application/json")
         assert not any(word in (str(headers) + body.decode()).lower() for word in SECRETS)
         assert settings.salt().hex() not in body.decode()
-        assert json.loads(body)["installation"] == anonymous.installation(settings.salt())
+        assert json.loads(body)["installation"] == ids.installation(settings.salt())
         assert {at for held in receiver.held.values() for at in held} == set(anonymous.wire(entry(), b"s" * 32))
 
 
