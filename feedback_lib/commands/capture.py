@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,8 +13,7 @@ from feedback_lib.commands import AS_JSON, print_json, progress
 from feedback_lib.errors import FeedbackError
 
 if TYPE_CHECKING:
-    from feedback_lib.workflows.capture import Captured
-    from feedback_lib.workflows.questions import Answers
+    from feedback_lib.workflows.capture import Answers, Captured
 
 
 @click.command("capture")
@@ -106,13 +105,9 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
         captured = _captured(obj, folder, asked, answers, now.id if now else None)
     except FeedbackError:
         if answers is not None:
-            click.echo(f"Your answers, so that they are not lost: {json.dumps(_said(answers))}", err=True)
+            click.echo(f"Your answers, so that they are not lost: {json.dumps(answers.given())}", err=True)
         raise
     _show(obj, captured, as_json, folder, now.id if now and answers else None)
-
-
-def _said(answers: Any) -> dict[str, Any]:
-    return {name: value for name in answers.__dataclass_fields__ if (value := getattr(answers, name)) is not None}
 
 
 def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: str, answered: str | None = None) -> None:

@@ -11,7 +11,7 @@ import shlex
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from feedback_lib import orchestrator, privacy
 from feedback_lib.errors import ConfigError
@@ -40,18 +40,30 @@ ADHERENCE_ITEM = "workflow_adherence_check"
 
 _MARKS = (".workflow_state.json", ".workflow_log.jsonl", ".orchestrator/sessions")
 
-TOOL_ANSWERS = (
-    "phase0_guidance_used", "reviews_worked", "confusing_items", "orchestrator_errors", "tool_suggestions",
-)  # fmt: skip
-PROCESS_ANSWERS = ("parallel_agents_used", "what_went_well", "challenges", "learnings", "improvements")
-
 SKIPPED = f"Feedback is off: the environment variable {settings.SKIP} is set. Nothing was read or written."
 
 
-class Answers(Protocol):
-    """What a person answered: a dataclass with fields of the entries (those above); None is not answered."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What a person said of a workflow; fields of the two kinds of entries. None: not answered, the log counts.
 
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+    A "didn't see", "skipped" or "not applicable" is no answer, too: the log knows it better.
+    """
+
+    phase0_guidance_used: bool | None = None
+    reviews_worked: bool | None = None
+    confusing_items: tuple[str, ...] | None = None
+    orchestrator_errors: tuple[str, ...] | None = None
+    tool_suggestions: str | None = None
+    parallel_agents_used: bool | None = None
+    what_went_well: str | None = None
+    challenges: str | None = None
+    learnings: str | None = None
+    improvements: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """What was answered, by field."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,8 +372,7 @@ def _given(
 
     if answers is None:
         return {}
-    given = {f.name: getattr(answers, f.name) for f in dataclasses.fields(answers)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = answers.given()
     if "confusing_items" in given:
         given["confusing_items"] = tuple(dict.fromkeys(ids.item(salt, one) for one in given["confusing_items"]))
     if "orchestrator_errors" in given:
@@ -377,7 +388,7 @@ def _settled(entry: _E, held: _E | None, given: Mapping[str, Any]) -> _E:
     """An entry of now, with the answers of before, and those given now above them."""
     if held is not None and _knows_more(held, entry):
         entry = held
-    names = TOOL_ANSWERS if isinstance(entry, ToolEntry) else PROCESS_ANSWERS
+    names = [field.name for field in dataclasses.fields(Answers) if hasattr(entry, field.name)]
     changed: dict[str, Any] = {}
     if held is not None and held.timestamp == entry.timestamp:
         # the same workflow as before: what it was then is not what this folder or the tool became since

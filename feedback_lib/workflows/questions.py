@@ -14,32 +14,9 @@ from typing import Any, Literal
 
 from feedback_lib import config
 from feedback_lib.orchestrator import Workflow
+from feedback_lib.workflows.capture import Answers, capture, current
 
 HELP = "Enter: skip   <: back   ↑: earlier answers   Ctrl-C: stop, nothing is kept"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What a person said of a workflow; fields of the two kinds of entries. None: not answered, the log counts.
-
-    A "didn't see", "skipped" or "not applicable" is no answer, too: the log knows it better.
-    """
-
-    phase0_guidance_used: bool | None = None
-    reviews_worked: bool | None = None
-    confusing_items: tuple[str, ...] | None = None
-    orchestrator_errors: tuple[str, ...] | None = None
-    tool_suggestions: str | None = None
-    parallel_agents_used: bool | None = None
-    what_went_well: str | None = None
-    challenges: str | None = None
-    learnings: str | None = None
-    improvements: str | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing was answered."""
-        return all(value is None for value in dataclasses.asdict(self).values())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -202,7 +179,7 @@ def ask(
             except ValueError as wrong:
                 say(f"   {wrong}")
     found = session.answers()
-    return None if found.empty else found
+    return found if found.given() else None
 
 
 @contextlib.contextmanager
@@ -342,14 +319,14 @@ def form(folder: str | Path = "") -> Form:
         ConfigError: there is no such folder.
     """
     from feedback_lib import orchestrator
-    from feedback_lib.workflows import capture, sample
+    from feedback_lib.workflows import sample
 
     place = Path(folder) if folder else sample.write(Path(tempfile.mkdtemp(prefix="workflows-")))
 
     def keep(answers: Answers) -> str:
-        done = capture.capture(place, answers=None if answers.empty else answers)
+        done = capture(place, answers=answers if answers.given() else None)
         if done.reason:
             return done.reason
         return f"{done.written[0]} new entries about the tool, {done.written[1]} about the project, in {place}"
 
-    return Form(capture.current(orchestrator.read(place)), keep)
+    return Form(current(orchestrator.read(place)), keep)

@@ -11,9 +11,8 @@ from conftest import REFERENCE
 from feedback_lib.analysis.patterns import error_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.workflows import anonymous, entries, ids, settings, telling
-from feedback_lib.workflows.capture import capture, passages, unlabelled
+from feedback_lib.workflows.capture import Answers, capture, passages, unlabelled
 from feedback_lib.workflows.entries import Files
-from feedback_lib.workflows.questions import Answers
 
 START = dt.datetime(2026, 1, 11, 10, 0, tzinfo=dt.UTC)
 

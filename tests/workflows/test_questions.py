@@ -13,7 +13,8 @@ from prompt_toolkit.output import DummyOutput
 from feedback_lib.errors import ConfigError
 from feedback_lib.orchestrator import Step, Workflow
 from feedback_lib.workflows import questions
-from feedback_lib.workflows.questions import QUESTIONS, Answers, Form, Session, understood
+from feedback_lib.workflows.capture import Answers
+from feedback_lib.workflows.questions import QUESTIONS, Form, Session, understood
 
 AT = dt.datetime(2026, 1, 7, 4, tzinfo=dt.UTC)
 
