@@ -262,18 +262,22 @@ class Files:
                 self._depth = 0
                 os.close(handle)  # frees the lock; so does being killed
 
-    def read(self, salt: bytes) -> Entries:
+    def read(self, salt: bytes, *, process: bool = True) -> Entries:
         """The latest entry of each workflow, oldest first; of two in a file the later line counts.
 
         The workflow tool hashed ids with a salt that everyone knows: such a hash is replaced by ours, so that a
         workflow that both captured counts once and nothing that can be guessed is passed on.
 
+        Args:
+            salt: of this installation.
+            process: whether the private file is read; if not, it is not even opened.
+
         Raises:
             ConfigError: a file is there and cannot be read.
         """
-        process, bad_process = _entries(self.process, process_entry)
+        private, bad_process = _entries(self.process, process_entry) if process else ([], [])
         tool, bad_tool = _entries(self.tool, tool_entry)
-        named = {_public_hash(p.workflow_id): p.workflow_id for p, _ in process}
+        named = {_public_hash(p.workflow_id): p.workflow_id for p, _ in private}
         latest: dict[str, ToolEntry] = {}
         for entry, mapping in tool:
             ours = self._ours(entry.workflow_id_hash, mapping, named, salt)
@@ -281,7 +285,7 @@ class Files:
             latest[ours] = dataclasses.replace(entry, workflow_id_hash=ours)
         return Entries(
             tool=tuple(sorted(latest.values(), key=lambda e: e.timestamp)),
-            process=tuple(sorted({p.workflow_id: p for p, _ in process}.values(), key=lambda e: e.timestamp)),
+            process=tuple(sorted({p.workflow_id: p for p, _ in private}.values(), key=lambda e: e.timestamp)),
             rejected=(*bad_tool, *bad_process),
         )
 

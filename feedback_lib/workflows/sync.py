@@ -137,11 +137,11 @@ def sync(
             "nobody is named to send to; write feedback config set feedback_endpoint https://… "
             f"(or {settings.GIST} for a private Gist of your own)"
         )
-    files = _ToolFile(folder)
+    files = _files(folder)
     salt = settings.salt()
     if force and not dry_run:
         files.unmark()  # what this run does not get to is sent by the next one
-    read = files.read(salt)
+    read = files.read(salt, process=False)
     known = telling.own_names(folder)
     queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, known)
     waiting = len(queue) + len(refused)
@@ -186,9 +186,9 @@ def status(folder: Path) -> Status:
     """
     folder = Path(folder)
     off = settings.why_off(folder)
-    files = _ToolFile(folder)
+    files = _files(folder)
     salt = settings.salt()
-    read = files.read(salt)
+    read = files.read(salt, process=False)
     sent = [entry.synced_at for entry in read.tool if entry.synced_at is not None]
     waiting = [entry for entry in read.tool if entry.synced_at is None]
     return Status(
@@ -210,14 +210,10 @@ def destination(endpoint: str) -> str:
     return endpoint or "nowhere (feedback_endpoint is not set)"
 
 
-class _ToolFile(entries.Files):
-    """The tool's file alone: what is private is not even opened."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        if not self.folder.is_dir():
-            raise ConfigError(f"{self.folder}: is no folder. Name the folder of the workflow with --dir.")
-        self.process = self.folder / f"{entries.TOOL_FILE}.alone"  # nobody makes such a file
+def _files(folder: Path) -> entries.Files:
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is no folder. Name the folder of the workflow with --dir.")
+    return entries.Files(folder)
 
 
 def _queue(
