@@ -39,6 +39,7 @@ def test_every_module_of_the_package_has_a_layer():
     ("module", "line", "contract"),
     [
         ("errors", "from feedback_lib import pipeline", "Layers look down only"),
+        ("workflows/ids", "from feedback_lib.workflows import entries", "Workflow feedback looks down, too"),
         ("sinks/file", "from feedback_lib.sinks import stdout", "Plug-ins do not know each other"),
         ("sources/mbox", "from feedback_lib.sources import files", "Plug-ins do not know each other"),
         ("analysis/trends", "import socket", "Analysis is pure"),
