@@ -132,7 +132,7 @@ def _id(kind: FrictionKind, key: str, week: dt.date) -> str:
 def _telling(kind: FrictionKind, hit: int, of: int, options: Thresholds) -> bool:
     """Whether it is worth telling though nobody says so."""
     if kind == "skip":
-        return of >= options.skip_workflows and reaches(hit, of, options.skip_share)
+        return of >= options.least_workflows and reaches(hit, of, options.skip_share)
     return hit >= options.error_workflows
 
 

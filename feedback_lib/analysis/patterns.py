@@ -22,11 +22,14 @@ PatternKind = Literal[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Thresholds:
-    """When a pattern is one. The defaults are the workflow tool's own; every field stands in params/example.yaml."""
+    """When a pattern is one. The defaults are the workflow tool's own; every field stands in params/example.yaml.
+
+    ``least_workflows``: with fewer that tell, no share of them warns.
+    """
 
     error_workflows: int = 2
     skip_share: float = 0.8
-    skip_workflows: int = 3
+    least_workflows: int = 3
     reviews_missing: float = 0.5
     parallel_share: float = 0.3
     challenge_workflows: int = 2
@@ -90,7 +93,7 @@ class Pattern:
         """What stands before it in the review: ⚠ someone should act, ✓ fine, · told, neither good nor bad."""
         if self.warns:
             return "⚠"
-        good = self.kind in ("reviews", "parallel") and self.key != "failed" and self.facts.get("tell") != 0
+        good = self.kind in ("reviews", "parallel") and self.key != "failed" and not self.facts.get("few")
         return "✓" if good or self.kind == "went_well" else "·"
 
 
@@ -230,7 +233,7 @@ def _skipped(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
         # earlier versions of the workflow tool wrote no list of what was skipped, and so no share either
         if _listed(row, "items_skipped") and (row["items_skipped"] or row.get("items_skipped_pct", 0) is not None)
     }
-    if len(rows) < options.skip_workflows:
+    if len(rows) < options.least_workflows:
         return
     for item in sorted(set().union(*rows.values())):
         workflows = tuple(w for w, items in rows.items() if item in items)
@@ -255,10 +258,12 @@ def _reviews(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
         return
     missing, failed = (tuple(w for w, worked in rows.items() if worked is value) for value in (None, False))
     made = tuple(w for w, worked in rows.items() if worked is not None)
-    warns = reaches(len(missing), len(rows), options.reviews_missing)
+    few = len(rows) < options.least_workflows
+    warns = not few and reaches(len(missing), len(rows), options.reviews_missing)
     usual = "Reviews performed consistently" if reaches(len(made), len(rows), CONSISTENT) else "Reviews performed"
+    usual = "Reviews performed" if few else usual
     shown = missing if warns else made
-    facts = {"missing": len(missing), "worked": len(made) - len(failed), "failed": len(failed)}
+    facts = {"missing": len(missing), "worked": len(made) - len(failed), "failed": len(failed), "few": few}
     yield Pattern(
         kind="reviews",
         key="made",
@@ -288,7 +293,8 @@ def _reviews(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
 def _parallel(processes: Rows, options: Thresholds) -> Iterator[Pattern]:
     rows = {w: row["parallel_agents_used"] for w, row in processes.items() if _told(row, "parallel_agents_used")}
     used = tuple(w for w, value in rows.items() if value)
-    rare = bool(rows) and not reaches(len(used), len(rows), options.parallel_share)
+    few = len(rows) < options.least_workflows
+    rare = not few and not reaches(len(used), len(rows), options.parallel_share)
     if not processes:
         return
     if not rows:
@@ -307,7 +313,7 @@ def _parallel(processes: Rows, options: Thresholds) -> Iterator[Pattern]:
         advice="Improve Phase 0 guidance in workflow.yaml" if rare else "",
         facts=_share(len(used), len(rows))
         | {"counted": counted(len(used), len(rows)) + silent, "tell": len(rows), "threshold": options.parallel_share}
-        | {"not_used": [w for w, value in rows.items() if not value]},
+        | {"few": few, "not_used": [w for w, value in rows.items() if not value]},
     )
 
 

@@ -92,7 +92,7 @@ def patterns(path: Path, options: Thresholds = USUAL) -> AllUsers:
     if len(voices) < k:
         return AllUsers(k=k)
     options = dataclasses.replace(
-        options, error_workflows=k, skip_workflows=k, challenge_workflows=k, k=k
+        options, error_workflows=k, least_workflows=k, challenge_workflows=k, k=k
     )  # a pattern that fewer say is none
     found = find([{**voice, "phases": {}} for voice in voices], (), options)
     shown = [_shown_pattern(pattern, len(voices), k) for pattern in found if pattern.kind in _KINDS]

@@ -59,7 +59,7 @@ _PROBLEMS: Mapping[PatternKind, tuple[str, str]] = {
 # Facts that have a line of their own, or say how the pattern was found.
 _SHOWN = frozenset((
     "share", "low", "high", "level", "counted", "tell", "text", "said", "examples", "similarity", "drifts", "not_used",
-    "missing", "worked", "failed", "median_s", "earlier_median_s", "earlier", "later_median_s", "later", "ratio",
+    "missing", "worked", "failed", "few", "median_s", "earlier_median_s", "earlier", "later_median_s", "later", "ratio",
 ))  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _head(shown: Shown) -> str:
     states = collections.Counter[str](w.status for w in found)
     names = (("completed", "completed"), ("abandoned", "abandoned"), ("active", "not ended"))
     ended = ", ".join(f"{states[status]} {name}" for status, name in names if states[status])
-    enough = len(found) >= USUAL.skip_workflows
+    enough = len(found) >= USUAL.least_workflows
     often = sum(
         enough and reaches(n, of, USUAL.skip_share) for n, of in shown.skips.select("skipped", "of").iter_rows()
     )

@@ -200,7 +200,7 @@ def reviews(*values):
     return [tool(i, reviews_worked=value) for i, value in enumerate(values)]
 
 
-@pytest.mark.parametrize(("missing", "of", "warns"), [(5, 10, True), (4, 9, False), (1, 2, True), (499, 999, False)])
+@pytest.mark.parametrize(("missing", "of", "warns"), [(5, 10, True), (4, 9, False), (2, 4, True), (499, 999, False)])
 def test_reviews_are_missing_from_exactly_half_on(missing, of, warns):
     (found,) = only(find(reviews(*[None] * missing, *[True] * (of - missing)), []), "reviews")
     assert found.warns is warns
@@ -235,7 +235,7 @@ def parallel(used, not_used, silent=0):
     return [process(i, parallel_agents_used=value) for i, value in enumerate(values)]
 
 
-@pytest.mark.parametrize(("used", "of", "rare"), [(3, 10, False), (2, 10, True), (0, 1, True), (299, 1000, True)])
+@pytest.mark.parametrize(("used", "of", "rare"), [(3, 10, False), (2, 10, True), (0, 3, True), (299, 1000, True)])
 def test_parallel_work_is_rare_under_exactly_30_percent(used, of, rare):
     (found,) = only(find([], parallel(used, of - used)), "parallel")
     assert (found.warns, found.count, found.of) == (rare, used, of)
@@ -246,6 +246,22 @@ def test_parallel_work_is_shown_as_in_the_example():
     assert found.sentence() == "Parallel agents rarely used (1 of 5 workflows, 20%)"
     assert (found.mark, found.advice) == ("⚠", "Improve Phase 0 guidance in workflow.yaml")
     assert found.facts["not_used"] == ["wf_1", "wf_2", "wf_3", "wf_4"]
+
+
+def test_fewer_than_three_workflows_that_tell_make_no_warning_of_a_share():
+    """The answer of one workflow of ten is no habit; it is told, without praise or blame."""
+    (of_two,) = only(find(reviews(None, None), []), "reviews")
+    (of_three,) = only(find(reviews(None, None, None), []), "reviews")
+    assert (of_two.warns, of_two.mark, of_two.sentence()) == (False, "·", "Reviews performed (0 of 2 workflows, 0%)")
+    assert (of_three.warns, of_three.mark, of_three.title) == (True, "⚠", "Reviews missing")
+    assert [p.mark for n in (2, 3) for p in only(find(reviews(*[True] * n), []), "reviews")] == ["·", "✓"]
+    (of_two,) = only(find([], parallel(0, 2, silent=8)), "parallel")
+    (of_three,) = only(find([], parallel(0, 3, silent=7)), "parallel")
+    assert (of_two.warns, of_two.mark, of_two.advice) == (False, "·", "")
+    assert of_two.sentence() == "Parallel agents used (0 of 2 workflows, 0%, 8 more tell nothing)"
+    assert (of_three.warns, of_three.title) == (True, "Parallel agents rarely used")
+    (told,) = only(find([], parallel(0, 2), Thresholds(least_workflows=2)), "parallel")
+    assert told.warns
 
 
 def test_workflows_that_do_not_tell_of_parallel_work_are_in_no_share_and_are_told():
@@ -565,7 +581,7 @@ FIELDS = [
     )
 )  # fmt: skip
 def test_entries_of_any_shape_do_no_harm(rows):
-    for found in find(rows, rows, Thresholds(error_workflows=1, challenge_workflows=1, skip_workflows=1)):
+    for found in find(rows, rows, Thresholds(error_workflows=1, challenge_workflows=1, least_workflows=1)):
         assert 0 <= found.count <= max(found.of, len(found.workflows))
         assert found.sentence()
         assert len(set(found.workflows)) == len(found.workflows)
