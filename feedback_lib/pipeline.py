@@ -354,9 +354,8 @@ def runs(cfg: Config) -> list[dict[str, Any]]:
 def suggestions(cfg: Config) -> list[dict[str, Any]]:
     """The open suggestions, most urgent first."""
     table = _existing(cfg).read("suggestions")
-    return (
-        table.filter(pl.col("state") == "open").sort("priority", "suggestion_id", descending=[True, False]).to_dicts()
-    )
+    table = table.filter(pl.col("state") == "open")
+    return table.sort("priority", "people", "suggestion_id", descending=[True, True, False]).to_dicts()
 
 
 def quarantine(cfg: Config) -> list[dict[str, Any]]:

@@ -722,14 +722,20 @@ def _recurring(told: trends.Trends) -> list[Row]:
 def _silent(friction: Sequence[FrictionRow]) -> list[Row]:
     """What workflows ran into that is telling or that people speak of; in words what grew.
 
-    First what people speak of, then by the share of workflows, at least (the lower end of its interval).
+    First what people speak of, then by the share of workflows, at least (the lower end of its interval); of equal
+    ones first what people spoke of before.
     """
     rows = [
         {c: v for c, v in dataclasses.asdict(f).items() if c not in ("updated_at", "run_id")}
-        for f in sorted(friction, key=lambda f: (not f.people, -suggest.share_hit(f), f.kind, f.key))
+        for f in sorted(friction, key=_heard_first)
         if f.telling or f.people or f.people_before
     ]
     return [row | ({"growth": suggest.growth_words(row)} if row["kind"] == "phase" else {}) for row in rows]
+
+
+def _heard_first(friction: FrictionRow) -> tuple[bool, float, int, str, str]:
+    share = suggest.share_hit(friction)
+    return not friction.people, -share, -friction.people_before, friction.kind, friction.key
 
 
 def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row], weights: suggest.Weights) -> list[Row]:
@@ -738,7 +744,8 @@ def _suggestions(suggestions: pl.DataFrame, findings: Sequence[Row], weights: su
     ids = {f["finding_id"] for f in moving} | {f"{f['subject_type']}:{f['subject']}" for f in moving}
     rows = [s | {"moving": not ids.isdisjoint([s["subject"], *s["findings"]])} for s in suggestions.to_dicts()]
     used = dataclasses.asdict(weights)
-    return [s | {"weights": used} for s in sorted(rows, key=lambda s: (not s["moving"], -s["priority"], s["subject"]))]
+    rows.sort(key=lambda s: (not s["moving"], -s["priority"], -s["people"], s["subject"]))
+    return [s | {"weights": used} for s in rows]
 
 
 def _quiet(told: trends.Trends, findings: Sequence[Row]) -> Row:

@@ -13,6 +13,9 @@ Priority is a weighted mean of three parts, each 0 to 1 and each shown (weights 
   the lower end of the rate ratio's interval on a log scale for what grows (×4 is 1), else 0; or the volume of what
   machines reported this week, where that is more: 10 times is a third, 100 two thirds, 1,000 is 1. Workflows that
   ran into it count once each.
+
+What people speak of and workflows ran into is at least as urgent, in each part, as what nobody speaks of and no more
+workflows ran into: a mild complaint says more than none, of which how bad it is is unknown.
 """
 
 from __future__ import annotations
@@ -101,6 +104,7 @@ class _Problem:
     reports: pl.DataFrame | None = None  # what machines reported about performance this week, one row, or nothing
     related: bool = False  # those reports are about the same service or area
     friction: tuple[FrictionRow, ...] = ()  # the same as workflows ran into it this week, most workflows first
+    heavier: bool = False  # people speak of it, and no fewer workflows ran into it than into one that nobody speaks of
 
     @property
     def now(self) -> pl.DataFrame:
@@ -128,7 +132,12 @@ class _Problem:
     @property
     def silent(self) -> bool:
         """Whether it is told because of what workflows ran into alone."""
-        return not self.findings and any(f.telling for f in self.friction)
+        return not self.findings and (self.heavier or any(f.telling for f in self.friction))
+
+    def outweighs(self, other: _Problem) -> bool:
+        """Whether people speak of it, and of the other, which no more workflows ran into, nobody does."""
+        quiet = other.friction and not other.people and other.kind not in MOVING
+        return bool(self.people and self.friction and quiet and self.hit >= other.hit)
 
     @property
     def skipped(self) -> bool:
@@ -223,9 +232,18 @@ def draft(
     words = {str(k): list(v or []) for k, v in topics.select("topic_id", "words").iter_rows()}
     problems = [_with_reports(_with_first(p, understood, start), window, words) for p in problems]
     heard = window.filter(pl.col("place") == 0, "voice")
-    made = [_suggestion(p, heard, start, weeks, weights, run_id, as_of) for p in problems]
-    order = sorted(range(len(made)), key=lambda i: (problems[i].kind not in MOVING, -made[i].priority, made[i].subject))
+    own = [(severity(p.signals), _impact(p, heard), _frequency(p, weeks)) for p in problems]
+    made = []
+    for problem, parts in zip(problems, own, strict=True):
+        lighter = [theirs for other, theirs in zip(problems, own, strict=True) if problem.outweighs(other)]
+        most = tuple(map(max, zip(parts, *lighter, strict=True)))
+        made.append(_suggestion(problem, most, start, weeks, weights, run_id, as_of))
+    places = range(len(made))
+    order = sorted(
+        places, key=lambda i: (problems[i].kind not in MOVING, -made[i].priority, -made[i].people, made[i].subject)
+    )
     usual = [i for i in order if not problems[i].silent][:limit]
+    usual += [i for i in places if any(problems[i].outweighs(other) for other in problems)]
     return [made[i] for i in order if i in usual or problems[i].silent]
 
 
@@ -491,7 +509,11 @@ def _problems(
         (p for p in found if not p.findings and p.people), key=lambda p: (-p.people * severity(p.signals), p.subject)
     )
     chosen = [p for p in found if p.findings] + standing[:steady]
-    silent = [p for p in found if p.silent and not any(p is other for other in chosen)]
+    telling = [p for p in found if p.silent]
+    told = [*chosen, *telling]
+    more = [p for p in found if not p.silent and not p.findings and any(p.outweighs(other) for other in told)]
+    silent = telling + [dataclasses.replace(p, heavier=True) for p in more if not any(p is other for other in chosen)]
+    silent = [p for p in silent if not any(p is other for other in chosen)]
     return chosen + sorted(silent, key=lambda p: (-p.hit_share, -p.people, p.subject))[:steady]
 
 
@@ -625,7 +647,8 @@ def _frequency(problem: _Problem, weeks: int) -> float:
         growth = 1.0
     elif problem.kind in MOVING and problem.finding and problem.finding.low:
         growth = min(1.0, max(0.0, math.log2(problem.finding.low) / 2))
-    reported = max(problem.now.filter(~pl.col("voice")).height, problem.hit)
+    machines = problem.now.filter(~pl.col("voice"), pl.col("type") != "workflow")
+    reported = max(machines.height, problem.hit)
     volume = min(1.0, math.log10(reported) / 3) if reported else 0.0
     return (min(1.0, problem.weeks_seen / (weeks + 1)) + max(growth, volume)) / 2
 
@@ -718,7 +741,7 @@ def _date(day: dt.date | None) -> str:
 
 def _suggestion(
     problem: _Problem,
-    heard: pl.DataFrame,
+    parts: tuple[float, ...],
     week: dt.date,
     weeks: int,
     weights: Weights,
@@ -728,7 +751,6 @@ def _suggestion(
     made = suggestion_type(problem.subject_type, problem.name, problem.signals)
     silent = problem.kind == "silent"
     made = "process change" if silent or problem.skipped or problem.grown else made
-    parts = severity(problem.signals), _impact(problem, heard), _frequency(problem, weeks)
     shares = weights.severity, weights.impact, weights.frequency
     priority = sum(p * w for p, w in zip(parts, shares, strict=True)) / sum(shares)
     evidence = list(dict.fromkeys([*problem.signals["uid"], *(uid for f in problem.friction for uid in f.evidence)]))

@@ -551,6 +551,45 @@ def test_what_more_of_the_workflows_run_into_is_told_first(calm):
     assert told == ["skip:s2"]  # of equals, what somebody speaks of
 
 
+def mild(frame: pl.DataFrame, topic: int) -> pl.DataFrame:
+    """The same, but what is said of the topic is no more than a mild complaint."""
+    low = pl.when(pl.col("topic_id") == topic).then(0.13).otherwise("severity_score")
+    return frame.with_columns(severity_score=low)
+
+
+@pytest.mark.parametrize("telling", [True, False])
+@pytest.mark.parametrize(("said", "silent", "above"), [(8, 8, True), (9, 8, True), (8, 9, False)])
+def test_a_mild_complaint_says_more_than_none_of_what_no_more_workflows_run_into(calm, said, silent, above, telling):
+    calm = mild(calm, 7)
+    long = {"by_week": (*[9] * 8, silent), "of_by_week": (10,) * 9}  # seen much longer than what people speak of
+    heard = friction(
+        key="a", workflows=said, of=45, topic_id=7, people=2, said=spoken(calm, 7), by_week=(0, said), telling=telling
+    )
+    made = drafts(calm, limit=1, steady=2, friction=[friction(key="b", workflows=silent, of=45, **long), heard])
+    subjects = [s.subject for s in made]
+    assert "skip:b" in subjects
+    if above:
+        spoke, nobody = (next(s for s in made if s.subject == subject) for subject in ("topic:7", "skip:b"))
+        assert subjects.index("topic:7") < subjects.index("skip:b")
+        assert spoke.priority >= nobody.priority
+        assert min(spoke.severity - nobody.severity, spoke.frequency - nobody.frequency) >= 0
+    else:
+        assert "topic:7" not in subjects or subjects.index("skip:b") < subjects.index("topic:7")
+
+
+def test_what_one_workflow_meets_again_and_again_counts_it_once(calm):
+    """An error that 3 workflows met 300 times has the volume of three."""
+    met = calm.filter(pl.col("topic_id") == 7).head(1).select(pl.all().repeat_by(300).explode())
+    uids = [f"e{n:031x}" for n in range(300)]
+    met = met.with_columns(
+        uid=pl.Series(uids), type=pl.lit("workflow"), topic_id=pl.lit(None, met["topic_id"].dtype),
+        fingerprint=pl.lit("beef"), created_at=calm["created_at"].max(), created_at_us=calm["created_at_us"].max(),
+    )  # fmt: skip
+    row = friction(kind="error", key="beef", name="E", workflows=3, evidence=tuple(uids))
+    made = by_topic(drafts(pl.concat([calm, met.select(calm.columns)]), friction=[row]))["error:beef"]
+    assert made.frequency == pytest.approx((1 / 9 + math.log10(3) / 3) / 2)
+
+
 def test_what_is_not_telling_and_nobody_says_makes_none(calm):
     assert by_topic(drafts(calm, friction=[friction(telling=False)])) == by_topic(drafts(calm))
 
