@@ -71,11 +71,6 @@ def wire(entry: ToolEntry, salt: bytes) -> dict[str, Any]:
     }
 
 
-def document(wires: Sequence[Mapping[str, Any]], salt: bytes) -> bytes:
-    """A payload of what `wire` gave, not yet verified: UTF-8, no blanks, keys in this order."""
-    return dumped({"schema": SCHEMA, "installation": ids.installation(salt), "entries": list(wires)})
-
-
 def dumped(value: Any) -> bytes:
     """JSON in the one form that `verify` takes and that goes over the network."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -93,7 +88,8 @@ def payload(entries: Sequence[ToolEntry], salt: bytes, known: Collection[str] = 
     Raises:
         PrivacyError: ``.field`` names what must not leave, such as ``entries[3].tool_suggestions``.
     """
-    content = document([wire(entry, salt) for entry in entries], salt)
+    wires = [wire(entry, salt) for entry in entries]
+    content = dumped({"schema": SCHEMA, "installation": ids.installation(salt), "entries": wires})
     verify(content, known)
     return content
 

@@ -35,7 +35,6 @@ from feedback_lib.workflows.entries import (
 )
 
 GUIDANCE_ITEM = "parallel_execution_check"
-LEARNINGS_ITEM = "document_learnings"
 ADHERENCE_ITEM = "workflow_adherence_check"
 
 _MARKS = (".workflow_state.json", ".workflow_log.jsonl", ".orchestrator/sessions")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from feedback_lib.errors import ConfigError, PrivacyError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import anonymous, entries, gist, settings, telling
+from feedback_lib.workflows.entries import ToolEntry
 from feedback_lib.workflows.gist import Unsent
 
 if TYPE_CHECKING:
@@ -27,19 +28,6 @@ TOKEN = "FEEDBACK_SYNC_TOKEN"
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
 _BATCH_BYTES = 250_000  # of one request; collectors take at least this
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Queued:
-    """An entry that is to be sent: as it leaves, and how its version is told from others of the same workflow."""
-
-    content: Mapping[str, Any]
-    version: str
-
-    @property
-    def key(self) -> str:
-        """The hash of its workflow."""
-        return str(self.content["workflow_id_hash"])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,21 +143,21 @@ def sync(
         dry_run=dry_run,
     )
     to_gist = chosen.feedback_endpoint == settings.GIST
-    batches = _batches(queue)
+    batches = _batches(queue, salt)
+    run = _Run(kept, files, salt, known, progress)
     if dry_run:
-        form = _lines if to_gist else _payload
-        return dataclasses.replace(kept, bodies=tuple(form(batch, salt, known) for batch in batches))
+        form = run.lines if to_gist else run.payload
+        return dataclasses.replace(kept, bodies=tuple(form(batch) for batch in batches))
     if not queue:
         return kept
-    run = _Run(kept, files, progress)
     try:
         if to_gist:
-            run.to_gist(queue, salt, known)
+            run.to_gist(queue)
         else:
             base, path = _address(chosen.feedback_endpoint)
             with contextlib.closing(_collector(base)) as client:
                 for batch in batches:
-                    run.send(client, path, batch, anonymous.document([one.content for one in batch], salt), known)
+                    run.send(client, path, batch)
     except (TransportError, Unsent) as problem:
         run.problem = told(problem)
     except PrivacyError as problem:
@@ -217,22 +205,21 @@ def _files(folder: Path) -> entries.Files:
 
 
 def _queue(
-    waiting: Sequence[entries.ToolEntry], salt: bytes, known: frozenset[str]
-) -> tuple[list[Queued], list[PrivacyError]]:
+    waiting: Sequence[ToolEntry], salt: bytes, known: frozenset[str]
+) -> tuple[list[ToolEntry], list[PrivacyError]]:
     """What may leave of the entries, and why the others may not; these are named by their place among the entries."""
-    queue: list[Queued] = []
+    queue: list[ToolEntry] = []
     refused: list[PrivacyError] = []
     for at, entry in enumerate(waiting):
-        content = anonymous.wire(entry, salt)
-        if found := anonymous.entry_problem(content, known):
-            refused.append(_refusal(at, *found, content))
+        if found := anonymous.entry_problem(anonymous.wire(entry, salt), known):
+            refused.append(_refusal(at, *found, entry))
         else:
-            queue.append(Queued(content=content, version=entries.version(entry)))
+            queue.append(entry)
     return queue, refused
 
 
-def _refusal(at: int, field: str, reason: str, content: Mapping[str, Any]) -> PrivacyError:
-    day, key = str(content["timestamp"])[:10], str(content["workflow_id_hash"])[:8]
+def _refusal(at: int, field: str, reason: str, entry: ToolEntry) -> PrivacyError:
+    day, key = entry.timestamp[:10], entry.workflow_id_hash[:8]
     return PrivacyError(f"entries[{at}].{field}" if field else f"entries[{at}]", f"{reason} (workflow {key} of {day})")
 
 
@@ -240,30 +227,18 @@ def _reason(error: PrivacyError) -> str:
     return str(error).removeprefix(f"{error.field}: ")
 
 
-def _batches(queue: Sequence[Queued]) -> list[list[Queued]]:
+def _batches(queue: Sequence[ToolEntry], salt: bytes) -> list[list[ToolEntry]]:
     """The queue in parts that one request may hold."""
-    found: list[list[Queued]] = []
+    found: list[list[ToolEntry]] = []
     size = 0
     for one in queue:
-        length = len(anonymous.dumped(one.content)) + 1
+        length = len(anonymous.dumped(anonymous.wire(one, salt))) + 1
         if not found or len(found[-1]) >= anonymous.MOST_ENTRIES or size + length > _BATCH_BYTES:
             found.append([])
             size = 0
         found[-1].append(one)
         size += length
     return found
-
-
-def _payload(batch: Sequence[Queued], salt: bytes, known: frozenset[str]) -> bytes:
-    """The body of one request, verified."""
-    content = anonymous.document([one.content for one in batch], salt)
-    anonymous.verify(content, known)
-    return content
-
-
-def _lines(batch: Sequence[Queued], salt: bytes, known: frozenset[str]) -> bytes:
-    """The lines of a Gist's file, each a payload of one entry, verified."""
-    return b"".join(_payload([one], salt, known) + b"\n" for one in batch)
 
 
 def _collector(base: str) -> Transport:
@@ -287,15 +262,23 @@ def _address(endpoint: str) -> tuple[str, str]:
 class _Run:
     """One sync under way: what is confirmed is marked at once, so that being stopped costs nothing."""
 
-    def __init__(self, kept: Synced, files: entries.Files, progress: Callable[[str], None]) -> None:
-        self.kept, self.files, self.progress = kept, files, progress
+    def __init__(
+        self, kept: Synced, files: entries.Files, salt: bytes, names: frozenset[str], progress: Callable[[str], None]
+    ) -> None:
+        self.kept, self.files, self.salt, self.names, self.progress = kept, files, salt, names, progress
         self.confirmed = self.known = 0
         self.refused = list(kept.refused)
         self.problem: str | None = None
 
-    def send(
-        self, client: Transport, path: str, batch: Sequence[Queued], content: bytes, known_names: frozenset[str]
-    ) -> None:
+    def payload(self, batch: Sequence[ToolEntry]) -> bytes:
+        """The body of one request, verified."""
+        return anonymous.payload(batch, self.salt, self.names)
+
+    def lines(self, batch: Sequence[ToolEntry]) -> bytes:
+        """The lines of a Gist's file, each a payload of one entry, verified."""
+        return b"".join(self.payload([one]) + b"\n" for one in batch)
+
+    def send(self, client: Transport, path: str, batch: Sequence[ToolEntry]) -> None:
         """Verify a batch, send it and mark what is confirmed; what is too large for the receiver goes in halves.
 
         Raises:
@@ -305,7 +288,7 @@ class _Run:
         """
         from feedback_lib import sinks
 
-        anonymous.verify(content, known_names)  # the very last thing before they leave
+        content = self.payload(batch)
         body = json.loads(content)
         if sinks.dumped(body).encode() != content:  # what was verified is what goes out, or nothing does
             raise PrivacyError("payload", "would be sent in other bytes than were verified")
@@ -317,8 +300,7 @@ class _Run:
             if parts is None:
                 raise
             for places in parts:
-                part = anonymous.dumped({**body, "entries": [body["entries"][at] for at in places]})
-                self.send(client, path, [batch[at] for at in places], part, known_names)
+                self.send(client, path, [batch[at] for at in places])
             return
         answer = reply.json()
         refused = _refused(answer, len(batch))
@@ -334,7 +316,7 @@ class _Run:
         self._refuse(refused, batch)
         self.confirm([one for at, one in enumerate(batch) if at not in refused], known)
 
-    def _parts(self, problem: TransportError, batch: Sequence[Queued]) -> list[Sequence[int]] | None:
+    def _parts(self, problem: TransportError, batch: Sequence[ToolEntry]) -> list[Sequence[int]] | None:
         """Places of what to send instead: halves of what is too large, or what 422 does not name; None for nothing."""
         if problem.status == 413 and len(batch) > 1:
             middle = len(batch) // 2
@@ -351,11 +333,11 @@ class _Run:
         rest = [at for at in range(len(batch)) if at not in refused]
         return [rest] if rest else []
 
-    def _refuse(self, refused: Mapping[int, tuple[str, str]], batch: Sequence[Queued]) -> None:
+    def _refuse(self, refused: Mapping[int, tuple[str, str]], batch: Sequence[ToolEntry]) -> None:
         for at, (field, reason) in refused.items():
-            self.refused.append(_refusal(at, field, f"the receiver does not take it: {reason}", batch[at].content))
+            self.refused.append(_refusal(at, field, f"the receiver does not take it: {reason}", batch[at]))
 
-    def to_gist(self, queue: Sequence[Queued], salt: bytes, known: frozenset[str]) -> None:
+    def to_gist(self, queue: Sequence[ToolEntry]) -> None:
         """Bring the lines of a queue into the private Gist and mark those that are there.
 
         Raises:
@@ -363,21 +345,21 @@ class _Run:
             Unsent: the Gist is public, or does not show what was sent.
             ConfigError: there is no token.
         """
-        lines = {one.key: _lines([one], salt, known) for one in queue}
-        named = {one.key: one for one in queue}
+        named = {one.workflow_id_hash: one for one in queue}
         gist.put(
-            lines,
+            {key: self.lines([one]) for key, one in named.items()},
             lambda keys, there: self.confirm([named[key] for key in keys], there),
             timeout_s=TIMEOUT_S,
             attempts=ATTEMPTS,
             progress=self.progress,
         )
 
-    def confirm(self, sent: Sequence[Queued], known: int) -> None:
+    def confirm(self, sent: Sequence[ToolEntry], known: int) -> None:
         """Mark what the receiver has; an entry that was written anew meanwhile stays to be sent."""
         if sent:
             try:
-                self.files.mark({one.key: one.version for one in sent}, entries.stamp(dt.datetime.now(dt.UTC)))
+                versions = {one.workflow_id_hash: entries.version(one) for one in sent}
+                self.files.mark(versions, entries.stamp(dt.datetime.now(dt.UTC)))
             except ConfigError as problem:
                 raise Unsent(
                     f"the receiver has {len(sent)} entries, but that cannot be noted ({problem}); they will be sent "
