@@ -215,8 +215,8 @@ def headline(text: str, longest: int = 100) -> str:
     lines = [line for line in cause.splitlines() if line.strip()]
     telling = [line for line in lines if error_template(line)] or lines or [""]
     if "Traceback (most recent call last)" in cause:
-        return shortened(telling[-1], longest)
-    return shortened(next((line for line in telling if _NAMED.search(line)), telling[0]), longest)
+        return _worded(telling[-1], longest)
+    return _worded(next((line for line in telling if _NAMED.search(line)), telling[0]), longest)
 
 
 _EXIT = re.compile(r"\bexit (?:code|status) \d+", re.IGNORECASE)
@@ -657,6 +657,13 @@ def shortened(text: str, longest: int = 100) -> str:
     """A text in one line, without control characters, cut where it is too long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def _worded(text: str, longest: int) -> str:
+    """As `shortened`, cut before a word; a word that is too long alone is cut."""
+    whole, line = shortened(text, len(text)), shortened(text, longest)
+    words = line.removesuffix("…").rpartition(" ")[0]
+    return line if line == whole or not words else f"{words.rstrip(' ,;:(')}…"
 
 
 def _by_workflow(rows: Sequence[Row], named: str) -> dict[str, Row]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback_lib import privacy
-from feedback_lib.analysis.patterns import Pattern, PatternKind, duration, headline, percent, reaches, text_key
+from feedback_lib.analysis.patterns import Pattern, PatternKind, counted, duration, headline, percent, reaches, text_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows.entries import inside
@@ -32,34 +32,43 @@ _CONTEXT = 3  # unchanged lines around a change in a diff
 _IDS = 12  # workflows named in an item; more are counted
 _EXAMPLES = 3
 _HIGH, _MEDIUM = 0.8, 0.5  # shares of the workflows from which on a priority is high, or medium
-_TITLE, _LINE = 130, 300  # letters of people's text in a heading, in a line
+_TITLE, _LINE = 90, 300  # letters of people's text in a heading, in a line
 _ID = re.compile(r"(?<![A-Za-z0-9])WF-(\d{1,6})(?!\d|[A-Za-z0-9]{2})", re.IGNORECASE)  # not wf-3c236a6b
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
 _MARKER = re.compile(r"<!-- workflow-feedback: ([a-z_]+ \S+) -->")
 
-# What an item of each kind says: the problem, then what is to be done after the advice.
+# What an item of each kind says: the problem, with how many have it, and what is to be done besides the advice.
 _PROBLEMS: Mapping[PatternKind, tuple[str, str]] = {
-    "error": ("The same error comes back.", "Add a check that tells of it before the work begins"),
+    "error": ("The same error came back in {told}.", "Add a check that tells of it before the work begins"),
     "skip": (
-        "This item is skipped nearly always: it checks little and costs a decision each time.",
-        "Read the reasons given when it was skipped, then decide",
+        "{told} skipped this item: there it checked nothing and cost a decision.",
+        "Read the reasons given when it was skipped (notebook workflow_review)",
     ),
-    "reviews": ("Work is finished without a review that worked.", "Find out why: skipped, failed, or never asked for"),
+    "reviews": ("{told} had no review that worked.", "Find out why: skipped, failed, or never asked for"),
     "parallel": (
-        "Work is nearly always done one piece after the other.",
+        "{told} did one piece of work after the other.",
         "Say in the plan phase when parallel work pays off",
     ),
-    "challenge": ("Several workflows tell of a similar difficulty.", "Decide what would have helped, and where"),
+    "challenge": ("{told} tell of a similar difficulty.", "Decide what would have helped, and where"),
     "guidance": ("Guidance that the workflow offers does not help.", "Reword it, move it, or remove it"),
     "phase": ("A phase takes longer than it did.", "Compare the newest workflows with earlier ones, item by item"),
     "went_well": ("Something works well.", "Keep it, and tell others of it"),
-    "confusing": ("People do not understand what this item asks of them.", "Give an example of a good result"),
+    "confusing": (
+        "People in {told} did not understand what this item asks of them.",
+        "Give an example of a good result",
+    ),
 }
+_FIRST = frozenset(("skip", "reviews"))  # where the advice can be judged only when that is done
+_LIMITS: Mapping[PatternKind, str] = {
+    "skip": "often: from {} on", "reviews": "missing: from {} on", "parallel": "rare: under {}",
+}  # fmt: skip
+_MASK = re.compile(r"\[(?:email|phone|ip|mac|card|token|path|query)\]")
 # Facts that have a line of their own, or say how the pattern was found.
 _SHOWN = frozenset((
     "share", "low", "high", "level", "counted", "tell", "text", "said", "examples", "similarity", "drifts", "not_used",
-    "missing", "worked", "failed", "few", "median_s", "earlier_median_s", "earlier", "later_median_s", "later", "ratio",
+    "missing", "worked", "failed", "few", "threshold", "origins", "median_s",
+    "earlier_median_s", "earlier", "later_median_s", "later", "ratio",
 ))  # fmt: skip
 
 
@@ -216,13 +225,15 @@ def add(proposal: Proposal) -> Path:
 
 
 def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, window: str) -> Draft:
-    title = _plain(privacy.redact(pattern.title), _TITLE) or f"Pattern of kind {pattern.kind}"
-    problem, task = _PROBLEMS[pattern.kind]
+    title = _title(privacy.redact(pattern.title)) or f"Pattern of kind {pattern.kind}"
     concerned = _concerned(pattern)
+    share = counted(len(concerned), pattern.of).replace(", ", " (") + ")"
+    problem, task = (text.format(told=share if pattern.of else "several workflows") for text in _PROBLEMS[pattern.kind])
     told = f"{len(concerned)} of {max(of, pattern.of)} workflows"
     ids = [_code(i) for i in concerned[:_IDS]]
     ids += [f"and {len(concerned) - _IDS} more"] if len(concerned) > _IDS else []
     advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", _plain(privacy.redact(pattern.advice), _LINE))
+    tasks = [_escaped(advice), _escaped(task)]
     lines = [
         f"#### {name}: {_escaped(title)}",
         "**Status:** Planned",
@@ -232,14 +243,14 @@ def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, wind
         marker,
         "",
         "**Problem:**",
-        problem,
+        f"{problem[:1].upper()}{problem[1:]}",
         "",
         "**Evidence:**",
         f"- Workflows: {', '.join(ids) or 'none named'}",
         *(f"- {line}" for line in _facts(pattern)),
         "",
         "**Tasks:**",
-        *(f"- [ ] {line}" for line in (_escaped(advice), task) if line),
+        *(f"- [ ] {line}" for line in (tasks[::-1] if pattern.kind in _FIRST else tasks) if line),
         "- [ ] Look again with `feedback review` after ten more workflows",
         "",
         "---",
@@ -281,12 +292,14 @@ def _facts(pattern: Pattern) -> Iterator[str]:
         if between and isinstance(ratio := facts.get("ratio"), float):
             yield f"Ratio of durations: {ratio:.3g} ({between})"
     elif pattern.of:
-        counted = facts.get("counted")
-        words = counted if isinstance(counted, str) else f"{pattern.count} of {pattern.of} workflows"
+        words = facts.get("counted")
+        words = words if isinstance(words, str) else f"{pattern.count} of {pattern.of} workflows"
         name = "Used in" if pattern.kind == "parallel" else "Counted"
-        yield f"{name}: {_escaped(_plain(words, _LINE))}{f' ({between})' if between else ''}"
+        yield f"{name}: {_escaped(_plain(words, _LINE))}{f' ({between})' if between else ''}{_limit(pattern)}"
     if pattern.kind == "reviews" and "worked" in facts:
         yield ", ".join(f"{name} {_value(facts.get(name))}" for name in ("worked", "failed", "missing")).capitalize()
+    if origins := [str(origin) for origin in _listed(facts.get("origins"))]:
+        yield f"Error of the {_escaped(_plain(' and of the '.join(origins), _LINE))}"
     for key, value in facts.items():
         if key in _SHOWN:
             continue
@@ -297,8 +310,36 @@ def _facts(pattern: Pattern) -> Iterator[str]:
             yield f"{name}: {', '.join([*texts[:_EXAMPLES], *more])}"
     said = [row for row in _listed(facts.get("said")) if isinstance(row, Mapping)]
     yield from (f"{_code(str(row.get('workflow')))}: {_value(row.get('text'))}" for row in said[:_EXAMPLES])
-    examples = [_value(headline(text, _LINE)) for text in _listed(facts.get("examples")) if isinstance(text, str)]
+    examples = [
+        _value(_MASK.sub("…", privacy.redact(headline(text, _LINE))))
+        for text in _listed(facts.get("examples"))
+        if isinstance(text, str)
+    ]
     yield from (f"Such as: {text}" for text in [*dict.fromkeys(filter(None, examples))][:_EXAMPLES])
+
+
+def _limit(pattern: Pattern) -> str:
+    """From when on it is a pattern, as the thresholds of the review say."""
+    least = pattern.facts.get("threshold")
+    if isinstance(least, bool) or not isinstance(least, int | float):
+        return ""
+    if isinstance(least, int):
+        return f"; a pattern from {least} workflow{'' if least == 1 else 's'} on"
+    return f"; {_LIMITS.get(pattern.kind, 'a pattern from {} on').format(percent(least))}"
+
+
+def _title(text: str) -> str:
+    """A heading: one line without what stands for a secret, cut at a word.
+
+    >>> _title("Common error: no such file [path]/a/package.json")
+    'Common error: no such file …/a/package.json'
+    """
+    line = _plain(_MASK.sub("…", text), _LINE)
+    if len(line) <= _TITLE:
+        return line
+    end = '"' if line.endswith('"') and line.count('"') == 2 else ""
+    words = line[: _TITLE - 2].rsplit(" ", 1)[0].rstrip(" ,;:('…")
+    return f"{words}…{end}"
 
 
 def _interval(facts: Mapping[str, Any], *, phase: bool) -> str:

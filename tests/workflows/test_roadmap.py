@@ -49,17 +49,16 @@ def test_an_item_has_the_form_of_the_roadmap(tmp_path):
         "<!-- workflow-feedback: skip smoke_test -->\n"
         "\n"
         "**Problem:**\n"
-        "This item is skipped nearly always: it checks little and costs a decision each time.\n"
+        "8 of 10 workflows (80%) skipped this item: there it checked nothing and cost a decision.\n"
         "\n"
         "**Evidence:**\n"
         "- Workflows: `a`, `b`, `c`, `d`, `e`, `f`, `g`, `h`\n"
-        "- Counted: 8 of 10 workflows (95% interval 49 to 94%)\n"
-        "- Threshold: 0.8\n"
+        "- Counted: 8 of 10 workflows (95% interval 49 to 94%); often: from 80% on\n"
         "- Such as: no UI\n"
         "\n"
         "**Tasks:**\n"
+        "- [ ] Read the reasons given when it was skipped (notebook workflow_review)\n"
         "- [ ] Make it optional\n"
-        "- [ ] Read the reasons given when it was skipped, then decide\n"
         "- [ ] Look again with `feedback review` after ten more workflows\n"
         "\n"
         "---\n"
@@ -120,7 +119,7 @@ class TestFound:
         assert "**Priority:** HIGH (90% of 10 workflows)" in items["parallel"]
         assert "): 9 of 10 workflows\n" in items["parallel"]
         assert "- Workflows: `wf_1`, `wf_2`" in items["parallel"]
-        assert "- Used in: 1 of 10 workflows, 10% (95% interval 2 to 40%)\n" in items["parallel"]
+        assert "- Used in: 1 of 10 workflows, 10% (95% interval 2 to 40%); rare: under 30%\n" in items["parallel"]
 
     def test_a_phase_tells_both_medians_and_the_interval(self, items):
         assert "**Priority:** HIGH (at least 3.05 times as long as before)" in items["phase"]
@@ -130,6 +129,27 @@ class TestFound:
     def test_an_error_has_its_words_and_its_advice_without_quotes(self, items):
         assert "- Such as: KeyError: 'x' in /a/1/b.py\n" in items["error"]
         assert re.search(r"\*\*Tasks:\*\*\n- \[ \] Find the cause of: KeyError", items["error"])
+
+    def test_the_problem_says_how_many_have_it_and_from_when_on_it_is_one(self, items):
+        assert "\nThe same error came back in 2 of 10 workflows (20%).\n" in items["error"]
+        assert "; a pattern from 2 workflows on\n- Error of the project\n" in items["error"]
+        assert "\n10 of 10 workflows (100%) had no review that worked.\n" in items["reviews"]
+        assert "; missing: from 50% on\n" in items["reviews"]
+        assert "\n9 of 10 workflows (90%) did one piece of work after the other.\n" in items["parallel"]
+        assert not [m for m in items.values() if "Threshold" in m or "{" in m or "Few" in m]
+
+    def test_a_long_error_is_cut_at_a_word_in_its_title_and_shows_no_mask(self, tmp_path):
+        said = (
+            "npm error enoent Could not read package.json: no such file or directory, open '/home/ann/it/package.json'"
+        )
+        rows = [{"workflow": f"w{n}", "project_errors": [f"Error: {said}"]} for n in range(3)]
+        (item,) = drafted(tmp_path, *patterns.find([], rows)).items
+        assert item.title == 'Common error: "Error: npm error enoent Could not read package.json: no such file or…"'
+        assert len(item.title) <= 90
+        assert "\\[path" not in item.markdown
+        assert "open '…/it/package.json'" in item.markdown
+        (short,) = drafted(tmp_path, pattern(kind="error", title="Common error: \"no '/home/ann/it'\"")).items
+        assert short.title == "Common error: \"no '…/it'\""
 
     def test_examples_that_look_the_same_are_shown_once(self, tmp_path):
         texts = [f"Traceback (most recent call last):\n  line {n}\nKeyError: 'x'" for n in range(3)] + ["OSError: y"]
