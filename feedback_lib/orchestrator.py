@@ -210,15 +210,21 @@ def tool_version(folder: Path) -> str:
     places = [str(p) for env in (".venv", "venv") for p in sorted((folder / env).glob("lib/python3*/site-packages"))]
     for path in ([place] for place in places):
         for one in importlib.metadata.distributions(name=TOOL, path=path):
-            if _VERSION.fullmatch(one.version or ""):
-                return one.version
+            if version := _version(one):
+                return version
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        version = importlib.metadata.version(TOOL)
-        return version if _VERSION.fullmatch(version or "") else "unknown"
+        return _version(importlib.metadata.distribution(TOOL)) or "unknown"
     return "unknown"
 
 
 _VERSION = re.compile(r"[0-9][0-9A-Za-z.+!-]{0,40}")
+
+
+def _version(installed: importlib.metadata.Distribution) -> str:
+    """The version of an installation; nothing when it broke off half way, which some readers of metadata raise for."""
+    with contextlib.suppress(OSError, KeyError):
+        return installed.version if _VERSION.fullmatch(installed.version or "") else ""
+    return ""
 
 
 def _normal(name: str) -> str:
