@@ -5,25 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
-import stat
 import threading
-import time
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from feedback_lib import orchestrator, privacy
-from feedback_lib.errors import ConfigError, PayloadError
+from feedback_lib.errors import PayloadError
 from feedback_lib.records import Rejected, real_time
-from feedback_lib.workflows import ids
+from feedback_lib.workflows import disk, ids
 
 Mode = Literal["auto", "interactive"]
 RepoType = Literal["python", "javascript", "go", "rust", "unknown"]
@@ -34,7 +30,6 @@ LEGACY_FILE = ".workflow_feedback.jsonl"
 BACKUP_FILE = LEGACY_FILE + ".migrated"
 UNKNOWN = "unknown"
 
-LOCK_S = 30.0  # nobody holds the files for longer than it takes to write them
 ERROR_CHARACTERS = 3_000  # the workflow tool keeps 1,000 of each output: with the command all of it stands here
 
 _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
@@ -254,13 +249,12 @@ class Files:
             if self._depth:
                 yield
                 return
-            handle = _locked(self.folder)
-            self._depth = 1
-            try:
-                yield
-            finally:
-                self._depth = 0
-                os.close(handle)  # frees the lock; so does being killed
+            with disk.alone(self.folder):
+                self._depth = 1
+                try:
+                    yield
+                finally:
+                    self._depth = 0
 
     def read(self, salt: bytes, *, process: bool = True) -> Entries:
         """The latest entry of each workflow, oldest first; of two in a file the later line counts.
@@ -304,8 +298,8 @@ class Files:
             ConfigError: a file cannot be written.
         """
         with self.alone():
-            _append(self.tool, tool, 0o644)
-            _append(self.process, process, 0o600)
+            disk.append(self.tool, _content(map(to_line, tool)), 0o644)
+            disk.append(self.process, _content(map(to_line, process)), 0o600)
 
     def mark(self, sent: Mapping[str, str], at: str) -> int:
         """Note that entries were sent.
@@ -342,11 +336,11 @@ class Files:
                 with contextlib.suppress(PayloadError):
                     mapping = _parsed(line, where)
                     if mapping is not None and changed(mapping, where):
-                        line = _encoded(_dumped(mapping))
+                        line = _dumped(mapping).encode()
                         count += 1
                 lines.append(line)
             if count:
-                _replace(self.tool, b"".join(line + b"\n" for line in lines))
+                disk.replace(disk.inside(self.tool), b"".join(line + b"\n" for line in lines))
         return count
 
     def migrate(self, salt: bytes) -> Migrated | None:
@@ -371,9 +365,9 @@ class Files:
             backup = _free(self.folder / BACKUP_FILE)
             try:
                 self.legacy.rename(backup)
-                _settle(self.folder)
+                disk.settle(self.folder)
             except OSError as problem:
-                raise _unwritable(self.legacy, problem) from None
+                raise disk.unwritable(self.legacy, problem) from None
         return Migrated(entries=len(read), backup=backup, rejected=tuple(rejected))
 
 
@@ -556,30 +550,16 @@ def _dumped(fields: Mapping[str, Any]) -> str:
     return text
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode()
+def _content(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """The lines of a file, if it is there, and where they stand; as they are, without the line's end."""
-    content = _content(path)
+    content = disk.content(path)
     lines = content.removesuffix(b"\n").split(b"\n") if content else []
     for number, line in enumerate(lines, 1):
         yield f"{path.name}:{number}", line
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file; none when it is not there."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # what is no file must not keep us waiting
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ConfigError(f"{path}: is no file. Move it away.")
-            return file.read()
-    except FileNotFoundError:
-        return b""
-    except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}. Make it a file that can be read.") from None
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any] | None:
@@ -625,89 +605,9 @@ def _entries(
     return entries, rejected
 
 
-def _locked(folder: Path) -> int:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as problem:
-        raise ConfigError(f"{folder}: {problem.strerror}. Name the folder of the workflow with --dir.") from None
-    give_up = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                os.close(handle)
-                raise ConfigError(f"{folder}: another process is writing feedback there. Try again.") from None
-            time.sleep(0.01)
-        except OSError as problem:
-            os.close(handle)
-            raise ConfigError(f"{folder}: cannot be locked ({problem.strerror}).") from None
-        else:
-            return handle
-
-
-def inside(path: Path) -> Path:
-    """A path without links, to be written to.
-
-    A link may lead to another place in the file's folder, but not out of it: whoever gives away a repository could
-    point it at a file of the home folder, and what is written holds words of that repository.
-
-    Raises:
-        ConfigError: it leads out, or in a circle.
-    """
-    try:
-        found = path.resolve(strict=False)
-        if found.is_symlink():
-            raise OSError(errno.ELOOP, "Too many links")
-    except (OSError, RuntimeError):
-        raise ConfigError(f"{path}: is a link to itself. Remove it.") from None
-    if not found.is_relative_to(path.parent.resolve()):
-        raise ConfigError(f"{path}: is a link out of its folder, and nothing is written there. Remove it.")
-    return found
-
-
-def _append(path: Path, entries: Iterable[ToolEntry | ProcessEntry], mode: int) -> None:
-    content = b"".join(_encoded(to_line(entry)) + b"\n" for entry in entries)
-    if not content:
-        return
-    path = inside(path)
-    new = not path.exists()
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, mode)
-        try:
-            held = os.fstat(handle)
-            size = held.st_size
-            if mode == 0o600 and held.st_uid == os.geteuid() and held.st_mode & 0o077:
-                os.fchmod(handle, held.st_mode & 0o700)  # the workflow tool itself makes it for everybody
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ConfigError(f"{path}: is no file. Move it away.")
-            if size and os.pread(handle, 1, size - 1) != b"\n":  # somebody was stopped in the middle of a line
-                content = b"\n" + content
-            try:
-                _write(handle, content)
-            except OSError:
-                os.ftruncate(handle, size)  # half a line would spoil the next one
-                if new:
-                    path.unlink()
-                raise
-        finally:
-            os.close(handle)
-        if new:
-            _settle(path.parent)
-    except OSError as problem:
-        raise _unwritable(path, problem) from None
-
-
-def _write(handle: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
-    os.fsync(handle)
-
-
 def _prepend(path: Path, lines: Iterable[str], mode: int) -> None:
     """Put lines before those of a file, without those that stand in it already, sent or not."""
-    there = _content(path).removeprefix(_BOM)
+    there = (disk.content(path) or b"").removeprefix(_BOM)
     known = set()
     for line in there.split(b"\n"):
         with contextlib.suppress(PayloadError):
@@ -715,39 +615,7 @@ def _prepend(path: Path, lines: Iterable[str], mode: int) -> None:
             known.add(_dumped({k: v for k, v in (mapping or {}).items() if k != "synced_at"}))
     fresh = [line for line in dict.fromkeys(lines) if line not in known]
     if fresh:
-        _replace(path, b"".join(_encoded(line) + b"\n" for line in fresh) + there, mode)
-
-
-def _replace(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Put other bytes in the place of a file at once, with the file's rights; on disk when this returns."""
-    path = inside(path)  # a link stays one
-    part = path.with_name(path.name + ".part")
-    try:
-        if path.exists():
-            mode = path.stat().st_mode & 0o777
-        part.unlink(missing_ok=True)  # of somebody who was stopped; we are alone
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            _write(handle, content)
-        except OSError:
-            part.unlink()
-            raise
-        finally:
-            os.close(handle)
-        part.chmod(mode)
-        part.replace(path)
-        _settle(path.parent)
-    except OSError as problem:
-        raise _unwritable(path, problem) from None
-
-
-def _settle(folder: Path) -> None:
-    """Names are on disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        disk.replace(disk.inside(path), _content(fresh) + there, mode)
 
 
 def _free(path: Path) -> Path:
@@ -757,7 +625,3 @@ def _free(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}.{number}")
     return free
-
-
-def _unwritable(path: Path, problem: OSError) -> ConfigError:
-    return ConfigError(f"{path}: {problem.strerror}. Make it and its folder writable.")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import fcntl
 import hashlib
 import json
 import os
 import re
-import tempfile
 import unicodedata
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +20,7 @@ from feedback_lib import privacy
 from feedback_lib.analysis.patterns import Pattern, PatternKind, counted, duration, headline, percent, reaches, text_key
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
-from feedback_lib.workflows.entries import inside
+from feedback_lib.workflows import disk
 
 ROADMAP_FILE = "ROADMAP.md"
 RECORD_FILE = ".workflow_suggestions.jsonl"
@@ -157,7 +155,7 @@ def drafts(patterns: Sequence[Pattern], folder: Path, *, day: dt.date, of: int, 
         ConfigError: a file cannot be read.
     """
     path = _roadmap(folder)
-    before = _bytes(path)
+    before = disk.content(path)
     mark, text, encoding = _decoded(before or b"")
     records, rejected = _records(folder / RECORD_FILE)
     pages = dict(_pages(folder, path))
@@ -208,17 +206,18 @@ def add(proposal: Proposal) -> Path:
     """
     if not proposal.items:
         return proposal.path
-    target = inside(proposal.path)  # a link stays one
-    record = inside(proposal.path.parent / RECORD_FILE)
-    with _alone(target):
-        if _bytes(target) != proposal.before:
+    target = disk.inside(proposal.path)
+    record = disk.inside(proposal.path.parent / RECORD_FILE)
+    with disk.alone(target.parent):  # of two people who add at once, the second is told that it changed
+        if disk.content(target) != proposal.before:
             raise ConfigError(f"{proposal.path}: it changed since it was read. Nothing was added; call this again.")
         noted = {(r["kind"], r["key"]) for r in _records(record)[0]}
         if taken := noted & {(i.kind, i.key) for i in proposal.items}:
             raise ConfigError(f"{record}: has {len(taken)} of the items by now. Nothing was added; call this again.")
-        if not os.access(record if record.exists() else record.parent, os.W_OK):
-            raise ConfigError(f"{record}: cannot be written. Change its permissions; nothing was added.")
-        _replace(target, proposal.after)
+        for path in (target, record):
+            if not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise ConfigError(f"{path}: cannot be written. Change its permissions; nothing was added.")
+        disk.replace(target, proposal.after)
         # what is known already, too: this copy may lack the record, and other texts may have joined
         _note(record, [*proposal.known, *proposal.items], noted, proposal.day)
     return proposal.path
@@ -526,16 +525,7 @@ def _pages(folder: Path, roadmap: Path) -> Iterator[tuple[str, str]]:
         found += [Path(top) / n for n in names if n.lower().endswith(".md")]
     for path in sorted(found):
         if path.is_file():
-            yield path.relative_to(folder).as_posix(), _decoded(_bytes(path) or b"")[1]
-
-
-def _bytes(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}. Make it readable.") from None
+            yield path.relative_to(folder).as_posix(), _decoded(disk.content(path) or b"")[1]
 
 
 def _decoded(content: bytes) -> tuple[bytes, str, str]:
@@ -559,7 +549,7 @@ def _records(path: Path) -> tuple[list[dict[str, str]], tuple[Rejected, ...]]:
     """What was added before: id, kind, key, title, added_at; and the lines that say something else."""
     read: list[dict[str, str]] = []
     rejected = []
-    for number, line in enumerate((_bytes(path) or b"").split(b"\n"), 1):
+    for number, line in enumerate((disk.content(path) or b"").split(b"\n"), 1):
         if not line.strip():
             continue
         try:
@@ -579,49 +569,6 @@ def _note(path: Path, items: Sequence[Draft | Known], noted: Collection[tuple[st
         if (i.kind, key) not in noted
     ]
     try:
-        with path.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")  # half a line of a process that was killed
-            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as problem:
-        raise ConfigError(
-            f"{path}: {problem.strerror}. The roadmap has the new items; make this file writable before they leave it."
-        ) from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o7777 if path.exists() else 0o644)
-        if path.exists() and not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-        Path(temporary).replace(path)
-    except OSError as problem:
-        raise ConfigError(f"{path}: {problem.strerror}. Nothing was added.") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the folder: of two people who add at once, the second is told that the roadmap changed."""
-    try:
-        handle = os.open(path.parent, os.O_RDONLY)
-    except OSError as problem:
-        raise ConfigError(f"{path.parent}: {problem.strerror}. Nothing was added.") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # freed with the handle, also of a process that is killed
-        yield
-    finally:
-        os.close(handle)
+        disk.append(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    except ConfigError as problem:
+        raise ConfigError(f"{problem} The roadmap has the new items; do so before they leave it.") from None

@@ -9,14 +9,14 @@ import json
 import os
 import re
 import stat
-import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from feedback_lib import config, privacy
 from feedback_lib.errors import ConfigError, nearest
+from feedback_lib.workflows import disk
 
 SETTINGS_FILE = "settings.json"
 SALT_FILE = "salt"
@@ -45,55 +45,78 @@ def load() -> Settings:
         ConfigError: the file cannot be read, or a key or value in it is wrong. Then nothing may be sent.
     """
     path = config.config_dir() / SETTINGS_FILE
+    return _settings(_values(path), path)
+
+
+def _values(path: Path, replaced: str = "") -> dict[str, Any]:
+    """What stands in the file; ``replaced`` is a key that is about to get another value, and may stand twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object whose keys differ: of two answers, nobody knows which one was meant."""
+        keys = [key for key, _ in pairs if key != replaced]
+        if len(set(keys)) != len(keys):
+            raise _TwiceError
+        return dict(pairs)
+
     try:
         text = _content(path, ours=True).decode("utf-8-sig")
-        values = json.loads(text, object_pairs_hook=_once) if len(text) <= _LONGEST else None
+        values = json.loads(text, object_pairs_hook=once) if len(text) <= _LONGEST else None
     except FileNotFoundError:
-        return Settings()
+        return {}
     except OSError as problem:
         raise ConfigError(
             f"{path}: {problem.strerror}; make it a file that you can read and nobody else can write, or delete it for "
             "the defaults"
         ) from None
     except _TwiceError:
-        raise ConfigError(f"{path}: a key stands twice; leave one of them, or delete the file") from None
+        raise ConfigError(
+            f"{path}: a key stands twice; set it anew with feedback config set, or delete the file for the defaults"
+        ) from None
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: is not JSON; write {{}} into it, or delete it for the defaults") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values; write {{}} into it, or delete it for the defaults")
-    held = config.section(Settings, values, str(path))
-    return dataclasses.replace(held, feedback_endpoint=_endpoint(held.feedback_endpoint, str(path)))
+    return values
+
+
+def _settings(values: Mapping[str, Any], path: Path) -> Settings:
+    """The settings that values are; one that is wrong is told with the command that mends it."""
+    for key, value in values.items():
+        if key not in _TAKEN:
+            known = nearest(key, list(_TAKEN))
+            raise ConfigError(f"{path}: unknown key {key!r}; {known}. Take it out of the file, or write it right.")
+        try:
+            held = config.section(Settings, {key: value}, str(path))
+            _endpoint(held.feedback_endpoint, f"{path}: {key}")
+        except ConfigError as problem:
+            raise ConfigError(f"{problem}. To mend it: feedback config set {key} {_EXAMPLES[key]}") from None
+    return Settings(**values)
 
 
 class _TwiceError(Exception):
     pass
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys differ: of two answers, nobody knows which one was meant."""
-    if len(made := dict(pairs)) != len(pairs):
-        raise _TwiceError
-    return made
-
-
 def change(key: str, text: str) -> Settings:
     """Set one key, keep the others, and return what holds now.
 
     Raises:
-        ConfigError: there is no such key, it does not take this value, or the file cannot be written.
+        ConfigError: there is no such key, it does not take this value, the file cannot be written, or another key in
+            it is wrong; then this one is set all the same, so that one after the other can be mended.
     """
     taken = _TAKEN.get(key)
     if taken is None:
         raise ConfigError(f"unknown setting {key!r}; {nearest(key, list(_TAKEN))}")
-    changed = dataclasses.replace(load(), **{key: taken(text.strip(), key)})
+    value = taken(text.strip(), key)
     folder = config.config_dir()
     path = folder / SETTINGS_FILE
+    values = dataclasses.asdict(Settings()) | _values(path, key) | {key: value}
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(changed), file, indent=1)
+                json.dump(values, file, indent=1)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -104,7 +127,10 @@ def change(key: str, text: str) -> Settings:
         raise ConfigError(
             f"{path}: {problem.strerror}; make its folder writable, or name one in FEEDBACK_CONFIG"
         ) from None
-    return changed
+    try:
+        return _settings(values, path)
+    except ConfigError as problem:
+        raise ConfigError(f"{key} is set, but something else is wrong: {problem}") from None
 
 
 def salt() -> bytes:
@@ -114,10 +140,9 @@ def salt() -> bytes:
         PrivacyError: the file holds something else, or others on this machine can read it.
         ConfigError: it cannot be read or made.
     """
-    folder = config.config_dir()
+    folder = _folder()
     lost = "what was sent before can no longer be recognised as this installation's"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return privacy.load_key(folder, SALT_FILE, lost, private=True)
     except OSError as problem:
         raise ConfigError(
@@ -249,3 +274,4 @@ def is_here(host: str) -> bool:
 
 
 _TAKEN: dict[str, Callable[[str, str], Any]] = {"feedback_sync": _sync, "feedback_endpoint": _endpoint}
+_EXAMPLES = {"feedback_sync": "false", "feedback_endpoint": "https://feedback.example.org/submit"}
