@@ -108,29 +108,27 @@ def change(key: str, text: str) -> Settings:
     if taken is None:
         raise ConfigError(f"unknown setting {key!r}; {nearest(key, list(_TAKEN))}")
     value = taken(text.strip(), key)
-    folder = config.config_dir()
+    folder = _folder()
     path = folder / SETTINGS_FILE
-    values = dataclasses.asdict(Settings()) | _values(path, key) | {key: value}
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(values, file, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as problem:
-        raise ConfigError(
-            f"{path}: {problem.strerror}; make its folder writable, or name one in FEEDBACK_CONFIG"
-        ) from None
+    with disk.alone(folder):
+        values = dataclasses.asdict(Settings()) | _values(path, key) | {key: value}
+        disk.replace(path, f"{json.dumps(values, indent=1)}\n".encode(), 0o600)
     try:
         return _settings(values, path)
     except ConfigError as problem:
         raise ConfigError(f"{key} is set, but something else is wrong: {problem}") from None
+
+
+def _folder() -> Path:
+    """The folder of settings and salt; made when it is missing, for its owner alone."""
+    folder = config.config_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as problem:
+        raise ConfigError(
+            f"{folder}: {problem.strerror}; make the folder above it writable, or name one in FEEDBACK_CONFIG"
+        ) from None
+    return folder
 
 
 def salt() -> bytes:

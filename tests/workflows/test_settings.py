@@ -99,6 +99,56 @@ def test_settings_that_are_not_quite_right_are_told_and_never_taken_for_a_yes(fo
         settings.why_off(project)
 
 
+@pytest.mark.parametrize(
+    ("content", "key", "text"),
+    [
+        ({"feedback_sync": "maybe"}, "feedback_sync", "false"),
+        ({"feedback_sync": 1, "feedback_endpoint": "gist"}, "feedback_sync", "true"),
+        ({"feedback_sync": True, "feedback_endpoint": "ftp://example.org"}, "feedback_endpoint", "gist"),
+        ({"feedback_sync": False, "feedback_endpoint": None}, "feedback_endpoint", ""),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_command_that_mends_it_and_that_mends_it(folder, content, key, text):
+    folder.mkdir()
+    (folder / "settings.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=rf"settings\.json: {key}.*To mend it: feedback config set {key} \S+$"):
+        settings.load()
+    changed = settings.change(key, text)
+    assert settings.load() == changed
+    kept = {name: value for name, value in content.items() if name != key}
+    assert {name: getattr(changed, name) for name in kept} == kept
+
+
+def test_of_two_wrong_values_one_after_the_other_is_mended_and_until_then_nothing_is_on(folder, project):
+    folder.mkdir()
+    (folder / "settings.json").write_text('{"feedback_sync": "on", "feedback_endpoint": 7}')
+    with pytest.raises(ConfigError, match=r"feedback_sync is set, but .* set feedback_endpoint https"):
+        settings.change("feedback_sync", "true")
+    with pytest.raises(ConfigError, match="feedback_endpoint"):
+        settings.why_off(project)
+    assert settings.change("feedback_endpoint", "gist") == settings.Settings(
+        feedback_sync=True, feedback_endpoint="gist"
+    )
+
+
+def test_a_key_that_stands_twice_is_mended_by_setting_it_and_by_no_other(folder):
+    folder.mkdir()
+    twice = '{"feedback_sync": false, "feedback_sync": true}'
+    (folder / "settings.json").write_text(twice)
+    with pytest.raises(ConfigError, match="set it anew"):
+        settings.change("feedback_endpoint", "gist")
+    assert (folder / "settings.json").read_text() == twice
+    assert settings.change("feedback_sync", "false") == settings.load() == settings.Settings()
+
+
+def test_a_key_that_nobody_knows_stays_and_is_told(folder):
+    folder.mkdir()
+    (folder / "settings.json").write_text('{"feedback_sinc": true}')
+    with pytest.raises(ConfigError, match=r"unknown key 'feedback_sinc'; did you mean .* Take it out of the file"):
+        settings.change("feedback_sync", "true")
+    assert json.loads((folder / "settings.json").read_text())["feedback_sinc"] is True
+
+
 def test_a_yes_that_others_may_have_written_is_none(folder, project):
     settings.change("feedback_sync", "true")
     assert settings.load().feedback_sync
