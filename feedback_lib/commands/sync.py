@@ -74,7 +74,7 @@ def _show(made: Synced, *, quiet: bool) -> None:
             click.echo(f"Sent to {made.where}: {_count(made.confirmed)}{again}.")
         elif not made.total:
             click.echo(_NONE_YET)
-        elif not made.pending:
+        elif not made.pending and made.ok:
             click.echo(_ALL_SENT)
         if made.pending:
             click.echo(f"Still queued: {_count(made.pending)}.")

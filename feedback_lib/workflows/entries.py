@@ -301,13 +301,14 @@ class Files:
             disk.append(self.tool, _content(map(to_line, tool)), 0o644)
             disk.append(self.process, _content(map(to_line, process)), 0o600)
 
-    def mark(self, sent: Mapping[str, str], at: str) -> int:
+    def mark(self, sent: Mapping[str, str], at: str, *, again: bool = False) -> int:
         """Note that entries were sent.
 
         Args:
             sent: by `ToolEntry.workflow_id_hash` as `read` gave it the `version` that was sent. An entry that was
                 written since is another version and stays to be sent.
             at: when, as in `stamp`.
+            again: also those that were marked before.
 
         Returns:
             How many lines were marked.
@@ -316,16 +317,12 @@ class Files:
         def marked(mapping: dict[str, Any], where: str) -> bool:
             entry = tool_entry(mapping, where)
             known = (sent.get(entry.workflow_id_hash),) if ids.HASH.fullmatch(entry.workflow_id_hash) else sent.values()
-            if entry.synced_at is not None or version(entry) not in known:
+            if (entry.synced_at is not None and not again) or version(entry) not in known:
                 return False
             mapping["synced_at"] = at
             return True
 
         return self._rewrite(marked)
-
-    def unmark(self) -> int:
-        """Forget what was sent, so that all of it is sent again; how many lines that were."""
-        return self._rewrite(lambda mapping, _: mapping.pop("synced_at", None) is not None)
 
     def _rewrite(self, changed: typing.Callable[[dict[str, Any], str], bool]) -> int:
         """Change lines of the tool file in place; other lines keep their bytes."""

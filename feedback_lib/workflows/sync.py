@@ -27,6 +27,7 @@ KIND = "feedback sync"
 TOKEN = "FEEDBACK_SYNC_TOKEN"
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
+_FORCED = " What was sent before stays noted as sent; --force sends it again, too."
 _BATCH_BYTES = 250_000  # of one request; collectors take at least this
 
 
@@ -37,8 +38,8 @@ class Synced:
     ``off``: why nothing may be sent, else None. ``total``: workflows that there are entries of. ``bodies``: of a dry
     run, what would be sent, byte for byte, one for each request (of a Gist: the lines that would stand in it).
     ``confirmed``: entries that the receiver says it has; ``known`` of them it had before. ``refused``: entries that may
-    not leave or that the receiver does not take; they stay queued. ``pending``: entries that are still to be sent,
-    those refused among them. ``problem``: why not everything was sent, and what to do.
+    not leave or that the receiver does not take; they stay queued. ``pending``: entries that were never sent, those
+    refused among them. ``problem``: why not everything was sent, and what to do.
     """
 
     where: str
@@ -107,7 +108,8 @@ def sync(
     Args:
         folder: the folder of the workflow tool's files.
         dry_run: send nothing and open no connection; also when sending is off.
-        force: send everything again. It does not send when sending is off.
+        force: send everything again. It does not send when sending is off. What was sent before stays marked as sent
+            until it is confirmed again, so that trouble on the way loses nothing that is known.
         progress: told of each request.
 
     Raises:
@@ -127,19 +129,16 @@ def sync(
         )
     files = _files(folder)
     salt = settings.salt()
-    if force and not dry_run:
-        files.unmark()  # what this run does not get to is sent by the next one
     read = files.read(salt, process=False)
     known = telling.own_names(folder)
     queue, refused = _queue([e for e in read.tool if force or e.synced_at is None], salt, known)
-    waiting = len(queue) + len(refused)
     kept = Synced(
         where=where,
         off=off,
         total=len(read.tool),
         refused=tuple(refused),
         unread=read.rejected,
-        pending=waiting,
+        pending=sum(1 for entry in read.tool if entry.synced_at is None),
         dry_run=dry_run,
     )
     to_gist = chosen.feedback_endpoint == settings.GIST
@@ -159,7 +158,7 @@ def sync(
                 for batch in batches:
                     run.send(client, path, batch)
     except (TransportError, Unsent) as problem:
-        run.problem = told(problem)
+        run.problem = told(problem) + (_FORCED if force else "")
     except PrivacyError as problem:
         run.problem = f"{problem}; nothing more was sent"
     return run.result()
@@ -267,6 +266,7 @@ class _Run:
     ) -> None:
         self.kept, self.files, self.salt, self.names, self.progress = kept, files, salt, names, progress
         self.confirmed = self.known = 0
+        self.pending = kept.pending
         self.refused = list(kept.refused)
         self.problem: str | None = None
 
@@ -359,13 +359,14 @@ class _Run:
         if sent:
             try:
                 versions = {one.workflow_id_hash: entries.version(one) for one in sent}
-                self.files.mark(versions, entries.stamp(dt.datetime.now(dt.UTC)))
+                self.files.mark(versions, entries.stamp(dt.datetime.now(dt.UTC)), again=True)
             except ConfigError as problem:
                 raise Unsent(
                     f"the receiver has {len(sent)} entries, but that cannot be noted ({problem}); they will be sent "
                     "again, and the receiver keeps one of each"
                 ) from None
         self.confirmed += len(sent)
+        self.pending -= sum(1 for one in sent if one.synced_at is None)
         self.known += known
 
     def result(self) -> Synced:
@@ -375,7 +376,7 @@ class _Run:
             confirmed=self.confirmed,
             known=self.known,
             refused=tuple(self.refused),
-            pending=self.kept.pending - self.confirmed,
+            pending=self.pending,
             problem=self.problem,
         )
 

@@ -328,7 +328,7 @@ def test_being_killed_between_sending_and_marking_costs_a_repetition_and_no_doub
     with Collector() as receiver:
         agree(receiver.url)
         with monkeypatch.context() as patch:
-            patch.setattr(entries.Files, "mark", lambda *ignored: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(entries.Files, "mark", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 syncing.sync(folder)
         assert marked(folder) == {1: False}
@@ -409,6 +409,25 @@ def test_force_sends_all_again_and_the_receiver_has_it_once(folder):
         assert receiver.bodies[-1:] == list(shown)
         assert len(receiver.held) == 3
         assert marked(folder) == {1: True, 2: True, 3: True}
+
+
+def test_a_forced_run_that_fails_forgets_nothing_that_is_known(folder):
+    captured(folder, entry(1), entry(2))
+    with Collector() as receiver:
+        agree(receiver.url)
+        syncing.sync(folder)
+    before = syncing.status(folder)
+    captured(folder, entry(3))
+    made = syncing.sync(folder, force=True)  # nobody listens any more
+    assert (made.ok, made.confirmed, made.pending) == (False, 0, 1)
+    assert made.problem.endswith("stays noted as sent; --force sends it again, too.")
+    after = syncing.status(folder)
+    assert (after.synced, after.pending, after.last) == (2, 1, before.last)
+    assert before.last is not None
+    with Collector() as receiver:
+        agree(receiver.url)
+        assert syncing.sync(folder, force=True).pending == 0
+        assert len(receiver.held) == 3
 
 
 # Trouble, told apart
