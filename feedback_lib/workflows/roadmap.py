@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import dataclasses
 import datetime as dt
 import hashlib
@@ -152,11 +152,15 @@ def drafts(patterns: Sequence[Pattern], folder: Path, *, day: dt.date, of: int, 
         window: which ones, such as ``last 7 days``.
 
     Raises:
-        ConfigError: a file cannot be read.
+        ConfigError: a file cannot be read, or the roadmap is not UTF-8.
     """
     path = _roadmap(folder)
     before = disk.content(path)
-    mark, text, encoding = _decoded(before or b"")
+    mark = codecs.BOM_UTF8 if (before or b"").startswith(codecs.BOM_UTF8) else b""
+    try:
+        text = (before or b"").removeprefix(mark).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8. Save it as UTF-8, then items can be added.") from None
     records, rejected = _records(folder / RECORD_FILE)
     pages = dict(_pages(folder, path))
     markers = {m: (i, path.name) for m, i in _markers(text).items()}
@@ -191,7 +195,7 @@ def drafts(patterns: Sequence[Pattern], folder: Path, *, day: dt.date, of: int, 
     if not items:
         return dataclasses.replace(made, before=before, after=before or b"")
     new, diff = _change(text, items, None if before is None else path.name, path.name)
-    return dataclasses.replace(made, diff=diff, before=before, after=mark + _encoded(new, encoding))
+    return dataclasses.replace(made, diff=diff, before=before, after=mark + new.encode())
 
 
 def add(proposal: Proposal) -> Path:
@@ -525,24 +529,7 @@ def _pages(folder: Path, roadmap: Path) -> Iterator[tuple[str, str]]:
         found += [Path(top) / n for n in names if n.lower().endswith(".md")]
     for path in sorted(found):
         if path.is_file():
-            yield path.relative_to(folder).as_posix(), _decoded(disk.content(path) or b"")[1]
-
-
-def _decoded(content: bytes) -> tuple[bytes, str, str]:
-    """Byte order mark, text, encoding; what is neither UTF-8 nor UTF-16 is read as single bytes."""
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
-        if content.startswith(mark):
-            with contextlib.suppress(UnicodeDecodeError):
-                return mark, content[len(mark) :].decode(encoding), encoding
-    try:
-        return b"", content.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        return b"", content.decode("latin-1"), "latin-1"
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """What an encoding has no letter for becomes a character reference, which Markdown shows as the letter."""
-    return text.encode(encoding, "xmlcharrefreplace")
+            yield path.relative_to(folder).as_posix(), (disk.content(path) or b"").decode("utf-8", "replace")
 
 
 def _records(path: Path) -> tuple[list[dict[str, str]], tuple[Rejected, ...]]:
