@@ -298,7 +298,7 @@ def _parallel(processes: Rows, options: Thresholds) -> Iterator[Pattern]:
     if not processes:
         return
     if not rows:
-        title = f"Parallel agents: none of {_workflows(len(processes))} tells whether they were used"
+        title = f"Parallel agents: none of {many(len(processes))} tells whether they were used"
     else:
         title = "Parallel agents rarely used" if rare else "Parallel agents used"
     silent = f", {len(processes) - len(rows)} more tell nothing" if len(rows) < len(processes) else ""
@@ -393,7 +393,7 @@ def _phases(tools: Rows, options: Thresholds) -> Iterator[Pattern]:
             advice=advice,
             facts={
                 "drifts": drifts,
-                "counted": f"median {duration(median)} in {_workflows(len(by_workflow))}",
+                "counted": f"median {duration(median)} in {many(len(by_workflow))}",
                 "median_s": median,
             }
             | {"earlier_median_s": statistics.median(earlier) if earlier else None, "earlier": len(earlier)}
@@ -597,7 +597,7 @@ def _exact(share: float) -> Fraction:
 
 def counted(count: int, of: int, which: str = "") -> str:
     """Such as ``8 of 10 workflows with a review, 80%``."""
-    return f"{count} of {_workflows(of)}{which}, {percent(Fraction(count, of))}" if of else "no workflow"
+    return f"{count:,} of {many(of)}{which}, {percent(Fraction(count, of))}" if of else "no workflow"
 
 
 def percent(share: Fraction | float) -> str:
@@ -627,8 +627,13 @@ def _times(ratio: float) -> str:
     return f"{ratio:.2g}" if ratio < 100 else f"{ratio:.0f}"
 
 
-def _workflows(count: int) -> str:
-    return f"{count} workflow{'' if count == 1 else 's'}"
+def many(count: int, noun: str = "workflow", plural: str = "") -> str:
+    """A count with its noun.
+
+    >>> many(1), many(1200), many(2, "entry", "entries")
+    ('1 workflow', '1,200 workflows', '2 entries')
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _share(count: int, of: int) -> dict[str, Any]:

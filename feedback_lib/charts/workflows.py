@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from feedback_lib.analysis.patterns import duration, percent, shortened
+from feedback_lib.analysis.patterns import duration, many, percent, shortened
 from feedback_lib.analysis.workflow_frames import DRAWN
 from feedback_lib.charts.look import DELIGHT, FRICTION, GRID, INK, MUTED, SIZE, Row, inline, linear
 
@@ -108,13 +108,13 @@ def skip_map_words(workflows: pl.DataFrame, skips: pl.DataFrame) -> str:
         return "No workflow was found."
     shown = _most_skipped(skips)
     if not shown.height:
-        return f"No item was skipped in {_count(workflows.height, 'workflow')}."
+        return f"No item was skipped in {many(workflows.height, 'workflow')}."
     never = skips.filter(pl.col("skipped") == 0).height
     hidden = skips.height - never - shown.height
     most = shown.sort("share", descending=True, maintain_order=True).head(3).iter_rows(named=True)
     said = "; ".join(f"{shortened(r['item'])} in {r['skipped']} of {r['of']}" for r in most)
-    rest = f" {_count(never, 'item')} nobody skipped." if never else ""
-    rest += f" {_count(hidden, 'item')} skipped less often left out." if hidden else ""
+    rest = f" {many(never, 'item')} nobody skipped." if never else ""
+    rest += f" {many(hidden, 'item')} skipped less often left out." if hidden else ""
     return f"Skipped most: {said}.{rest}{_left_out(workflows)}"
 
 
@@ -156,7 +156,7 @@ def phase_durations(
                 lines.append({"x": ends[0] - 4, "x2": ends[-1] + 4, "y": at(row[median]), "hue": colour})
         heads += [{"x": 0, "y": top + 16, "text": row["phase"], "bold": True}]
         heads += [{"x": 0, "y": top + 34, "text": f"median {duration(row['median_s'])}", "bold": False}]
-        heads += [{"x": 0, "y": top + 50, "text": f"of {_count(row['workflows'], 'workflow')}", "bold": False}]
+        heads += [{"x": 0, "y": top + 50, "text": f"of {many(row['workflows'], 'workflow')}", "bold": False}]
         if row["later_median_s"] is not None:
             text = f"{duration(row['earlier_median_s'])} → {duration(row['later_median_s'])}"
             told[colour].append({"x": left + plot + 14, "y": top + 18, "text": text})
@@ -235,7 +235,7 @@ def error_timeline_words(errors: pl.DataFrame, repeated: pl.DataFrame) -> str:
     if not errors.height:
         return "No workflow ran into an error."
     if not repeated.height:
-        return f"No error came back: {_count(errors['key'].n_unique(), 'error')}, each in one workflow."
+        return f"No error came back: {many(errors['key'].n_unique(), 'error')}, each in one workflow."
     said = [f"{shortened(r['title'])}: {_met(r)}" for r in repeated.head(ERRORS).iter_rows(named=True)]
     more = repeated.height - ERRORS
     return "; ".join(said) + (f"; and {more} more." if more > 0 else ".")
@@ -296,7 +296,7 @@ def version_trend_words(versions: pl.DataFrame) -> str:
         values = ", ".join(f"{shortened(r['version'])} {_valued(r)}" for r in rows.iter_rows(named=True))
         said.append(f"{name}: {values}")
     more = versions["version"].n_unique() - VERSIONS
-    return "; ".join(said) + (f"; {_count(more, 'older version')} left out." if more > 0 else ".")
+    return "; ".join(said) + (f"; {many(more, 'older version')} left out." if more > 0 else ".")
 
 
 def _valued(row: Row) -> str:
@@ -364,7 +364,7 @@ def _dates(
 
 def _left_out(workflows: pl.DataFrame) -> str:
     more = workflows.height - DRAWN
-    return f" {_count(more, 'older workflow')} counted but not drawn." if more > 0 else ""
+    return f" {many(more, 'older workflow')} counted but not drawn." if more > 0 else ""
 
 
 def _log(values: Sequence[float], top: float, floor: float) -> tuple[Callable[[float], float], list[int]]:
@@ -385,10 +385,6 @@ def _log(values: Sequence[float], top: float, floor: float) -> tuple[Callable[[f
         if not chosen or at(chosen[-1]) - at(tick) >= 18:
             chosen.append(tick)
     return at, chosen
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _sentence(text: str, width: int) -> alt.LayerChart:

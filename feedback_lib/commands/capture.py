@@ -111,7 +111,7 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
 
 
 def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: str, answered: str | None = None) -> None:
-    from feedback_lib.analysis.patterns import shortened
+    from feedback_lib.analysis.patterns import many, shortened
     from feedback_lib.workflows.capture import option
     from feedback_lib.workflows.entries import PROCESS_FILE, TOOL_FILE
 
@@ -125,13 +125,13 @@ def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: st
     if captured.reason or obj["quiet"]:
         return
     found = len(captured.tool or captured.process)
-    click.echo(f"{found} {'workflow' if found == 1 else 'workflows'} in {', '.join(captured.files)}")
+    click.echo(f"{many(found)} in {', '.join(captured.files)}")
     for entries, new, file, what in (
         (captured.tool, captured.written[0], TOOL_FILE, "about the tool; anonymous"),
         (captured.process, captured.written[1], PROCESS_FILE, "about the project; private"),
     ):
         if entries:
-            click.echo(f"  {file}: {new} new {'entry' if new == 1 else 'entries'} ({what})")
+            click.echo(f"  {file}: {many(new, 'new entry', 'new entries')} ({what})")
     if answered:
         click.echo(f"Your answers stand in the entry of {shortened(answered)}.")
     if any(captured.written):

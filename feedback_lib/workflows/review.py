@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedback_lib import config
 from feedback_lib.analysis import patterns
-from feedback_lib.analysis.patterns import USUAL, Pattern, PatternKind, Thresholds, duration, shortened
+from feedback_lib.analysis.patterns import USUAL, Pattern, PatternKind, Thresholds, duration, many, shortened
 from feedback_lib.errors import ConfigError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import ids, settings
@@ -74,8 +74,7 @@ class Review:
 
     def text(self) -> str:
         """For a terminal, without control characters; see `folded`."""
-        many = len(self.workflows)
-        lines = [f"Feedback Review ({self.window}, {many} workflow{'' if many == 1 else 's'})", "━" * _WIDTH]
+        lines = [f"Feedback Review ({self.window}, {many(len(self.workflows))})", "━" * _WIDTH]
         for name, part in (
             ("PATTERNS DETECTED", self._detected()),
             ("COMMON CHALLENGES", self._quoted("challenge")),
@@ -228,7 +227,7 @@ def review(
 
     found = patterns.find(tools, processes, options, similar=grouped if similar else None)
     return Review(
-        window="all time" if days is None else f"last {days} day{'' if days == 1 else 's'}",
+        window="all time" if days is None else f"last {many(days, 'day')}",
         workflows=tuple(dict.fromkeys(row["workflow"] for row in rows)),
         patterns=tuple(found),
         since=since,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from feedback_lib import orchestrator, privacy
-from feedback_lib.analysis.patterns import USUAL, counted, percent, reaches, shortened
+from feedback_lib.analysis.patterns import USUAL, counted, many, percent, reaches, shortened
 from feedback_lib.errors import ConfigError, nearest
 from feedback_lib.records import Rejected
 from feedback_lib.workflows.entries import Files
@@ -122,15 +122,14 @@ def _head(shown: Shown) -> str:
     often = sum(
         enough and reaches(n, of, USUAL.skip_share) for n, of in shown.skips.select("skipped", "of").iter_rows()
     )
-    total = f"{len(found)} workflow{'' if len(found) == 1 else 's'}"
-    verdict = f"{often} item{'' if often == 1 else 's'} skipped in {percent(USUAL.skip_share)} of the workflows or more"
+    verdict = f"{many(often, 'item')} skipped in {percent(USUAL.skip_share)} of the workflows or more"
     grown = shown.phases.filter(shown.phases["low"] > 1)["phase"].to_list()
     verdict += f"; {' and '.join(grown)} {'take' if len(grown) > 1 else 'takes'} longer than before" if grown else ""
-    verdict += f"; {shown.repeated.height} error{'' if shown.repeated.height == 1 else 's'} came back"
+    verdict += f"; {many(shown.repeated.height, 'error')} came back"
     days = f"{first.day} {first:%b %Y} to {last.day} {last:%b %Y}"
     drawn = f" The pictures draw the newest {frames.DRAWN}; numbers are of all." if len(found) > frames.DRAWN else ""
     return (
-        f'{said}<p class="dim">{total} in {markup.escape(shown.where)}, {days}: {ended}.{drawn}</p>'
+        f'{said}<p class="dim">{many(len(found))} in {markup.escape(shown.where)}, {days}: {ended}.{drawn}</p>'
         f'<p class="verdict">{markup.escape(verdict)}.</p>'
     )
 
