@@ -46,7 +46,7 @@ def test_a_file_that_is_none_of_its_own_is_told(tmp_path):
     other = tmp_path / "notes.sqlite"
     other.write_text("somebody's notes " * 500)
     told = called("collect", "--port", 0, "--data", other)
-    assert told.returncode == 1
+    assert told.returncode == 2
     assert str(other) in told.stderr
     assert "--data" in told.stderr
     assert "Traceback" not in told.stderr

@@ -84,8 +84,7 @@ def patterns(path: Path, options: Thresholds = USUAL) -> AllUsers:
         options: thresholds; ``k`` is at least `LEAST_K`, whatever stands there.
 
     Raises:
-        ConfigError: there is no such file.
-        StoreError: it is another file, or damaged.
+        ConfigError: there is no such file, it is another one, or damaged.
     """
     k = max(LEAST_K, options.k)
     voices = _frequent([_voice(number, entries) for number, entries in enumerate(by_installation(Path(path)))], k)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from feedback_lib.errors import ConfigError, StoreError
+from feedback_lib.errors import ConfigError
 from feedback_lib.workflows.anonymous import SCHEMA
 
 _APPLICATION = 0x46624331  # of the file, so that another SQLite file is not taken for ours
@@ -42,7 +42,7 @@ class Collected:
         max_mb: how large it may become.
 
     Raises:
-        StoreError: it cannot be opened, is no such file, or is of a newer version.
+        ConfigError: it cannot be opened, is no such file, or is of a newer version; it is as it was.
     """
 
     def __init__(self, path: Path, max_mb: int = 4096) -> None:
@@ -135,8 +135,7 @@ def by_installation(path: Path) -> Iterator[list[dict[str, Any]]]:
     """The entries of each installation in a file, oldest first; it may be in use.
 
     Raises:
-        ConfigError: there is no such file.
-        StoreError: it is another file, or damaged.
+        ConfigError: there is no such file, it is another one, or damaged.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file; --data names the one that feedback collect fills")
@@ -178,11 +177,22 @@ def _check_file(connection: sqlite3.Connection) -> None:
     run = connection.execute
     found = run("PRAGMA application_id").fetchone()[0], run("PRAGMA user_version").fetchone()[0]
     if found[0] != _APPLICATION:
-        raise sqlite3.DatabaseError("is not a file of feedback collect")
+        raise _ForeignError("is no file of feedback collect, and was left as it is; name another one with --data")
     if found[1] != SCHEMA:
-        raise sqlite3.DatabaseError(f"has version {found[1]} and this program knows {SCHEMA}; use a newer one")
+        raise _ForeignError(
+            f"is of version {found[1]}, and this program knows {SCHEMA}; use a newer one, or name "
+            "another file with --data"
+        )
 
 
-def _unusable(path: Path, problem: Exception) -> StoreError:
+class _ForeignError(sqlite3.DatabaseError):
+    """The file can be read, and is not for us; the message says what to do."""
+
+
+def _unusable(path: Path, problem: Exception) -> ConfigError:
+    if isinstance(problem, _ForeignError):
+        return ConfigError(f"{path}: {problem}")
     words = (problem.strerror if isinstance(problem, OSError) else str(problem)) or type(problem).__name__
-    return StoreError("collected", f"{path}: {words}. Name another file with --data, or put it right.")
+    if getattr(problem, "sqlite_errorname", "") == "SQLITE_NOTADB":
+        words = "is no file of feedback collect"
+    return ConfigError(f"{path}: {words}; name another file with --data, or bring this one back from a backup")

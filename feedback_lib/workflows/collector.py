@@ -28,7 +28,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedback_lib.errors import ConfigError, StoreError
+from feedback_lib.errors import ConfigError
 from feedback_lib.workflows.anonymous import MOST_ENTRIES, SCHEMA, entry_problem
 from feedback_lib.workflows.collected import Collected, Taken
 from feedback_lib.workflows.ids import HASH
@@ -79,7 +79,7 @@ class _Writer:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "collector")  # SQLite wants the same thread every time
         try:
             self._held = self._thread.submit(Collected, path, max_mb).result()
-        except StoreError:
+        except ConfigError:
             self._thread.shutdown()
             raise
         self._waiting: list[tuple[str, Sequence[Mapping[str, Any]], asyncio.Future[Taken]]] = []
@@ -241,8 +241,7 @@ def app(path: Path, *, limits: Limits | None = None, token: str = "") -> Starlet
         token: when given, senders must show it as ``Authorization: Bearer``.
 
     Raises:
-        ConfigError: the extra ``collector`` is not installed.
-        StoreError: the file cannot be used.
+        ConfigError: the extra ``collector`` is not installed, or the file cannot be used.
     """
     _needed()
     from starlette.applications import Starlette
@@ -444,8 +443,7 @@ def serve(
         tell: told where it listens, and when it stopped.
 
     Raises:
-        ConfigError: nothing can listen there, or the extra ``collector`` is not installed.
-        StoreError: the file cannot be used.
+        ConfigError: nothing can listen there, the file cannot be used, or the extra ``collector`` is not installed.
     """
     _needed()
     import uvicorn

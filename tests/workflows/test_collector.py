@@ -18,7 +18,7 @@ from collecting import Collector, digits, entry, payload
 from commands import called
 
 from feedback_lib.analysis.patterns import Thresholds
-from feedback_lib.errors import ConfigError, StoreError
+from feedback_lib.errors import ConfigError
 from feedback_lib.workflows import all_users, collected, collector, entries, settings
 
 FREE = ("--rate", 1_000_000)
@@ -483,9 +483,11 @@ def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path):
     connection.close()
     before = other.read_bytes(), text.read_bytes()
     for path in (text, other, tmp_path):
-        with pytest.raises(StoreError, match="--data"):
+        said = "Is a directory" if path == tmp_path else "is no file of feedback collect"
+        with pytest.raises(ConfigError, match=rf"{path.name}: {said}.*--data"):
             collected.Collected(path)
-        with pytest.raises((StoreError, ConfigError), match="--data"):
+        said = "no such file" if path == tmp_path else said
+        with pytest.raises(ConfigError, match=rf"{said}.*--data"):
             all_users.patterns(path)
     assert (other.read_bytes(), text.read_bytes()) == before
 
@@ -496,7 +498,7 @@ def test_a_newer_file_is_refused(tmp_path):
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 2")
     connection.close()
-    with pytest.raises(StoreError, match="newer"):
+    with pytest.raises(ConfigError, match="is of version 2, and this program knows 1; use a newer one"):
         collected.Collected(path)
 
 
