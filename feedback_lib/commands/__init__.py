@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,16 @@ PARAMS = click.option(
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the params file.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 SPEC = click.option("--spec-id", required=True, metavar="ID", help="The spec, such as spec-core-001.")
+FOLDER = click.option(
+    "-d",
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    show_default=True,
+    metavar="FOLDER",
+    help="The folder the workflow tool works in.",
+)
 ROOT = click.option("--root", default=".", show_default=True, help="The project's folder: holds specs/ and .spec/.")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from feedback_lib import privacy
-from feedback_lib.commands import AS_JSON, print_json, progress
+from feedback_lib.commands import AS_JSON, FOLDER, print_json, progress
 from feedback_lib.errors import FeedbackError
 
 if TYPE_CHECKING:
@@ -21,15 +22,7 @@ if TYPE_CHECKING:
 @click.option("--interactive", is_flag=True, help="Ask about the current workflow, too.")
 @click.option("--tool", is_flag=True, help="Only what is about the workflow tool: anonymous, may be shared.")
 @click.option("--process", is_flag=True, help="Only what is about the project: private, stays here.")
-@click.option(
-    "-d",
-    "--dir",
-    "folder",
-    default=".",
-    show_default=True,
-    metavar="FOLDER",
-    help="The folder the workflow tool works in.",
-)
+@FOLDER
 @AS_JSON
 @click.pass_obj
 def capture(
@@ -39,7 +32,7 @@ def capture(
     interactive: bool,
     tool: bool,
     process: bool,
-    folder: str,
+    folder: Path,
     as_json: bool,
 ) -> None:
     """Capture what the workflows in a folder say about the tool and about the project.
@@ -70,29 +63,25 @@ def capture(
 
 def _captured(
     obj: Mapping[str, bool],
-    folder: str,
+    folder: Path,
     asked: Mapping[str, bool],
     answers: Answers | None = None,
     about: str | None = None,
 ) -> Captured:
-    from pathlib import Path
-
     from feedback_lib.workflows import capture as package
 
     return package.capture(
-        Path(folder), tool=asked["tool"], process=asked["process"], answers=answers, about=about, progress=progress(obj)
+        folder, tool=asked["tool"], process=asked["process"], answers=answers, about=about, progress=progress(obj)
     )
 
 
-def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool], as_json: bool) -> None:
+def _interactive(obj: Mapping[str, bool], folder: Path, asked: Mapping[str, bool], as_json: bool) -> None:
     """Ask first, then capture; what was answered is never lost."""
-    from pathlib import Path
-
     from feedback_lib import orchestrator
     from feedback_lib.workflows import capture as package
     from feedback_lib.workflows import questions, settings
 
-    now = None if settings.skipped() else package.current(orchestrator.read(Path(folder)))
+    now = None if settings.skipped() else package.current(orchestrator.read(folder))
     answers = None
     if now is not None:  # else there is nothing to ask about: the capture says why
         answers = questions.ask(
@@ -110,7 +99,9 @@ def _interactive(obj: Mapping[str, bool], folder: str, asked: Mapping[str, bool]
     _show(obj, captured, as_json, folder, now.id if now and answers else None)
 
 
-def _show(obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: str, answered: str | None = None) -> None:
+def _show(
+    obj: Mapping[str, bool], captured: Captured, as_json: bool, folder: Path, answered: str | None = None
+) -> None:
     from feedback_lib.analysis.patterns import many, shortened
     from feedback_lib.workflows.capture import option
     from feedback_lib.workflows.entries import PROCESS_FILE, TOOL_FILE

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from feedback_lib.commands import AS_JSON, SET, print_json
+from feedback_lib.commands import AS_JSON, FOLDER, SET, print_json
 from feedback_lib.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,16 +42,7 @@ COLLECTED = Path("collected.sqlite")  # as feedback collect names it
     metavar="FILE",
     help="With --all-users: the collector's file  [default: collected.sqlite].",
 )
-@click.option(
-    "-d",
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=".",
-    show_default=True,
-    metavar="FOLDER",
-    help="The folder the workflow tool works in.",
-)
+@FOLDER
 @click.option("--params", "-f", metavar="FILE", help="The params file  [default: params/weekly.yaml, if it is there].")
 @SET
 @AS_JSON

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from feedback_lib.commands import AS_JSON, leave, print_json, progress, table
+from feedback_lib.commands import AS_JSON, FOLDER, leave, print_json, progress, table
 
 if TYPE_CHECKING:
     from feedback_lib.workflows.sync import Status, Synced
@@ -27,16 +27,7 @@ _ALL_SENT = "Nothing to send: everything was sent before. --force sends it again
     "--status", "only_status", is_flag=True, help="Say how much was sent and waits, where to, and if it is on."
 )
 @click.option("--force", is_flag=True, help="Send everything again; the receiver keeps one of each.")
-@click.option(
-    "-d",
-    "--dir",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=".",
-    show_default=True,
-    metavar="FOLDER",
-    help="The folder the workflow tool works in.",
-)
+@FOLDER
 @AS_JSON
 @click.pass_obj
 def sync(
