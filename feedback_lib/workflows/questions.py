@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feedback_lib import config
+from feedback_lib.analysis.patterns import shortened
 from feedback_lib.orchestrator import Workflow
 from feedback_lib.workflows.capture import Answers, capture, current
 
@@ -141,7 +142,6 @@ def ask(
     tool: bool = True,
     process: bool = True,
     say: Callable[[str], None] = print,
-    read: Callable[[Question, str], str] | None = None,
 ) -> Answers | None:
     """Ask in the terminal; without one, the answers are the lines of standard input.
 
@@ -150,16 +150,14 @@ def ask(
         tool: ask those about the tool.
         process: ask those about the work.
         say: shows a line.
-        read: reads the answer to a question, given the one so far; None: prompt_toolkit, or standard input.
 
     Returns:
         None when it was stopped, or nothing was answered.
     """
     session = Session(tool=tool, process=process)
-    with contextlib.ExitStack() as opened:
-        read = read or opened.enter_context(_reader(workflow))
+    with _reader(workflow) as read:
         if workflow:
-            say(f"Workflow {_line(workflow.id)}: {_line(workflow.task)}")
+            say(f"Workflow {shortened(workflow.id)}: {shortened(workflow.task)}")
         say(f"{HELP}\n")
         while question := session.current:
             about = "tool, anonymous" if question.about == "tool" else "your project, private"
@@ -234,12 +232,6 @@ def _next_line() -> str:
     return line
 
 
-def _line(text: str) -> str:
-    """A text on one line that a terminal takes as text."""
-    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return plain if len(plain) <= 100 else plain[:99] + "…"
-
-
 class Form:
     """The questions as a form; ``widget`` shows it, a press on its button captures.
 
@@ -305,7 +297,7 @@ class Form:
 def _headed(workflow: Workflow | None) -> str:
     if workflow is None:
         return "No workflow was found in this folder."
-    name, task = _line(workflow.id), _line(workflow.task)
+    name, task = shortened(workflow.id), shortened(workflow.task)
     return f"{name}: {task} ({workflow.status}, last event {workflow.last_at:%Y-%m-%d %H:%M} UTC)"
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import unicodedata
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -17,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from feedback_lib import privacy
-from feedback_lib.analysis.patterns import Pattern, PatternKind, counted, duration, headline, percent, reaches, text_key
+from feedback_lib.analysis.patterns import (
+    Pattern,
+    PatternKind,
+    counted,
+    duration,
+    headline,
+    percent,
+    reaches,
+    shortened,
+    text_key,
+)
 from feedback_lib.errors import ConfigError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import disk
@@ -122,7 +131,7 @@ class Proposal:
 
     def text(self) -> str:
         """For a terminal: the diff, and what is known already; control characters are left out."""
-        lines = [f"already {k.id or 'there'}: {_plain(k.title, _TITLE)} ({k.where})" for k in self.known]
+        lines = [f"already {k.id or 'there'}: {shortened(k.title, _TITLE)} ({k.where})" for k in self.known]
         lines += [f"not read: {r.where}: {r.reason}" for r in self.rejected]
         shown = re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", "", self.diff)
         return "\n".join([*lines, shown.rstrip("\n")] if shown else lines)
@@ -235,14 +244,14 @@ def _draft(name: str, pattern: Pattern, marker: str, day: dt.date, of: int, wind
     told = f"{len(concerned)} of {max(of, pattern.of)} workflows"
     ids = [_code(i) for i in concerned[:_IDS]]
     ids += [f"and {len(concerned) - _IDS} more"] if len(concerned) > _IDS else []
-    advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", _plain(privacy.redact(pattern.advice), _LINE))
+    advice = re.sub(r'^Add to roadmap: "(.*)"$', r"\1", shortened(privacy.redact(pattern.advice), _LINE))
     tasks = [_escaped(advice), _escaped(task)]
     lines = [
         f"#### {name}: {_escaped(title)}",
         "**Status:** Planned",
         "**Complexity:** To be estimated",
         f"**Priority:** {_priority(pattern, len(concerned), max(of, pattern.of))}",
-        f"**Source:** Workflow feedback ({day:%Y-%m-%d}, {_escaped(_plain(window, 40))}): {told}",
+        f"**Source:** Workflow feedback ({day:%Y-%m-%d}, {_escaped(shortened(window, 40))}): {told}",
         marker,
         "",
         "**Problem:**",
@@ -298,18 +307,18 @@ def _facts(pattern: Pattern) -> Iterator[str]:
         words = facts.get("counted")
         words = words if isinstance(words, str) else f"{pattern.count} of {pattern.of} workflows"
         name = "Used in" if pattern.kind == "parallel" else "Counted"
-        yield f"{name}: {_escaped(_plain(words, _LINE))}{f' ({between})' if between else ''}{_limit(pattern)}"
+        yield f"{name}: {_escaped(shortened(words, _LINE))}{f' ({between})' if between else ''}{_limit(pattern)}"
     if pattern.kind == "reviews" and "worked" in facts:
         yield ", ".join(f"{name} {_value(facts.get(name))}" for name in ("worked", "failed", "missing")).capitalize()
     if origins := [str(origin) for origin in _listed(facts.get("origins"))]:
-        yield f"Error of the {_escaped(_plain(' and of the '.join(origins), _LINE))}"
+        yield f"Error of the {_escaped(shortened(' and of the '.join(origins), _LINE))}"
     for key, value in facts.items():
         if key in _SHOWN:
             continue
         texts = [_value(v) for v in value] if isinstance(value, list | tuple) else [_value(value)]
         if texts := [text for text in texts if text]:
             more = [f"and {len(texts) - _EXAMPLES} more"] if len(texts) > _EXAMPLES else []
-            name = _escaped(_plain(str(key).replace("_", " "), 60)).capitalize()
+            name = _escaped(shortened(str(key).replace("_", " "), 60)).capitalize()
             yield f"{name}: {', '.join([*texts[:_EXAMPLES], *more])}"
     said = [row for row in _listed(facts.get("said")) if isinstance(row, Mapping)]
     yield from (f"{_code(str(row.get('workflow')))}: {_value(row.get('text'))}" for row in said[:_EXAMPLES])
@@ -337,7 +346,7 @@ def _title(text: str) -> str:
     >>> _title("Common error: no such file [path]/a/package.json")
     'Common error: no such file …/a/package.json'
     """
-    line = _plain(_MASK.sub("…", text), _LINE)
+    line = shortened(_MASK.sub("…", text), _LINE)
     if len(line) <= _TITLE:
         return line
     end = '"' if line.endswith('"') and line.count('"') == 2 else ""
@@ -364,18 +373,7 @@ def _value(value: object) -> str:
         return str(value)
     if isinstance(value, float):
         return f"{value:.4g}" if value == value else ""
-    return _escaped(_plain(privacy.redact(value), _LINE)) if isinstance(value, str) else ""
-
-
-def _plain(text: str, limit: int) -> str:
-    r"""One line without control characters, at most so long.
-
-    >>> _plain("line one\nline two\x1b[31m ", 14)
-    'line one line…'
-    """
-    kept = "".join(c if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co") or c.isspace() else "" for c in text)
-    line = " ".join(kept.split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    return _escaped(shortened(privacy.redact(value), _LINE)) if isinstance(value, str) else ""
 
 
 def _escaped(line: str) -> str:
@@ -390,7 +388,7 @@ def _escaped(line: str) -> str:
 
 def _code(text: str) -> str:
     """Text as code, whatever backticks it has."""
-    line = _plain(text, 80)
+    line = shortened(text, 80)
     ticks = "`" * (max([0, *map(len, re.findall("`+", line))]) + 1)
     return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`" if line else "?"
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feedback_lib.analysis.patterns import shortened
 from feedback_lib.errors import ConfigError, PrivacyError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import anonymous, entries, gist, settings, telling
@@ -391,14 +392,9 @@ def _refused(answer: Any, count: int) -> dict[int, tuple[str, str]] | None:
         at = one.get("index") if isinstance(one, dict) else None
         if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < count:
             return None
-        field, reason = (str(one.get(name, ""))[:200] for name in ("field", "reason"))
-        found[at] = _plain(field), _plain(reason)
+        field, reason = (shortened(str(one.get(name, "")), 200) for name in ("field", "reason"))
+        found[at] = field, reason
     return found
-
-
-def _plain(text: str) -> str:
-    """What somebody else says, fit for a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def told(problem: TransportError | Unsent) -> str:
