@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -262,8 +263,6 @@ def check(*, spec: str, as_json: bool) -> None:
 @click.option("--out", type=click.Path(), help="The file to write [default: observability.yaml beside the spec].")
 def init_(*, spec: str, provider: str, url: str | None, out: str | None) -> None:
     """Write the observability.yaml of a spec: one entry per SLO, with a query to complete."""
-    from pathlib import Path
-
     from feedback_lib import specs
 
     path = Path(out) if out else Path(spec).parent / "observability.yaml"
@@ -286,8 +285,6 @@ def init_(*, spec: str, provider: str, url: str | None, out: str | None) -> None
 @click.option("--out", type=click.Path(), help="The file to write [default: print].")
 def export(*, spec_id: str, root: str, form: str, out: str | None) -> None:
     """Write the SLOs of a spec as Prometheus rules, OpenSLO documents or Sloth input."""
-    from pathlib import Path
-
     from feedback_lib import specs
     from feedback_lib.analysis import rules
 
@@ -398,8 +395,6 @@ def quarantine(*, params: str, overrides: Sequence[str], as_json: bool) -> None:
 @AS_JSON
 def sample(*, out: str, seed: int, as_json: bool) -> None:
     """Write the bundled sample: 26 weeks of invented feedback on an invented platform."""
-    from pathlib import Path
-
     from feedback_lib import sample as world
 
     key = world.generate(Path(out), seed=seed)
@@ -417,13 +412,10 @@ def sample(*, out: str, seed: int, as_json: bool) -> None:
 @click.pass_obj
 def run(obj: Mapping[str, bool], notebook: str, *, given: Sequence[str], out: str | None, timeout: int) -> None:
     """Run one notebook with parameters, refusing unknown or mistyped ones before any cell runs."""
-    from pathlib import Path
-
     from feedback_lib import pages, runner
 
     values = _given(given)
     target = Path(out or f"reports/{Path(notebook).stem}.ipynb")
-    target.parent.mkdir(parents=True, exist_ok=True)
     done = runner.run_notebook(Path(notebook), values, target, timeout_s=timeout, progress=progress(obj))
     page = pages.export_html(target, target.with_suffix(".html"))
     click.echo(f"Notebook: {target} ({done.seconds:.1f} s)\nPage: {page}")
@@ -510,8 +502,11 @@ def orchestrator_feedback() -> NoReturn:
 
 def _run_as(command: str) -> NoReturn:
     given = sys.argv[1:]
-    group = [a for a in given if a in ("--verbose", "--quiet", "--version")]
-    _run(feedback, group + ([] if "--version" in group else [command, *(a for a in given if a not in group)]))
+    if "--version" in given:
+        click.echo(f"{Path(sys.argv[0]).name}, version {__version__}")
+        sys.exit(0)
+    group = [a for a in given if a in ("--verbose", "--quiet")]
+    _run(feedback, [*group, command, *(a for a in given if a not in group)])
 
 
 def _run(command: click.Command, args: list[str] | None = None) -> NoReturn:
@@ -570,8 +565,6 @@ def _regression(row: Mapping[str, Any]) -> str:
 
 
 def _text(path: str) -> str:
-    from pathlib import Path
-
     try:
         return Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as problem:

@@ -1,12 +1,14 @@
 """The commands as a user meets them: messages and exit codes, in processes of their own where it matters."""
 
+import importlib
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from commands import called, started
+from commands import PROGRAMS, called, started
 
 
 @pytest.fixture
@@ -53,6 +55,51 @@ def test_help_imports_neither_polars_nor_any_model_code():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Ctrl_C:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Ctrl_C())
+from feedback_lib import start
+start.feedback()
+"""
+
+
+@pytest.mark.parametrize("imported", ["click", "feedback_lib.commands.review"])
+def test_ctrl_c_while_the_program_is_imported_is_a_sentence(imported):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, imported], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: Stopped before anything was done.\n"
+
+
+def test_every_program_starts_where_ctrl_c_is_waited_for():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert set(project["scripts"]) == set(PROGRAMS)
+    for name, target in project["scripts"].items():
+        module, _, function = target.partition(":")
+        assert module == "feedback_lib.start", name
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_says_its_own_name_and_version(program):
+    done = started("--version", program=program)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{program}, version 0.")
+
+
+def test_a_notebook_that_is_not_there_leaves_no_folder(tmp_path):
+    done = called("run", "missing.ipynb", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "Error: missing.ipynb: no such notebook\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_command_has_help_and_is_documented():

@@ -109,6 +109,13 @@ def test_add_lists_kinds_and_the_options_of_one(home):
     assert told.index("--repo") < told.index("--start")
 
 
+@pytest.mark.parametrize(("kind", "rights"), [("github", True), ("workflow_log", False), ("files", False)])
+def test_only_a_kind_with_a_token_speaks_of_its_rights(home, kind, rights):
+    shown = called("sources", "add", kind, "--help", cwd=home).stdout
+    assert ("which rights a token needs" in shown) is rights
+    assert "docs/sources.md says" in shown
+
+
 def test_add_says_what_is_next_and_refuses_the_same_again(home):
     done = called("sources", "add", "github", "--repo", "a/b", *PARAMS, cwd=home)
     assert "github:a/b was added" in done.stdout

@@ -229,7 +229,9 @@ def _adding(kind: str) -> click.Command:
             flag, field.name, multiple=many, metavar=_metavar(types.get(field.name)), help=text, default=None
         )(command)
     settings = {"token_normalize_func": lambda name: name.replace("_", "-")}  # as in the params file
-    summary = f"{_first_line(cls)}\n\ndocs/sources.md says which rights a token needs."
+    rights = any(field.name == "token_env" for field in fields)
+    more = "docs/sources.md says which rights a token needs." if rights else "docs/sources.md says more about it."
+    summary = f"{_first_line(cls)}\n\n{more}"
     return click.command(kind, help=summary, context_settings=settings)(command)
 
 
