@@ -19,12 +19,11 @@ from feedback_lib.errors import ConfigError, PrivacyError, TransportError
 from feedback_lib.records import Rejected
 from feedback_lib.workflows import anonymous, entries, gist, settings, telling
 from feedback_lib.workflows.entries import ToolEntry
-from feedback_lib.workflows.gist import Unsent
+from feedback_lib.workflows.gist import KIND, Unsent
 
 if TYPE_CHECKING:
     from feedback_lib.transport import Transport
 
-KIND = "feedback sync"
 TOKEN = "FEEDBACK_SYNC_TOKEN"
 TIMEOUT_S = 10.0
 ATTEMPTS = 3
