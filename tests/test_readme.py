@@ -39,6 +39,7 @@ def checkout(tmp_path_factory):
     shutil.copytree(ROOT / "feedback_lib" / "data", home / "feedback_lib" / "data", dirs_exist_ok=True)
     (home / ".venv").symlink_to(Path(sys.prefix))
     assert called("sample", cwd=home).returncode == 0
+    shutil.copytree(home / "data" / "sample" / "workflows", home.parent / "my-project")
     mine = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert mine
     one = "notebooks: [signal_report]\n"  # the first weekly run makes them all
@@ -63,9 +64,16 @@ def test_the_commands_run_in_the_order_of_the_page(checkout):
     first, *others = sorted(ONCE, key=lambda c: "report weekly" not in c)
     done = subprocess.run(first.split(), cwd=checkout, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, (first, done.stdout, done.stderr)
+    shown = {}
     for command in others:
         done = called(*command.split()[1:], cwd=checkout)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
+        shown[command] = done.stdout
+    (captured,) = (shown[c] for c in others if " capture " in c)
+    (reviewed,) = (shown[c] for c in others if " review " in c)
+    assert ".workflow_process_feedback.jsonl" in captured
+    assert re.search(r"Often skipped: .*workflows", reviewed)
+    assert "+++ b/ROADMAP.md" in reviewed
     folder = checkout / "reports" / "weekly" / "2026-11-16"
     assert (folder / "signal_report.pdf").read_bytes().startswith(b"%PDF")
     assert json.loads((folder / "run.json").read_text("utf-8"))["status"] == "ok"
