@@ -17,7 +17,7 @@ from feedback_lib import orchestrator, privacy
 from feedback_lib.errors import ConfigError
 from feedback_lib.orchestrator import Failure, Found, Workflow
 from feedback_lib.records import Rejected
-from feedback_lib.workflows import ids, settings
+from feedback_lib.workflows import ids, settings, telling
 from feedback_lib.workflows.entries import (
     ERROR_CHARACTERS,
     UNKNOWN,
@@ -29,7 +29,6 @@ from feedback_lib.workflows.entries import (
     facts,
     stamp,
     to_line,
-    tool_error,
     unknown,
     version,
 )
@@ -127,8 +126,6 @@ def capture(
         return Captured(reason=SKIPPED)
     if not Path(folder).is_dir():
         raise ConfigError(f"{folder} is no folder; name the one the workflow tool works in (--dir).")
-    from feedback_lib.workflows import telling
-
     files = Files(folder)
     with files.alone():  # of two captures the second reads what the first wrote, and a log that is not older
         found = orchestrator.read(folder)
@@ -229,7 +226,7 @@ def tool_entry_of(
         phases=ids.phases(workflow.phases),
         phase0_guidance_used=_guided(workflow),
         reviews_worked=workflow.reviewed,
-        orchestrator_errors=tuple(dict.fromkeys(tool_error(f.text, names) for f in workflow.failures if f.by_tool)),
+        orchestrator_errors=telling.tool_errors((f.text for f in workflow.failures if f.by_tool), names),
         items_skipped=tuple(sorted(skipped)),
         items_skipped_pct=round(share, 4) if workflow.steps else None,
         confusing_items=(),
@@ -367,15 +364,13 @@ def _given(
     answers: Answers | None, salt: bytes, names: Collection[str], progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """What was answered, as entries have it: of the tool nothing that tells whose workflow it was."""
-    from feedback_lib.workflows import telling
-
     if answers is None:
         return {}
     given = answers.given()
     if "confusing_items" in given:
         given["confusing_items"] = tuple(dict.fromkeys(ids.item(salt, one) for one in given["confusing_items"]))
     if "orchestrator_errors" in given:
-        given["orchestrator_errors"] = tuple(dict.fromkeys(tool_error(e, names) for e in given["orchestrator_errors"]))
+        given["orchestrator_errors"] = telling.tool_errors(given["orchestrator_errors"], names)
     if "tool_suggestions" in given:
         given["tool_suggestions"] = privacy.redact(given["tool_suggestions"].strip())
         if problem := telling.text_problem(given["tool_suggestions"], names):

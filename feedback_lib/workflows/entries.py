@@ -12,14 +12,14 @@ import os
 import re
 import threading
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from feedback_lib import orchestrator, privacy
 from feedback_lib.errors import PayloadError
 from feedback_lib.records import Rejected, real_time
-from feedback_lib.workflows import disk, ids
+from feedback_lib.workflows import disk, ids, telling
 
 Mode = Literal["auto", "interactive"]
 RepoType = Literal["python", "javascript", "go", "rust", "unknown"]
@@ -36,20 +36,6 @@ _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's ow
 _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
 _VERSION = re.compile(
     r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}(?:\+[\w.]{1,40})?"
-)
-_SUBCOMMAND = (
-    r"(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|list|merge|minds|plan|prd|resume|"
-    r"retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|workflow)\b"
-)
-_COMMAND = re.compile(rf"(?<![\w/.-])orchestrator(?:[ \t]+{_SUBCOMMAND})*")
-_OF_TOOL = re.compile(rf"\s*(?:\$ )?orchestrator(?::[ \t]*command not found|[ \t]+{_SUBCOMMAND})")
-_SAID = re.compile(
-    r"command not found|no such file or directory|permission denied|timed out|exit (?:code|status) \d+", re.IGNORECASE
-)
-_EXCEPTION = re.compile(r"[\w.]{0,60}[A-Z]\w{0,60}(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)")
-_OWN = (
-    (re.compile(r"""(['"`])[^'"`\n]*\1"""), "<id>"),
-    (re.compile(r"\b[\w-]+(?:\.[\w-]+)+\b"), "<name>"),  # of hosts, files and modules
 )
 _BOM = b"\xef\xbb\xbf"
 
@@ -379,8 +365,6 @@ class _Legacy:
     """Splits an entry of the single file in two."""
 
     def __init__(self, salt: bytes, folder: Path) -> None:
-        from feedback_lib.workflows import telling
-
         self.salt = salt
         self.repo_type = orchestrator.repo_type(folder)
         self.names = telling.own_names(folder)
@@ -388,7 +372,7 @@ class _Legacy:
     def __call__(self, mapping: Mapping[str, Any], where: str) -> tuple[ToolEntry, ProcessEntry]:
         process = process_entry(mapping, where)
         errors = [privacy.redact(e)[:ERROR_CHARACTERS] for e in process.project_errors]
-        of_tool = [e for e in errors if _OF_TOOL.match(e)]
+        of_tool = [e for e in errors if telling.of_tool(e)]
         reasons = _Reader(mapping, where).texts("items_skipped_reasons")
         items = tuple(dict.fromkeys(item for r in reasons if (item := r.partition(":")[0].strip())))
         skipped = {item: ids.item(self.salt, item) for item in items}
@@ -399,7 +383,7 @@ class _Legacy:
             tool,
             phases=ids.phases(_Reader(mapping, where).phases("phases")),
             items_skipped=tuple(sorted(skipped.values())),
-            orchestrator_errors=tuple(dict.fromkeys(tool_error(e, self.names) for e in of_tool)),
+            orchestrator_errors=telling.tool_errors(of_tool, self.names),
         )
         repo = privacy.redact(process.repo) if "://" in process.repo else process.repo  # the remote, maybe with a token
         return tool, dataclasses.replace(
@@ -408,41 +392,6 @@ class _Legacy:
             repo=repo,
             custom_workflow_items=tuple(item for item in items if skipped[item] != item),  # so that reviews name them
         )
-
-
-def tool_error(text: str, known: Collection[str] = ()) -> str:
-    """An error of the tool as it may be shared: its kind, and of the rest only what is nobody's own.
-
-    Of a command that failed without naming an exception, the command's first words and what the shell said of it. What
-    the command was given (a task, names) is left out.
-
-    Args:
-        text: the command, what it printed, the trace; as much as there is.
-        known: names that must not stand in it, see `feedback_lib.workflows.telling.own_names`.
-
-    >>> tool_error("orchestrator prd spawn: command not found")
-    'orchestrator prd spawn: command not found'
-    >>> tool_error("orchestrator start 'Sell Acme' failed with exit code 2")
-    'orchestrator start: exit code 2'
-    >>> tool_error("FileNotFoundError: no 'acme.yaml' on build.acme.example")
-    'FileNotFoundError: no <id> on <name>'
-    """
-    from feedback_lib.analysis.text import error_template
-    from feedback_lib.workflows import telling
-
-    text = privacy.redact(text)
-    command, said = _COMMAND.search(text), _SAID.search(text)
-    kind, colon, rest = (error_template(text) or "").partition(":")
-    forms = []  # from what says most to what says least
-    if _EXCEPTION.fullmatch(kind):
-        for pattern, mask in _OWN:
-            rest = pattern.sub(mask, rest)
-        forms += [(kind + colon + rest)[:300], kind, kind.rpartition(".")[2]]
-    if command:
-        words = " ".join(command[0].split())
-        forms += [f"{words}: {said[0].lower()}" if said else f"{words}: failed"]
-    forms += [said[0].lower()] if said else []
-    return next((form for form in forms if telling.text_problem(form, known) is None), "error")
 
 
 class _Reader:

@@ -298,6 +298,68 @@ def _is_packed(text: str) -> bool:
     return len(found) >= 8 and found.isprintable()
 
 
+# Errors of the tool
+
+_SUBCOMMAND = (
+    r"(?:abandon|add|advance|capture|complete|config|feedback|finish|handoff|init|list|merge|minds|plan|prd|resume|"
+    r"retry|review|run|skip|spawn|start|status|sync|task-done|validate|verify|wait|workflow)\b"
+)
+_COMMAND = re.compile(rf"(?<![\w/.-])orchestrator(?:[ \t]+{_SUBCOMMAND})*")
+_OF_TOOL = re.compile(rf"\s*(?:\$ )?orchestrator(?::[ \t]*command not found|[ \t]+{_SUBCOMMAND})")
+_SAID = re.compile(
+    r"command not found|no such file or directory|permission denied|timed out|exit (?:code|status) \d+", re.IGNORECASE
+)
+_RAISED = re.compile(r"[\w.]{0,60}[A-Z]\w{0,60}(?:Error|Exception|Failure|Fault|Interrupt|Timeout|Warning)")
+_OWN = (
+    (re.compile(r"""(['"`])[^'"`\n]*\1"""), "<id>"),
+    (re.compile(r"\b[\w-]+(?:\.[\w-]+)+\b"), "<name>"),  # of hosts, files and modules
+)
+
+
+def of_tool(error: str) -> bool:
+    """Whether an error begins with a command of the workflow tool."""
+    return _OF_TOOL.match(error) is not None
+
+
+def tool_errors(texts: Iterable[str], known: Collection[str] = ()) -> tuple[str, ...]:
+    """Errors of the tool as they may be shared, each once; see `tool_error`."""
+    return tuple(dict.fromkeys(tool_error(text, known) for text in texts))
+
+
+def tool_error(text: str, known: Collection[str] = ()) -> str:
+    """An error of the tool as it may be shared: its kind, and of the rest only what is nobody's own.
+
+    Of a command that failed without naming an exception, the command's first words and what the shell said of it. What
+    the command was given (a task, names) is left out.
+
+    Args:
+        text: the command, what it printed, the trace; as much as there is.
+        known: names that must not stand in it, see `own_names`.
+
+    >>> tool_error("orchestrator prd spawn: command not found")
+    'orchestrator prd spawn: command not found'
+    >>> tool_error("orchestrator start 'Sell Acme' failed with exit code 2")
+    'orchestrator start: exit code 2'
+    >>> tool_error("FileNotFoundError: no 'acme.yaml' on build.acme.example")
+    'FileNotFoundError: no <id> on <name>'
+    """
+    from feedback_lib.analysis.text import error_template
+
+    text = privacy.redact(text)
+    command, said = _COMMAND.search(text), _SAID.search(text)
+    kind, colon, rest = (error_template(text) or "").partition(":")
+    forms = []  # from what says most to what says least
+    if _RAISED.fullmatch(kind):
+        for pattern, mask in _OWN:
+            rest = pattern.sub(mask, rest)
+        forms += [(kind + colon + rest)[:300], kind, kind.rpartition(".")[2]]
+    if command:
+        words = " ".join(command[0].split())
+        forms += [f"{words}: {said[0].lower()}" if said else f"{words}: failed"]
+    forms += [said[0].lower()] if said else []
+    return next((form for form in forms if text_problem(form, known) is None), "error")
+
+
 # Names
 
 _JOINED = r"[\W_]{0,2}"

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from feedback_lib.errors import ConfigError, PayloadError
-from feedback_lib.workflows import entries, ids
+from feedback_lib.workflows import entries, ids, telling
 from feedback_lib.workflows.entries import Files, process_entry, to_line, tool_entry, version
 
 SALT = b"s" * 32
@@ -551,12 +551,12 @@ def test_an_entry_that_was_sent_before_a_stopped_migration_went_on_is_not_double
     ],
 )
 def test_an_error_of_the_tool_is_shared_without_what_is_somebodys_own(text, shared):
-    assert entries.tool_error(text).startswith(shared)
-    assert "acme" not in entries.tool_error(text).lower()
+    assert telling.tool_error(text).startswith(shared)
+    assert "acme" not in telling.tool_error(text).lower()
 
 
 def test_names_of_here_stand_in_no_error_of_the_tool():
-    assert entries.tool_error("KeyError: Zanzibar is not there", {"zanzibar"}) == "KeyError"
+    assert telling.tool_error("KeyError: Zanzibar is not there", {"zanzibar"}) == "KeyError"
 
 
 def test_only_a_version_is_one():
