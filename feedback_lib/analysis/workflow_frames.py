@@ -18,7 +18,7 @@ LEVEL = 0.95
 DRAWN = 60  # workflows that have a column of their own in a chart, the newest; numbers are of all
 _TIME = pl.Datetime("us", "UTC")
 _WORKFLOWS: dict[str, Any] = {
-    "nth": pl.Int64, "workflow": pl.String, "task": pl.String, "status": pl.String, "started_at": _TIME,
+    "nth": pl.Int64, "workflow": pl.String, "task": pl.String, "status": pl.String, "last_at": _TIME,
 }  # fmt: skip
 _STEPS: dict[str, Any] = {
     "nth": pl.Int64, "workflow": pl.String, "phase": pl.String, "item": pl.String, "outcome": pl.String,
@@ -65,11 +65,16 @@ class Entry(Protocol):
     def items_skipped_pct(self) -> float | None: ...  # noqa: D102
 
 
+def in_order(found: Sequence[Workflow]) -> list[Workflow]:
+    """Workflows by their last event, as the review dates them, so that both halve them alike."""
+    return sorted(found, key=lambda w: (w.last_at, w.id))
+
+
 def workflows(found: Sequence[Workflow]) -> pl.DataFrame:
-    """One row per workflow, oldest first: nth, from 0 · workflow, its id · task · status · started_at."""
+    """A row per workflow, see `in_order`: nth, from 0 · workflow, its id · task · status · last_at, its last event."""
     rows = [
-        {"nth": n, "workflow": w.id, "task": w.task, "status": w.status, "started_at": w.started_at}
-        for n, w in enumerate(found)
+        {"nth": n, "workflow": w.id, "task": w.task, "status": w.status, "last_at": w.last_at}
+        for n, w in enumerate(in_order(found))
     ]
     return pl.DataFrame(rows, schema=_WORKFLOWS)
 
@@ -79,7 +84,7 @@ def steps(found: Sequence[Workflow]) -> pl.DataFrame:
     rows = [
         {"nth": n, "workflow": w.id, "phase": s.phase, "item": s.item, "outcome": s.outcome}
         | {"reason": s.text if s.outcome == "skipped" else None}
-        for n, w in enumerate(found)
+        for n, w in enumerate(in_order(found))
         for s in w.steps
     ]
     return pl.DataFrame(rows, schema=_STEPS)
@@ -117,7 +122,7 @@ def spent(found: Sequence[Workflow]) -> pl.DataFrame:
     """One row per workflow and phase that was completed: nth · workflow · phase · seconds."""
     rows = [
         {"nth": n, "workflow": w.id, "phase": phase, "seconds": float(seconds)}
-        for n, w in enumerate(found)
+        for n, w in enumerate(in_order(found))
         for phase, seconds in w.phases.items()
     ]
     return pl.DataFrame(rows, schema=_SPENT)
@@ -155,7 +160,7 @@ def errors(found: Sequence[Workflow], clean: Callable[[str], str] = str) -> pl.D
     rows = [
         {"nth": n, "workflow": w.id, "at": f.at, "key": error_key(f.text or f.message), "by_tool": f.by_tool}
         | {"title": clean(f.message or headline(f.text)), "phase": f.phase, "item": f.item}
-        for n, w in enumerate(found)
+        for n, w in enumerate(in_order(found))
         for f in w.failures
     ]
     return pl.DataFrame(rows, schema=_ERRORS)

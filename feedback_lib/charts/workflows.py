@@ -347,12 +347,12 @@ def _columns(workflows: pl.DataFrame, plot: int, *, widest: float) -> dict[int, 
 def _dates(
     draw: _Draw, workflows: pl.DataFrame, columns: Mapping[int, tuple[float, float]], left: int, y: float
 ) -> alt.Chart:
-    """When workflows began, below their columns, as many as there is room for."""
-    began: dict[int, dt.datetime] = dict(workflows.select("nth", "started_at").iter_rows())
-    years = len({at.year for at in began.values()}) > 1
+    """When workflows ended, or went on last, below their columns, as many as there is room for."""
+    ended: dict[int, dt.datetime] = dict(workflows.select("nth", "last_at").iter_rows())
+    years = len({at.year for at in ended.values()}) > 1
     labels, free, last = [], -left - 1.0, ""
     for nth, (start, end) in columns.items():
-        at = began[nth]
+        at = ended[nth]
         text = f"{at.day} {at:%b}" + (f" {at.year}" if years else "")
         middle, half = (start + end) / 2, _LETTER * len(text) / 2
         middle = max(middle, half - left)  # within the drawing

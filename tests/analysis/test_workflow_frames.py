@@ -1,3 +1,4 @@
+import dataclasses
 import datetime as dt
 import math
 
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedback_lib.analysis import patterns
 from feedback_lib.analysis import workflow_frames as frames
 from feedback_lib.orchestrator import Failure, Step, Workflow
 from feedback_lib.workflows.entries import tool_entry
@@ -44,6 +46,24 @@ def entry(nth, version, **given):
         | given,
         "here",
     )
+
+
+def test_workflows_that_overlap_are_halved_as_in_the_review():
+    """Which began first ended last: begin and last event give other halves."""
+    took = [100, 101, 102, 103, 300, 301, 302, 303]
+    found = [
+        dataclasses.replace(workflow(n, phases=[("PLAN", s)]), last_at=START + dt.timedelta(days=40 - n))
+        for n, s in enumerate(took)
+    ]
+    assert frames.workflows(found)["workflow"].to_list() == [f"wf_{n}" for n in reversed(range(8))]
+    (row,) = frames.phases(frames.spent(found)).iter_rows(named=True)
+    entries = [
+        {"workflow": w.id, "timestamp": w.last_at.isoformat(), "phases": dict(w.phases)} for w in reversed(found)
+    ]
+    (review,) = [p for p in patterns.find(entries, []) if p.kind == "phase"]
+    names = ("earlier_median_s", "later_median_s", "ratio", "low", "high")
+    assert [row[n] for n in names] == [review.facts[n] for n in names]
+    assert row["ratio"] < 1
 
 
 def test_a_share_counts_workflows_and_keeps_the_order_of_the_definition():
