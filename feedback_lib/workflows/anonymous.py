@@ -11,22 +11,18 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 from feedback_lib.errors import PrivacyError
 from feedback_lib.workflows import ids
+from feedback_lib.workflows.entries import RELEASE, UNKNOWN, Mode, RepoType, ToolEntry
 from feedback_lib.workflows.telling import text_problem
-
-if TYPE_CHECKING:
-    from feedback_lib.workflows.entries import ToolEntry
 
 SCHEMA = 1
 MOST_ENTRIES = 500  # in one payload
 MOST_BYTES = 512_000
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_VERSION = re.compile(
-    r"unknown|[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}"
-)
+_VERSION = re.compile(f"{UNKNOWN}|{RELEASE}")
 STEPS_S = (
     0, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 420, 600, 900, 1200, 1500, 1800, 2700, 3600, 5400, 7200, 10_800,
     14_400, 21_600, 28_800, 43_200, 86_400, 172_800, 345_600, 604_800,
@@ -225,7 +221,7 @@ _FIELDS: dict[str, Callable[[Any, Collection[str]], str | None]] = {
     "timestamp": _no_day,
     "workflow_id_hash": _no_id,
     "orchestrator_version": _no_version,
-    "repo_type": _not_among("python", "javascript", "go", "rust", "unknown"),
+    "repo_type": _not_among(*get_args(RepoType)),
     "duration_seconds": _no_seconds,
     "phases": _no_phases,
     "phase0_guidance_used": _no_answer,
@@ -235,5 +231,5 @@ _FIELDS: dict[str, Callable[[Any, Collection[str]], str | None]] = {
     "items_skipped_pct": _no_share,
     "confusing_items": _no_items,
     "tool_suggestions": _no_words,
-    "mode": _not_among("auto", "interactive"),
+    "mode": _not_among(*get_args(Mode)),
 }

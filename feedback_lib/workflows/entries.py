@@ -29,14 +29,13 @@ PROCESS_FILE = ".workflow_process_feedback.jsonl"
 LEGACY_FILE = ".workflow_feedback.jsonl"
 BACKUP_FILE = LEGACY_FILE + ".migrated"
 UNKNOWN = "unknown"
+RELEASE = r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}"
 
 ERROR_CHARACTERS = 3_000  # the workflow tool keeps 1,000 of each output: with the command all of it stands here
 
 _PUBLIC_SALT = "workflow-orchestrator-default-salt-v1"  # the workflow tool's own; WORKFLOW_SALT replaces it there
 _SHORT_HASH = re.compile(r"[0-9a-f]{8,31}")
-_VERSION = re.compile(
-    r"[0-9]{1,4}(?:\.[0-9]{1,4}){0,2}(?:[.-]?(?:a|b|rc|dev|alpha|beta|post)\.?[0-9]{0,4}){0,2}(?:\+[\w.]{1,40})?"
-)
+_VERSION = re.compile(RELEASE + r"(?:\+[\w.]{1,40})?")
 _BOM = b"\xef\xbb\xbf"
 
 
