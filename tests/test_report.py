@@ -555,3 +555,21 @@ def test_a_store_without_a_report_says_what_to_run(tmp_path):
 )
 def test_only_what_stands_before_what_is_said_is_cut(body, shown):
     assert reports.verbatim("Slow", body) == shown
+
+
+def ran_into(key, **given):
+    row = {"friction_id": key * 32, "kind": "skip", "key": key, "name": key, "phase": None, "reason": ""}
+    row |= {"week": world.WEEK, "workflows": 8, "of": 10, "by_week": (8,), "of_by_week": (10,), "people": 0}
+    row |= {"people_before": 0, "topic_id": None, "similarity": None, "telling": True, "said": (), "evidence": ()}
+    return records.FrictionRow(**row | {"updated_at": world.AS_OF, "run_id": "8f3c"} | given)
+
+
+def test_silent_friction_begins_with_what_people_speak_of_then_with_what_most_workflows_run_into():
+    told = [
+        ran_into("a"),
+        ran_into("b", workflows=9),
+        ran_into("c", people_before=2),
+        ran_into("d", workflows=3, people=1, telling=False),
+        ran_into("e", workflows=3, telling=False),
+    ]
+    assert [row["key"] for row in reports._silent(told)] == ["d", "b", "c", "a"]
