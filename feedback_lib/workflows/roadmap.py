@@ -131,7 +131,7 @@ class Proposal:
 
     def text(self) -> str:
         """For a terminal: the diff, and what is known already; control characters are left out."""
-        lines = [f"already {k.id or 'there'}: {shortened(k.title, _TITLE)} ({k.where})" for k in self.known]
+        lines = [f"already {k.id or 'there'}: {_title(k.title)} ({k.where})" for k in self.known]
         lines += [f"not read: {r.where}: {r.reason}" for r in self.rejected]
         shown = re.sub(r"[^\n\t\x20-\x7e\xa0-\U0010ffff]", "", self.diff)
         return "\n".join([*lines, shown.rstrip("\n")] if shown else lines)
