@@ -1,5 +1,6 @@
 """Settings and the salt: off unless the owner says on, no to whatever cannot be read, one secret per installation."""
 
+import concurrent.futures
 import json
 import os
 import stat
@@ -161,6 +162,15 @@ def test_a_byte_order_mark_of_an_editor_does_not_matter(folder):
     folder.mkdir()
     (folder / "settings.json").write_bytes(b'\xef\xbb\xbf{"feedback_sync": true}\r\n')
     assert settings.load().feedback_sync is True
+
+
+def test_of_two_changes_at_once_neither_is_lost(folder):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            told = pool.map(settings.change, ("feedback_sync", "feedback_endpoint"), ("true", "gist"))
+            assert len(list(told)) == 2
+            assert settings.load() == settings.Settings(feedback_sync=True, feedback_endpoint="gist")
+            (folder / "settings.json").unlink()
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
