@@ -1,7 +1,7 @@
 """The receiving end: what it takes, what it refuses, what survives, and what it tells of many."""
 
-import itertools
 import http.client
+import itertools
 import json
 import random
 import re
