@@ -44,6 +44,7 @@ def served(cache, tmp_path_factory):
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.thorough  # workflows/test_questions.py shows it without a browser
 def test_the_form_is_answered_and_captured(served, browser):  # noqa: F811
     from selenium.webdriver.common.by import By
 

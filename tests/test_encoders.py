@@ -122,6 +122,7 @@ def test_other_weights_than_the_published_ones_are_refused():
         int8._weights(expected="0" * 64)
 
 
+@pytest.mark.thorough  # one process shows the graph
 def test_two_processes_that_start_on_an_empty_cache_agree_and_leave_one_graph(tmp_path):
     code = (
         "import sys, hashlib; from pathlib import Path; from feedback_lib.encoders import minilm\n"

@@ -178,6 +178,7 @@ def test_the_ci_script_runs_the_tests_as_a_person_does_and_does_not_skip_the_bro
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # test_pipeline.py runs the report with all that is installed
 def test_the_runtime_lock_and_the_built_package_are_enough_for_the_weekly_report(tmp_path, cache):
     if not (ROOT / ".venv" / ".uv").exists():
         pytest.skip("needs the .venv that make builds")

@@ -208,6 +208,7 @@ def test_the_title_names_workflows_and_counts_out_no_few_people(run):
     privacy.assert_anonymous(pipeline.reports.summary_text(run.report), "summary")
 
 
+@pytest.mark.thorough  # analysis/test_friction.py shows that nothing is found
 def test_without_workflows_there_is_neither_table_nor_section(tmp_path):
     sample.generate(tmp_path / "data")
     cfg = pipeline.sample_config(tmp_path)
@@ -239,6 +240,7 @@ def test_wrong_thresholds_are_refused_before_anything_is_read(params):
         pipeline.aggregate(config.load(params, ["workflows.skip_shar=0.5"]))
 
 
+@pytest.mark.thorough  # analysis/test_friction.py shows that ids have their week
 def test_frictions_of_the_week_before_keep_their_rows(params, run, store):
     """A look back writes its own week's rows beside those of this week."""
     before = store.read("friction")

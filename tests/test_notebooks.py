@@ -154,6 +154,7 @@ def test_a_report_runs_anywhere_and_its_page_is_small_and_stands_alone(name, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.thorough  # test_review.py shows its parts
 def test_the_slo_report_of_the_sample_runs_anywhere_and_its_page_is_small_and_stands_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = tmp_path / "slo_report.ipynb"

@@ -762,6 +762,7 @@ def test_an_event_written_in_another_notation_is_the_same_event(tmp_path):
     assert one(tmp_path, *WHOLE, WHOLE[6] | {"details": {"command": "make"}}).events == plain.events + 1
 
 
+@pytest.mark.thorough  # of speed
 def test_a_hundred_thousand_events_are_read_in_seconds(tmp_path):
     many = (
         event("item_completed", n % 900, f"item_{n % 40}", "EXECUTE", f"wf_{n % 500}", notes=f"done {n}")

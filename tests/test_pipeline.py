@@ -237,6 +237,7 @@ def test_a_notebook_that_is_not_there_is_told_before_anything_is_read(params, tm
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.thorough  # of speed
 def test_items_load_at_a_hundred_thousand_a_minute(tmp_path):
     """An eighth of them, in an eighth of the minute; a hundred thousand may take 2 GB."""
     path = tmp_path / "big.jsonl"

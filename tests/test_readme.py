@@ -59,6 +59,7 @@ def test_the_readme_shows_only_commands_that_are_run_here():
     assert len(ONCE) >= 6
 
 
+@pytest.mark.thorough  # test_cli*.py try the commands one by one
 def test_the_commands_run_in_the_order_of_the_page(checkout):
     """The first as it stands there, the others in this process: each start would import everything again."""
     first, *others = sorted(ONCE, key=lambda c: "report weekly" not in c)

@@ -76,6 +76,7 @@ def keys(receiver):
     return Counter(request.headers["idempotency-key"] for request in receiver.requests)
 
 
+@pytest.mark.thorough  # test_monitor.py shows it of one that stops
 def test_killed_again_and_again_beside_a_second_daemon_every_alert_arrives_once(tmp_path, receiver, daemons):
     folder = project(tmp_path, alerts=f"  - kind: webhook\n    url: {receiver.url}\n")
     bursts = {m for burst in BURSTS for m in burst}

@@ -192,6 +192,7 @@ def test_the_same_week_again_changes_nothing_and_sends_nothing(world):
     assert world.store.read("suggestions")["history"].equals(history)
 
 
+@pytest.mark.thorough  # test_pipeline.py runs again and compares
 def test_one_thread_gives_what_two_give(made, tmp_path):
     one = made[1].copy(tmp_path / "one")
     one.run(9, "threads=1")
@@ -247,6 +248,7 @@ def test_decisions_hold_from_the_next_run_on_in_reports_in_later_weeks_and_on_an
     assert away.store.read("topics").select(names).equals(world.store.read("topics").select(names))
 
 
+@pytest.mark.thorough  # test_decisions.py shows it of rows
 def test_a_split_written_by_hand_is_carried_out_and_what_a_topic_was_is_listed(made, tmp_path):
     world = made[1].copy(tmp_path / "world")
     login, upload = world.topic("login"), world.topic("upload")
@@ -289,6 +291,7 @@ def test_a_broken_file_is_refused_before_anything_is_read(world, entry, said):
     assert world.store.versions() == before
 
 
+@pytest.mark.thorough  # test_suggest.py shows it of rows
 def test_a_suggestion_follows_its_topic_into_another_or_is_closed_and_opens_again(world):
     rows = {s["subject"]: s for s in world.store.read("suggestions").to_dicts()}
     with_one = [int(s.removeprefix("topic:")) for s in sorted(rows)]
@@ -427,6 +430,7 @@ def test_a_person_s_label_holds_until_the_text_is_edited(world):
     assert re.search(r"all kinds [\d.–]+.*\(", trust(run)["Reviewed"])
 
 
+@pytest.mark.thorough  # test_merging.py shows it of rows
 def test_people_s_word_on_duplicates_shows_in_the_next_run_and_nobody_is_lost(world):
     older, later = uid("login-0-0"), uid("login-9-1")
     people = world.store.read("counts").select("week", "subject", "people")

@@ -56,6 +56,7 @@ def address(cache, tmp_path_factory):
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.thorough  # test_whats_new.py shows it without a browser
 def test_dragging_over_the_map_lists_its_texts_and_a_click_shows_one_with_its_link(address, browser):  # noqa: F811
     from selenium.webdriver import ActionChains
 

@@ -131,6 +131,7 @@ def test_a_name_that_another_topic_has_already_is_not_given_again():
     assert naming.names([("card", "payment")], taken=["payments, card"]) == ["card, payment (2)"]
 
 
+@pytest.mark.thorough  # of quality on a real set
 def test_names_of_a_real_set_find_their_class_more_often_than_ctfidf(reference):
     data = str(reference / "text" / "banking77.parquet")
     command = [sys.executable, "-m", "benchmarks.naming", "--data", data, "--partitions", "gold", "--json"]

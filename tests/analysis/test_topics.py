@@ -149,6 +149,7 @@ def test_as_many_texts_as_vectors_are_asked_for():
         topics.fit(["a", "b"], np.eye(3, dtype=np.float32))
 
 
+@pytest.mark.thorough  # test_pipeline.py runs again and compares
 def test_the_result_depends_neither_on_the_run_nor_on_the_threads(tmp_path, world):
     _, _, vectors, model = world
     np.save(tmp_path / "vectors.npy", vectors)

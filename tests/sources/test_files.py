@@ -307,6 +307,7 @@ print(count, time.perf_counter() - start, int(peak_kib) // 1024)
 """
 
 
+@pytest.mark.thorough  # of speed
 def test_items_are_read_at_a_hundred_thousand_a_minute_and_one_after_the_other(tmp_path):
     rng = random.Random(7)
     words = ["the", "build", "is", "slow", "again", "since", "monday", "why", "does", "error", "500", "stop", "v1.2.3"]

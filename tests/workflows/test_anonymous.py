@@ -89,6 +89,7 @@ def test_the_bytes_are_these_and_no_others():
     )
 
 
+@pytest.mark.thorough  # the tests of steps show what leaves
 def test_of_seconds_only_a_step_leaves_that_finds_no_commits():
     """Two commits of a day lie apart by any number of seconds; one of few steps fits those of nearly everybody."""
     steps = {anonymous.rounded(seconds) for seconds in range(700_000)}
