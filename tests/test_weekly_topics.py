@@ -411,6 +411,7 @@ def test_what_came_late_revises_the_week_it_is_of_and_is_told_again_when_the_wee
     assert (world.registry.read_bytes(), world.store.version("topics")) == (file, topics)
 
 
+@pytest.mark.thorough  # test_labelling.py shows it of rows
 def test_a_person_s_label_holds_until_the_text_is_edited(world):
     sheet = world.home / "sheet.csv"
     world.command("label", "--count", "20", "--export", sheet)

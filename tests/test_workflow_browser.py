@@ -49,6 +49,7 @@ def address(home, cache):
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.thorough  # test_dashboard.py shows a page, test_workflow_notebook.py its parts
 def test_the_page_shows_the_workflows_of_the_folder_that_is_named(address, browser):  # noqa: F811
     """The folder is meant from where the command was started, not from where the page is served."""
     browser.get(address)

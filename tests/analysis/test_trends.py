@@ -220,6 +220,7 @@ def test_noise_in_few_and_small_subjects_stays_quiet_too():
     assert wrong <= 18
 
 
+@pytest.mark.thorough  # of power, by simulation
 def test_a_doubling_at_twenty_people_a_week_is_found_within_two_weeks_nine_times_of_ten():
     """1,000 worlds of 40 subjects and about 700 people a week."""
     rng = np.random.default_rng(9)

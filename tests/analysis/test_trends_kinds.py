@@ -266,6 +266,7 @@ def test_noise_stays_as_quiet_when_days_and_releases_are_asked_about(case):
     assert wrong <= 18
 
 
+@pytest.mark.thorough  # of power, by simulation
 def test_a_doubling_is_still_found_within_two_weeks_nine_times_of_ten():
     rng = np.random.default_rng(22)
     seen = 0

@@ -267,6 +267,7 @@ def test_texts_and_vectors_must_be_as_many(judge, encoder):
 # ---- other people's texts
 
 
+@pytest.mark.thorough  # of quality on a real set
 def test_github_issues_are_told_apart_better_than_by_chance(judge, encoder, reference):
     """1 in 5 of NLBSE'24: bugs from features; its questions are what maintainers closed as such, a looser notion."""
     frame = pl.read_parquet(reference / "text" / "nlbse24_test.parquet").filter(pl.col("label") != "question")
