@@ -33,7 +33,7 @@ import polars as pl
 
 from feedback_lib import privacy, records
 from feedback_lib.analysis import trends
-from feedback_lib.analysis.triage import wilson
+from feedback_lib.analysis.rates import wilson
 from feedback_lib.records import FindingRow, FrictionRow, SuggestionRow, SuggestionType, monday
 
 OPEN = "open"

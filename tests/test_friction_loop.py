@@ -13,7 +13,7 @@ import yaml
 from commands import called
 
 from feedback_lib import config, dashboard, export, pages, pipeline, privacy, records, sample
-from feedback_lib.analysis import triage
+from feedback_lib.analysis import rates
 from feedback_lib.errors import ConfigError
 
 WEEK = dt.datetime(2026, 11, 9, tzinfo=dt.UTC)
@@ -115,7 +115,7 @@ def test_what_two_people_say_and_41_workflows_run_into_is_one_suggestion(params,
     (made,) = [s for s in told if WORDS in s["action"]]
     assert made["people"] == 2
     assert made["type"] == "process change"
-    assert made["impact"] == pytest.approx(math.sqrt(triage.wilson(41, 45)[0]))  # more than two people's share
+    assert made["impact"] == pytest.approx(math.sqrt(rates.wilson(41, 45)[0]))  # more than two people's share
     assert set(made["evidence"]) == {*skips(), *uids("spoken", "s0", "s1")}
     assert "most often because “Not applicable: CLI tool with no visual UI”" in made["action"]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
+from feedback_lib.analysis.rates import wilson
 from feedback_lib.analysis.text import error_template, fingerprint
 
 PatternKind = Literal[
@@ -638,8 +639,6 @@ def many(count: int, noun: str = "workflow", plural: str = "") -> str:
 
 def _share(count: int, of: int) -> dict[str, Any]:
     """A share with its 95 % interval."""
-    from feedback_lib.analysis.triage import wilson
-
     low, high = wilson(count, of) or (None, None)
     return {"share": count / of if of else None, "low": low, "high": high, "level": 0.95 if of else None}
 

@@ -172,3 +172,19 @@ def cauchy(ps: Sequence[Floats], weights: Sequence[float] = ()) -> Floats:
     parts = [1 / np.tan(np.pi * np.clip(p, 1e-300, 1 - 1e-9)) for p in ps]
     statistic = np.average(parts, axis=0, weights=weights or None)
     return np.asarray(np.arctan2(1.0, statistic) / np.pi)
+
+
+def wilson(right: float, of: float) -> tuple[float, float] | None:
+    """The 95 % interval of a share; None when there was nothing to count.
+
+    Source: Wilson 1927; see Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", 2001.
+
+    >>> [round(x, 2) for x in wilson(9, 10)]
+    [0.6, 0.98]
+    """
+    if not of:
+        return None
+    z, share = 1.959964, right / of
+    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
+    return max(0.0, middle - half), min(1.0, middle + half)

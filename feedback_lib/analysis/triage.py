@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 from threadpoolctl import threadpool_limits
 
+from feedback_lib.analysis.rates import wilson
 from feedback_lib.records import Category, DxLabel
 
 Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
@@ -526,22 +527,6 @@ def _own(reviewed: pl.DataFrame | None) -> pl.DataFrame:
         if unknown:
             raise ValueError(f"{column} must be one of {', '.join(allowed)}, got {', '.join(sorted(unknown))}")
     return own.sort(REVIEWED)
-
-
-def wilson(right: float, of: float) -> tuple[float, float] | None:
-    """The 95 % interval of a share; None when there was nothing to count.
-
-    Source: Wilson 1927; see Brown, Cai & DasGupta, "Interval estimation for a binomial proportion", 2001.
-
-    >>> [round(x, 2) for x in wilson(9, 10)]
-    [0.6, 0.98]
-    """
-    if not of:
-        return None
-    z, share = 1.959964, right / of
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def judged(kind: str, label: str, truth: Sequence[str | None], said: Sequence[str | None]) -> dict[str, Any]:

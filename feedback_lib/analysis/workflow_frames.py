@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from feedback_lib.analysis.patterns import error_key, growths, headline
-from feedback_lib.analysis.triage import wilson
+from feedback_lib.analysis.rates import wilson
 from feedback_lib.orchestrator import Workflow
 
 UNKNOWN = "unknown"
