@@ -1,23 +1,15 @@
 """The ten questions as a form in a browser: answered, captured, and written into the folder's files."""
 
-import contextlib
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from test_dashboard import browser, free_port, wait_for  # noqa: F401  # browser is a fixture
+from test_dashboard import browser, serving, wait_for  # noqa: F401  # browser is a fixture
 
 from feedback_lib.workflows import sample
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "capture.ipynb"
-SERVE = "import sys, pathlib; from feedback_lib import dashboard_server as s; "
-SERVE += "s.serve(pathlib.Path(sys.argv[1]), {'folder': sys.argv[2]}, port=int(sys.argv[3]))"
 TEXT = "return document.body.innerText"
 
 
@@ -25,21 +17,9 @@ TEXT = "return document.body.innerText"
 def served(cache, tmp_path_factory):
     """A folder with workflows, and the address of the form about it."""
     folder = sample.write(tmp_path_factory.mktemp("project"))
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(NOTEBOOK), str(folder), str(port)],
-        env=os.environ | {"FEEDBACK_CONFIG": str(folder / "config")},
-    )
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert process.poll() is None, "the server stopped"
-            time.sleep(0.1)
-        yield folder, f"http://127.0.0.1:{port}/"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    given, env = {"folder": str(folder)}, os.environ | {"FEEDBACK_CONFIG": str(folder / "config")}
+    with serving(NOTEBOOK, given, env=env) as (address, _):
+        yield folder, address
 
 
 @pytest.mark.browser

@@ -1,17 +1,11 @@
 """The map of what is new in a browser: dragging lists documents, a click shows one with its link."""
 
-import contextlib
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 
 import nbformat
 import numpy as np
 import pytest
-from test_dashboard import browser, free_port, wait_for  # noqa: F401  # browser is a fixture
+from test_dashboard import browser, serving, wait_for  # noqa: F401  # browser is a fixture
 
 from feedback_lib import pipeline, whats_new
 
@@ -20,8 +14,6 @@ CELLS = (
     "from feedback_lib import pages\nfrom feedback_lib.whats_new import whats_new\npages.style()",
     'whats_new(store).map("widget")',
 )
-SERVE = "import sys, pathlib; from feedback_lib import dashboard_server as s; "
-SERVE += "s.serve(pathlib.Path(sys.argv[1]), {'store': sys.argv[2]}, port=int(sys.argv[3]))"
 DOTS = """return [...document.querySelectorAll('.feedback-chart svg path')].map(e => {
   const at = /translate\\(([-\\d.]+),([-\\d.]+)\\)/.exec(e.getAttribute('transform') ?? '');
   const box = e.getBoundingClientRect();
@@ -39,19 +31,8 @@ def address(cache, tmp_path_factory):
     book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     written = tmp_path_factory.mktemp("map") / "map.ipynb"
     nbformat.write(book, written)
-    port = free_port()
-    store = str(pipeline.sample_store().path)
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(written), store, str(port)])
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert process.poll() is None, "the server stopped"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    with serving(written, {"store": str(pipeline.sample_store().path)}) as (found, _):
+        yield found
 
 
 @pytest.mark.browser

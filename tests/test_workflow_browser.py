@@ -1,16 +1,11 @@
 """The review of workflows as a page in a browser, as `feedback dashboards` shows it of a folder."""
 
-import contextlib
 import os
-import signal
-import socket
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from commands import BIN, called
-from test_dashboard import browser, free_port, wait_for  # noqa: F401  # browser is a fixture
+from test_dashboard import answering, browser, free_port, wait_for  # noqa: F401  # browser is a fixture
 
 from feedback_lib.workflows import sample
 
@@ -34,17 +29,9 @@ def address(home, cache):
     port = free_port()
     command = [BIN / "feedback", "dashboards", "-f", "weekly.yaml", "--notebook", "workflow_review", "--no-browser"]
     command += ["-p", "folder=project", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=home, env=os.environ | {"FEEDBACK_CONFIG": str(home / "config")})
-    try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            assert process.poll() is None, "the server stopped"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+    env = os.environ | {"FEEDBACK_CONFIG": str(home / "config")}
+    with answering(command, port, cwd=home, env=env) as (found, _):
+        yield found
 
 
 @pytest.mark.browser
